@@ -1,0 +1,552 @@
+"""HERO: reinforcement learning led by a rule verifier and made dense by a reward model.
+
+    python hero.py                              the laptop world: no GPU, no download, minutes
+    python hero.py --reward verifier            a baseline; --help lists every field
+    torchrun --nproc_per_node 2 hero.py         the same run on several processes
+
+One step: sample G responses to each of P prompts; the verifier gives each 0 or 1 and the reward
+model a score; Eq. 3 turns the two into a reward and Eq. 4 into the prompt's weight; the
+group-relative advantage drives a clipped policy gradient, several optimizer steps a batch.
+Read from the bottom up: train() is the whole loop on one screen.
+Paper: "Hybrid Reinforcement", arXiv 2510.07242.
+"""
+
+import argparse
+import json
+import os
+import random
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import torch
+from torch.utils.checkpoint import checkpoint
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM
+
+import distributed
+import tiny
+from eval import evaluate, load_problems, plot_curves, summary_table
+from rewards import REWARDS, RewardModel, auroc, difficulty_weight, group_advantages
+from rollout import (
+    Sampling,
+    chat_prompt,
+    derive_seed,
+    from_pretrained,
+    load_tokenizer,
+    make_engine,
+    response_text,
+    right_padded,
+)
+from verify import verify_all
+
+
+def opt(default, sentence):
+    return field(default=default, metadata={"help": sentence})
+
+
+@dataclass
+class Config:
+    # the run
+    name: str = opt("", "folder under runs/; empty: REWARD-REGIME-seedSEED, numbered if taken")
+    seed: int = opt(0, "decides the order of the data and every sample")
+    steps: int = opt(60, "rollout batches to train on")
+    resume: bool = opt(False, "go on with the run called --name from its last checkpoint")
+    # models and data; empty means the tiny world's, which is built when it is missing
+    policy: str = opt("", "policy to train: directory or hub name, with a chat template")
+    reward_model: str = opt("", "one-label sequence classifier: directory or hub name")
+    rm_system: str = opt("", "system message that the reward model was trained with")
+    data: str = opt("", "folder with easy.jsonl, hard.jsonl, mixed.jsonl, or one JSONL file")
+    eval_data: str = opt("", "JSONL files to evaluate on, separated by commas")
+    regime: str = opt("hard", "which training problems: easy, hard or mixed (to verify)")
+    instruction: str = opt("", "text added to every problem in the policy's prompt")
+    world_seed: int = opt(0, "which tiny world")
+    # rollouts
+    engine: str = opt("auto", "what generates: auto or transformers")
+    prompts_per_step: int = opt(16, "P, prompts in a rollout batch")
+    rollouts_per_prompt: int = opt(8, "G, responses to each prompt: the group")
+    max_prompt_tokens: int = opt(1024, "longer prompts are left out")
+    max_response_tokens: int = opt(48, "longer responses are cut, and count as not finished")
+    temperature: float = opt(1.0, "sampling temperature of the rollouts")
+    # reward and advantage
+    reward: str = opt("hero", "one of " + ", ".join(REWARDS))
+    alpha: float = opt(0.05, "half width of the wrong band, Eq. 3")
+    beta: float = opt(0.05, "half width of the correct band, Eq. 3")
+    mix: float = opt(0.5, "share of the verdict in --reward naive")
+    scale: str = opt("none", "advantage: none subtracts the group's mean, std also divides by std")
+    weight: str = opt("advantage", "Eq. 5's w of a hero reward multiplies: advantage, reward, none")
+    w_min: float = opt(0.4, "smallest weight, Eq. 4")
+    w_max: float = opt(3.0, "largest weight, Eq. 4")
+    k: float = opt(6.0, "steepness of the weight, Eq. 4")
+    # policy update
+    learning_rate: float = opt(1e-4, "of AdamW; constant, no warm-up")
+    minibatches: int = opt(4, "optimizer steps for one rollout batch")
+    clip_low: float = opt(0.2, "ratio is clipped below at 1 - this")
+    clip_high: float = opt(0.28, "ratio is clipped above at 1 + this")
+    kl_coef: float = opt(0.0, "weight of the KL term to the frozen initial policy")
+    grad_clip: float = opt(1.0, "largest global gradient norm")
+    max_tokens_per_microbatch: int = opt(16384, "tokens, padding included, in one backward pass")
+    # evaluation, logging, checkpoints
+    eval_every: int = opt(10, "evaluate every N steps; also before the first and after the last")
+    eval_samples: int = opt(4, "responses to each evaluation problem (T 0.6, top-p 0.95)")
+    groups_logged: int = opt(2, "groups of each step written to rollouts.jsonl, whole")
+    save_every: int = opt(20, "write a checkpoint every N steps; also after the last")
+
+
+# ---------------------------------------------------------------------------- log-probabilities
+
+
+def token_logprobs(model, ids, mask, temperature=1.0, entropy=False, max_logits=2**26):
+    """Log-probabilities of ids[:, t] given ids[:, :t], at the sampling temperature. -> (B, T)
+
+    ids (B, T) right-padded; mask (B, T) is 1 on the tokens wanted (the responses); the others get 0.
+    Only wanted positions reach the vocabulary, max_logits float32 logits at a time, and these are
+    computed again in the backward pass: (B, T, V) never exists. No attention mask is needed, since
+    no token looks to its right. With entropy=True: (log-probabilities, entropies in nats).
+    """
+    wanted = mask[:, 1:].bool()
+    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state   # (B,T-1,H)
+
+    def head(hidden, target):
+        logp = torch.log_softmax(model.lm_head(hidden).float() / temperature, -1)         # (n, V)
+        spread = -(logp.exp() * logp).sum(-1).detach() if entropy else logp.new_zeros(len(logp))
+        return logp.gather(1, target[:, None])[:, 0], spread
+
+    size = max(1, max_logits // model.config.vocab_size)
+    parts = [checkpoint(head, h, t, use_reentrant=False)
+             for h, t in zip(hidden[wanted].split(size), ids[:, 1:][wanted].split(size),
+                             strict=True)]
+    logp, spread = (torch.zeros(ids.shape, device=ids.device).index_put(
+        (mask[:, 1:].nonzero() + torch.tensor([0, 1], device=ids.device)).unbind(1),
+        torch.cat(part)) for part in zip(*parts, strict=True))
+    return (logp, spread) if entropy else logp
+
+
+def policy_loss(logp, old_logp, adv, mask, denom, clip_low=0.2, clip_high=0.28, ref_logp=None,
+                kl_coef=0.0):
+    """Clipped policy gradient, the sum over masked tokens over denom. -> (loss, stats of sums)
+
+    logp, old_logp, mask (B, T); adv (B,); denom: the active tokens of the whole optimizer step, so
+    that the mean is over tokens however the rows are spread over micro-batches and ranks.
+    With ref_logp, kl_coef times the k3 estimate of KL(policy || reference) is added to each token.
+    """
+    adv = adv[:, None]                                                                    # (B, 1)
+    ratio = torch.exp((logp - old_logp) * mask)                                           # (B, T)
+    clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
+    token_loss = -torch.minimum(ratio * adv, clipped * adv)
+    with torch.no_grad():
+        stats = {"clip_low": ((ratio < 1 - clip_low) & (adv < 0)) * mask,
+                 "clip_high": ((ratio > 1 + clip_high) & (adv > 0)) * mask,
+                 "kl_old": (ratio - 1 - ratio.log()) * mask}
+    if ref_logp is not None:
+        gap = (ref_logp - logp) * mask
+        kl = gap.exp() - 1 - gap
+        token_loss = token_loss + kl_coef * kl
+        stats["kl_ref"] = kl.detach() * mask
+    return (token_loss * mask).sum() / denom, {key: v.sum().item() for key, v in stats.items()}
+
+
+def microbatches(lengths, budget):
+    """Indices of rows grouped so that rows * longest <= budget, long rows with long rows."""
+    batches = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if not batches or (len(batches[-1]) + 1) * lengths[i] > budget:
+            batches.append([])
+        batches[-1].append(i)
+    return batches
+
+
+def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
+    """The optimizer steps of one rollout batch. -> stats, means over tokens of all ranks
+
+    rollouts: this rank's, the prompts in order; adv: their advantages, (B,). Minibatch m holds the
+    same prompts whatever the number of ranks.
+    """
+    rows = [rollout.prompt_ids + rollout.ids for rollout in rollouts]
+    packed = []                                      # what each minibatch is made of, per micro-batch
+    sums = {"tokens": 0.0, "entropy": 0.0, "gap": 0.0, "clip_low": 0.0, "clip_high": 0.0,
+            "kl_old": 0.0, "kl_ref": 0.0}
+    share = len(rows) // cfg.minibatches
+    for start in range(0, len(rows), share):
+        packed.append([])
+        for batch in microbatches([len(row) for row in rows[start:start + share]],
+                                  cfg.max_tokens_per_microbatch):
+            batch = [start + i for i in batch]
+            ids, real = right_padded([rows[i] for i in batch])                            # (B, T)
+            prompt = torch.tensor([len(rollouts[i].prompt_ids) for i in batch])[:, None]
+            mask = real * (torch.arange(ids.shape[1]) >= prompt)                          # (B, T)
+            ids, mask = ids.to(ranks.device), mask.to(ranks.device)
+            with torch.no_grad():
+                old, entropy = token_logprobs(policy, ids, mask, cfg.temperature, entropy=True)
+                ref = token_logprobs(reference, ids, mask, cfg.temperature) if reference else None
+            engine_logp = torch.cat([torch.tensor(rollouts[i].logprobs) for i in batch])
+            sums["gap"] += (old[mask.bool()].cpu() - engine_logp).abs().sum().item()
+            sums["entropy"] += entropy.sum().item()
+            packed[-1].append((ids, mask, old, ref, adv[batch].to(ranks.device)))
+    norms = []
+    for minibatch in packed:
+        tokens = distributed.all_sum(sum(mask.sum().item() for _, mask, *_ in minibatch)).item()
+        sums["tokens"] += tokens / ranks.world_size
+        optimizer.zero_grad()
+        for ids, mask, old, ref, advantages in minibatch:
+            logp = token_logprobs(policy, ids, mask, cfg.temperature)
+            # gradients are averaged over ranks, hence the denominator a rank
+            loss, stats = policy_loss(logp, old, advantages, mask, tokens / ranks.world_size,
+                                      cfg.clip_low, cfg.clip_high, ref, cfg.kl_coef)
+            loss.backward()
+            for key, value in stats.items():
+                sums[key] += value
+        distributed.average_gradients(policy)
+        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip).item()
+        if norm != norm or norm == float("inf"):
+            raise ValueError(f"the gradient's norm is {norm}: the step would destroy the policy; "
+                             "lower --learning_rate, or look at the last group in rollouts.jsonl")
+        norms.append(norm)
+        optimizer.step()
+    total = dict(zip(sums, distributed.all_sum(list(sums.values())).tolist(), strict=True))
+    stats = {f"policy/{key}": total[key] / total["tokens"]
+             for key in ("entropy", "clip_low", "clip_high", "kl_old", "kl_ref")
+             if key != "kl_ref" or reference}
+    return stats | {"policy/gradient_norm": sum(norms) / len(norms),
+                    "rollout/logprob_gap": total["gap"] / total["tokens"]}
+
+
+# ---------------------------------------------------------------------------- one step's parts
+
+
+def load(cfg, ranks):
+    """Problems, models and engine, checked. -> (train, evals, policy, reference, tokenizer, rm)"""
+    world = Path(f"runs/world-{cfg.world_seed}")
+    paths = {"policy": world / "policy", "reward_model": world / "reward_model",
+             "data": world / "train", "eval_data": f"{world}/eval/easy.jsonl,{world}/eval/hard.jsonl"}
+    if not all(getattr(cfg, name) for name in paths):
+        if ranks.rank == 0:
+            tiny.ensure(world, cfg.world_seed)
+        torch.distributed.barrier()
+    paths = {name: getattr(cfg, name) or default for name, default in paths.items()}
+    data = Path(paths["data"])
+    problems = load_problems(data / f"{cfg.regime}.jsonl" if data.is_dir() else data)
+    evals = {Path(path).stem: load_problems(path) for path in str(paths["eval_data"]).split(",")}
+    tokenizer = load_tokenizer(paths["policy"])
+    fitting = [row for row in problems
+               if len(chat_prompt(tokenizer, row["problem"], cfg.instruction))
+               <= cfg.max_prompt_tokens]
+    if not fitting:
+        raise ValueError(f"every prompt of {data} is longer than "
+                         f"max_prompt_tokens={cfg.max_prompt_tokens}: raise it")
+    policy = from_pretrained(AutoModelForCausalLM, paths["policy"], dtype=torch.float32)
+    policy = policy.to(ranks.device).eval()          # no dropout: ratios are of the same function
+    reference = None
+    if cfg.kl_coef:
+        reference = from_pretrained(AutoModelForCausalLM, paths["policy"], dtype=torch.float32)
+        reference = reference.to(ranks.device).eval().requires_grad_(False)
+    scorer = RewardModel(paths["reward_model"], ranks.device, system=cfg.rm_system or None)
+    return fitting, evals, policy, reference, tokenizer, scorer
+
+
+def prompts_of(cfg, problems, step):
+    """The P problems of a step: every pass over the data is a new order, and none is left out."""
+    chosen = []
+    for position in range((step - 1) * cfg.prompts_per_step, step * cfg.prompts_per_step):
+        epoch, place = divmod(position, len(problems))
+        if not chosen or place == 0:
+            order = random.Random(derive_seed(cfg.seed, "order", epoch)).sample(
+                range(len(problems)), len(problems))
+        chosen.append(problems[order[place]])
+    return chosen
+
+
+def advantages(cfg, rm, correct, running):
+    """Eq. 3-5 and the advantage of a whole rollout batch. -> dict of (P, G) and (P,) tensors
+
+    rm, correct: (P, G). running: (sum, count) of sigma over all groups so far, these included: the
+    paper does not say how sigma_bar runs, ours is the mean over every group seen in the run.
+    """
+    reward = REWARDS[cfg.reward](rm, correct, alpha=cfg.alpha, beta=cfg.beta, mix=cfg.mix)
+    parts = {"r_hat": reward, "sigma": rm.std(1, correction=0), "weight": torch.ones(len(rm))}
+    if cfg.reward.startswith("hero") and cfg.weight != "none":
+        parts["weight"] = difficulty_weight(parts["sigma"], running[0] / running[1], cfg.w_min,
+                                            cfg.w_max, cfg.k).to(rm.dtype)
+    if cfg.weight == "reward":                                                            # Eq. 5
+        reward = reward * parts["weight"][:, None]
+    on_advantage = parts["weight"] if cfg.weight == "advantage" else None
+    return parts | {"reward": reward, "adv": group_advantages(reward, cfg.scale, on_advantage)}
+
+
+def group_metrics(rm, correct, parts, sigma_bar, verdicts, lengths, finished):
+    """What the log says about a rollout batch, from (P, G) tensors and lists over all its rows."""
+    solved = correct.mean(1)
+    mixed = (solved > 0) & (solved < 1)
+    aurocs = [auroc(s, c) for s, c in zip(rm[mixed], correct[mixed], strict=True)]
+
+    def mean(values):
+        return float(values.mean()) if values.numel() else None
+    size = parts["adv"].abs()
+    reasons = [verdict.reason for verdict in verdicts]
+    return {
+        "reward/mean": mean(parts["reward"]), "reward/zero_advantages": mean((size == 0).float()),
+        "reward/abs_adv_mixed": mean(size[mixed]), "reward/abs_adv_uniform": mean(size[~mixed]),
+        "verify/accuracy": mean(correct), "verify/all_wrong": mean((solved == 0).float()),
+        "verify/all_correct": mean((solved == 1).float()), "verify/mixed": mean(mixed.float()),
+        **{f"verify/{reason}": reasons.count(reason) / len(reasons)
+           for reason in ("no_answer", "unparsed", "timeout", "too_large")},
+        "rm/mean": mean(rm), "rm/std": float(rm.std(correction=0)),
+        "rm/auroc": sum(aurocs) / len(aurocs) if aurocs else None,
+        "hero/sigma": mean(parts["sigma"]), "hero/sigma_bar": sigma_bar,
+        "hero/weight_mean": mean(parts["weight"]), "hero/weight_max": float(parts["weight"].max()),
+        "rollout/length": sum(lengths) / len(lengths),
+        "rollout/truncated": 1 - sum(finished) / len(finished)}
+
+
+class Clock:
+    """Seconds of each phase: clock("generate") books the time since the call before."""
+
+    def __init__(self):
+        self.last, self.seconds = time.perf_counter(), {}
+
+    def __call__(self, phase):
+        now = time.perf_counter()
+        self.seconds[f"time/{phase}"] = self.seconds.get(f"time/{phase}", 0) + now - self.last
+        self.last = now
+
+
+class Run:
+    """The folder of a run: config.json, metrics.jsonl, rollouts.jsonl, checkpoints/, final/."""
+
+    def __init__(self, cfg, rank):
+        self.path, self.writes, self.metrics = Path("runs") / cfg.name, rank == 0, []
+        if self.writes and not cfg.resume:
+            self.path.mkdir(parents=True)
+            (self.path / "config.json").write_text(json.dumps(asdict(cfg), indent=1))
+
+    def rewind(self, step):
+        """Cuts both logs back to what was known at `step`, a half-written last line included."""
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            path = self.path / name
+            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            if name == "metrics.jsonl":
+                self.metrics = [json.loads(line) for line in kept]
+            if self.writes:
+                beside = path.with_suffix(".partial")
+                beside.write_text("".join(kept))
+                beside.rename(path)
+
+    def log(self, metrics, groups=()):
+        self.metrics.append(metrics)
+        if self.writes:
+            with open(self.path / "rollouts.jsonl", "a", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in groups)
+            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+                file.write(json.dumps(metrics) + "\n")
+
+
+def logged_groups(cfg, ranks, step, prompts, texts, verdicts, rm, parts):
+    """The first groups of the step with everything that was computed about them, as rows."""
+    G, count = cfg.rollouts_per_prompt, -(-cfg.groups_logged // ranks.world_size)
+    mine = [{"text": texts[i * G:(i + 1) * G], "verdicts": verdicts[i * G:(i + 1) * G]}
+            for i in range(min(count, len(texts) // G))]
+    gathered = distributed.gather_interleaved(mine)[:cfg.groups_logged]
+    return [{"step": step, "prompt": prompts[p]["problem"], "reference": prompts[p]["answer"],
+             "response": group["text"][g], "answer": group["verdicts"][g].answer,
+             "correct": group["verdicts"][g].correct, "reason": group["verdicts"][g].reason,
+             "rm": rm[p, g].item(), "r_hat": parts["r_hat"][p, g].item(),
+             "weight": parts["weight"][p].item(), "reward": parts["reward"][p, g].item(),
+             "advantage": parts["adv"][p, g].item()}
+            for p, group in enumerate(gathered) for g in range(G)]
+
+
+def line_of(metrics):
+    """The metrics that a person watches, on one line."""
+    shown = {"verifier": "verify/accuracy", "all wrong": "verify/all_wrong", "rm": "rm/mean",
+             "auroc": "rm/auroc", "|A|": "reward/abs_adv_mixed", "entropy": "policy/entropy",
+             "grad": "policy/gradient_norm", "length": "rollout/length"}
+    values = [f"{name} {metrics[key]:.3f}" for name, key in shown.items()
+              if metrics.get(key) is not None]
+    values += [f"{key.split('/')[1]} pass@1 {value:.3f}" for key, value in metrics.items()
+               if key.startswith("eval/") and key.endswith("pass@1")]
+    return f"step {metrics['step']:3d}  " + "  ".join(values)
+
+
+# ---------------------------------------------------------------------------- the loop
+
+
+def train(cfg):
+    """Trains as cfg says and writes runs/NAME/. -> the last step's metrics, evaluation included"""
+    ranks = distributed.init()
+    cfg = distributed.from_rank_0(lambda: checked(cfg, ranks.world_size))
+    problems, evals, policy, reference, tokenizer, reward_model = load(cfg, ranks)
+    run = Run(cfg, ranks.rank)
+    engine = make_engine(cfg.engine, policy, tokenizer)
+    optimizer = torch.optim.AdamW(policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
+                                  weight_decay=0.0)
+    done, running = 0, (0.0, 0)                      # steps; sum and count of sigma over groups
+    if cfg.resume:
+        done, running = resume(cfg, run, policy, optimizer)
+    G, P = cfg.rollouts_per_prompt, cfg.prompts_per_step
+    sampling = Sampling(cfg.max_response_tokens, cfg.temperature)
+
+    def evaluation(step):
+        found = {name: evaluate(engine, tokenizer, rows, cfg.eval_samples,
+                                Sampling(cfg.max_response_tokens, 0.6, 0.95),
+                                derive_seed(cfg.seed, "eval", name), cfg.instruction, reward_model)
+                 for name, rows in evals.items()}
+        return {f"eval/{name}/{key}": v for name, s in found.items() for key, v in s.items()}
+
+    if not run.metrics:
+        run.log({"step": 0} | evaluation(0))
+    bar = tqdm(range(done + 1, cfg.steps + 1), desc="training", initial=done, total=cfg.steps,
+               disable=ranks.rank > 0)
+    for step in bar:
+        clock = Clock()
+        prompts = prompts_of(cfg, problems, step)
+        mine = range(ranks.rank, P, ranks.world_size)          # prompt p is rank p % world_size's
+        rollouts = engine.generate(
+            [chat_prompt(tokenizer, prompts[p]["problem"], cfg.instruction) for p in mine], G,
+            sampling, [derive_seed(cfg.seed, "rollout", step, p) for p in mine])
+        texts = [response_text(tokenizer, rollout) for rollout in rollouts]
+        clock("generate")
+        verdicts = verify_all(texts, [prompts[p]["answer"] for p in mine for _ in range(G)])
+        clock("verify")
+        scores = reward_model.score([prompts[p]["problem"] for p in mine for _ in range(G)], texts)
+        clock("reward_model")
+
+        # every rank computes the same advantages from all (P, G) verdicts and scores
+        rows = [(s, v, len(r.ids), r.finished) for s, v, r
+                in zip(scores.tolist(), verdicts, rollouts, strict=True)]
+        rows = distributed.gather_interleaved([rows[i:i + G] for i in range(0, len(rows), G)])
+        rm = torch.tensor([[row[0] for row in group] for group in rows])                  # (P, G)
+        correct = torch.tensor([[float(row[1].correct) for row in group] for group in rows])
+        running = (running[0] + rm.std(1, correction=0).sum().item(), running[1] + P)
+        parts = advantages(cfg, rm, correct, running)
+        stats = update(cfg, ranks, policy, reference, optimizer, rollouts,
+                       parts["adv"][ranks.rank::ranks.world_size].flatten())
+        engine.update_weights(policy.state_dict().items())
+        clock("update")
+
+        _, everyone, lengths, finished = zip(*(row for group in rows for row in group), strict=True)
+        metrics = {"step": step} | stats | group_metrics(
+            rm, correct, parts, running[0] / running[1], everyone, lengths, finished)
+        if step % cfg.eval_every == 0 or step == cfg.steps:
+            metrics |= evaluation(step)
+            clock("evaluate")
+        run.log(metrics | clock.seconds,
+                logged_groups(cfg, ranks, step, prompts, texts, verdicts, rm, parts))
+        if step % cfg.save_every == 0 or step == cfg.steps:
+            distributed.save_checkpoint(
+                run.path / "checkpoints" / f"step_{step:06d}",
+                {"policy": policy.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
+                 "sigma": running, "config": asdict(cfg)})
+        if ranks.rank == 0:
+            bar.write(line_of(metrics))
+    if ranks.rank == 0:
+        finish(cfg, run, policy, tokenizer)
+    return run.metrics[-1]
+
+
+def finish(cfg, run, policy, tokenizer):
+    """Writes final/ and curves.png, and prints what the run has done and what to try next."""
+    for part in (policy, tokenizer):
+        part.save_pretrained(run.path / "final")
+    plot_curves(run.metrics, run.path / "curves.png", cfg.name)
+    first, last = run.metrics[0], run.metrics[-1]
+    names = dict.fromkeys(key.split("/")[1] for key in first if key.startswith("eval/"))
+    print(f"\nheld-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95; pass@1 is the "
+          "truth (the oracle),\nverifier what the rule verifier accepts of it, rm the reward model's"
+          " score\n")
+    print(summary_table({
+        f"{name}, {when}": {key.removeprefix(f"eval/{name}/"): value for key, value in row.items()
+                            if key.startswith(f"eval/{name}/")}
+        for name in names for when, row in (("before", first), ("after", last))}))
+    others = [reward for reward in ("hero", "verifier", "rm") if reward != cfg.reward]
+    print(f"\ncurves: {run.path}/curves.png    samples: {run.path}/rollouts.jsonl\ntry next:\n"
+          + "\n".join(f"  python hero.py --reward {reward} --regime {cfg.regime} --seed {cfg.seed}"
+                      for reward in others), flush=True)
+
+
+# ---------------------------------------------------------------------------- start and resume
+
+
+def checked(cfg, world_size):
+    """cfg with a name. Raises ValueError for settings that cannot work, and says the way out."""
+    choices = {"reward": list(REWARDS), "scale": ["none", "std"], "regime": ["easy", "hard", "mixed"],
+               "weight": ["advantage", "reward", "none"], "engine": ["auto", "transformers"]}
+    for name, allowed in choices.items():
+        if getattr(cfg, name) not in allowed:
+            raise ValueError(f"--{name} {getattr(cfg, name)}: choose one of {', '.join(allowed)}")
+    for name in ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",
+                 "temperature", "learning_rate", "minibatches", "eval_every", "eval_samples",
+                 "save_every", "max_tokens_per_microbatch", "grad_clip"):
+        if not getattr(cfg, name) > 0:
+            raise ValueError(f"--{name} {getattr(cfg, name)}: has to be above 0")
+    for name in ("alpha", "beta", "mix"):
+        if not 0 <= getattr(cfg, name) <= 1:
+            raise ValueError(f"--{name} {getattr(cfg, name)}: has to be between 0 and 1")
+    whole = cfg.minibatches * world_size
+    if cfg.prompts_per_step % whole:
+        raise ValueError(
+            f"P*G={cfg.prompts_per_step}*{cfg.rollouts_per_prompt} rollouts cannot be shared evenly: "
+            f"prompts_per_step={cfg.prompts_per_step} is not divisible by minibatches * ranks = "
+            f"{cfg.minibatches} * {world_size}; choose --prompts_per_step a multiple of {whole}")
+    if cfg.resume:
+        return cfg
+    if cfg.name and (Path("runs") / cfg.name).exists():
+        raise ValueError(f"runs/{cfg.name} holds another run: choose another --name, or go on with "
+                         "it by --resume")
+    base, number = f"{cfg.reward}-{cfg.regime}-seed{cfg.seed}", 1
+    while not cfg.name or (Path("runs") / cfg.name).exists():
+        cfg = replace(cfg, name=base + (f"-{number}" if number > 1 else ""))
+        number += 1
+    return cfg
+
+
+def resume(cfg, run, policy, optimizer):
+    """Loads the newest checkpoint of the run, if there is one. -> (steps done, running sigma)"""
+    found = distributed.checkpoints(run.path / "checkpoints")
+    if not found:
+        run.rewind(-1)
+        return 0, (0.0, 0)
+    state = distributed.load_checkpoint(found[-1])
+    policy.load_state_dict(state["policy"])
+    optimizer.load_state_dict(state["optimizer"])
+    run.rewind(state["step"])
+    return state["step"], state["sigma"]
+
+
+def parse(arguments=None):
+    """The command line -> Config. ValueError names the flag at fault."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False,
+                                     argument_default=argparse.SUPPRESS)
+
+    def error(message):
+        raise ValueError(f"{message}; python hero.py --help lists every flag")
+    parser.error = error
+    for f in fields(Config):
+        default = f" (default: {f.default})" if f.default != "" else ""
+        kind = {"action": "store_true"} if f.type is bool else {"type": f.type, "metavar": "VALUE"}
+        parser.add_argument(f"--{f.name}", help=f.metadata["help"] + default, **kind)
+    given = vars(parser.parse_args(arguments))
+    return resumed(given) if given.get("resume") else Config(**given)
+
+
+def resumed(given):
+    """The Config that the run was started with. Only how long it runs may be changed."""
+    path = Path("runs") / given.get("name", "") / "config.json"
+    if not given.get("name") or not path.is_file():
+        raise ValueError(f"--resume needs --name, the name of a run; {path} does not exist")
+    saved = json.loads(path.read_text())
+    for name, value in given.items():
+        if name not in ("name", "resume", "steps") and value != saved[name]:
+            raise ValueError(f"--{name} {value} differs from the run's own {saved[name]}: leave it "
+                             "out, or start a new run")
+    return Config(**saved | given)
+
+
+def main():
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    distributed.init()
+    train(distributed.from_rank_0(parse))
+
+
+if __name__ == "__main__":
+    distributed.run(main)

@@ -1,0 +1,113 @@
+"""The transformers engine: log-probabilities, seeds, stopping, top-p."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hero import token_logprobs
+from rollout import (
+    Sampling,
+    chat_prompt,
+    derive_seed,
+    make_engine,
+    nucleus,
+    response_text,
+    right_padded,
+)
+
+PROBLEMS = ["compute 2+3*4-5", "perimeter of 2 by 9 less 4 in words", "solve (x-4)/3=5",
+            "3 bags of 4 apples and 10 more less 9 in words"]
+
+
+def prompts(tokenizer):
+    return [chat_prompt(tokenizer, problem) for problem in PROBLEMS]
+
+
+def test_text_survives_ids(tokenizer):
+    text = "3*4=12;12+5=17;\\boxed{one short of eighteen}"
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+    assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]
+
+
+def test_logprobs_are_the_trainers_at_the_sampling_temperature(policy, tokenizer):
+    engine = make_engine("auto", policy, tokenizer)
+    for temperature in (1.0, 0.7):
+        rollouts = engine.generate(prompts(tokenizer), 8, Sampling(20, temperature), 0)
+        ids, real = right_padded([r.prompt_ids + r.ids for r in rollouts])
+        starts = torch.tensor([len(r.prompt_ids) for r in rollouts])[:, None]
+        mask = real * (torch.arange(ids.shape[1]) >= starts)
+        with torch.no_grad():
+            logp = token_logprobs(policy, ids, mask, temperature)
+        engine_logp = torch.tensor([value for r in rollouts for value in r.logprobs])
+        torch.testing.assert_close(logp[mask.bool()], engine_logp, atol=1e-4, rtol=0)
+
+
+def test_a_response_depends_on_its_seed_alone(policy, tokenizer):
+    """Not on the batch, on the order of the prompts, or on how many rows are decoded together."""
+    ids, seeds, sampling = prompts(tokenizer), [100, 200, 300, 400], Sampling(20)
+    whole = make_engine("auto", policy, tokenizer).generate(ids, 3, sampling, seeds)
+    pieces = make_engine("auto", policy, tokenizer, max_rows=2).generate(ids, 3, sampling, seeds)
+    alone = make_engine("auto", policy, tokenizer).generate(ids[2:3], 3, sampling, seeds[2:3])
+    assert [r.ids for r in whole] == [r.ids for r in pieces]
+    assert [r.ids for r in whole[6:9]] == [r.ids for r in alone]
+    assert [r.prompt_ids for r in whole] == [p for p in ids for _ in range(3)]
+    assert len({tuple(r.ids) for r in whole}) > 6
+
+
+def test_finished_responses_end_with_eos_and_cut_ones_do_not(policy, tokenizer):
+    rollouts = make_engine("auto", policy, tokenizer).generate(prompts(tokenizer), 16,
+                                                               Sampling(16), 0)
+    assert {r.finished for r in rollouts} == {True, False}
+    for r in rollouts:
+        assert len(r.ids) == len(r.logprobs) <= 16
+        assert tokenizer.eos_token_id not in r.ids[:-1]
+        assert (r.ids[-1] == tokenizer.eos_token_id) == r.finished
+        assert r.finished or len(r.ids) == 16
+        assert "<eos>" not in response_text(tokenizer, r)
+
+
+def test_samples_follow_the_models_distribution(policy, tokenizer):
+    ids = prompts(tokenizer)[:1]
+    rollouts = make_engine("auto", policy, tokenizer, max_rows=4000).generate(ids, 4000,
+                                                                               Sampling(1), 7)
+    with torch.no_grad():
+        expected = policy(input_ids=torch.tensor(ids)).logits[0, -1].softmax(-1)
+    counts = torch.bincount(torch.tensor([r.ids[0] for r in rollouts]), minlength=len(expected))
+    # the standard error of a share is at most sqrt(1/4 / 4000) = 0.008
+    torch.testing.assert_close(counts / 4000, expected, atol=0.04, rtol=0)
+
+
+def test_update_weights_takes_other_weights(world, policy, tokenizer):
+    from transformers import AutoModelForCausalLM
+    other = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.float32).eval()
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(1.1)
+    engine = make_engine("transformers", policy, tokenizer)
+    before = engine.generate(prompts(tokenizer), 2, Sampling(12), 0)
+    engine.update_weights(other.state_dict().items())
+    after = engine.generate(prompts(tokenizer), 2, Sampling(12), 0)
+    theirs = make_engine("transformers", other, tokenizer).generate(prompts(tokenizer), 2,
+                                                                    Sampling(12), 0)
+    assert [r.logprobs for r in after] == [r.logprobs for r in theirs]
+    assert [r.logprobs for r in after] != [r.logprobs for r in before]
+
+
+def test_nucleus_golden():
+    # 0.5 + 0.3 reaches 0.7: the third token goes, the others become 5/8 and 3/8
+    kept = nucleus(torch.tensor([[0.3, 0.5, 0.2]]).log(), 0.7).exp()
+    torch.testing.assert_close(kept, torch.tensor([[3 / 8, 5 / 8, 0.0]]))
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=9), st.floats(0.01, 1))
+def test_nucleus_is_a_distribution_that_reaches_top_p(logits, top_p):
+    logp = torch.tensor([logits], dtype=torch.float64).log_softmax(-1)
+    kept = nucleus(logp, top_p)
+    assert abs(kept.exp().sum().item() - 1) < 1e-9
+    assert logp.exp()[kept.isfinite()].sum() >= top_p - 1e-9
+
+
+def test_seeds_are_the_same_in_every_process_and_differ():
+    assert derive_seed(0, "rollout", 1, 2) == 2911219518903743010
+    seeds = {derive_seed(s, "rollout", t, p) for s in range(5) for t in range(5) for p in range(5)}
+    assert len(seeds) == 125
