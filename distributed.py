@@ -3,6 +3,7 @@
 Every function also works in a single process that nobody started with torchrun.
 """
 
+import json
 import os
 import random
 import sys
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy
 import torch
 import torch.distributed as dist
+import transformers
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,12 @@ def init():
 
     gloo on the CPU, nccl with a GPU a rank. -> Ranks
     """
-    if "RANK" not in os.environ:
-        os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-        store = dist.HashStore()
-    else:
-        store = None                               # env://, set by torchrun
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in
+                                    (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
+    store = None if "RANK" in os.environ else dist.HashStore()       # None: torchrun has made one
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("gloo" if device.type == "cpu" else "nccl", store=store, rank=rank,
@@ -54,10 +53,20 @@ def all_sum(values):
 
 
 def from_rank_0(function):
-    """What function() returns on rank 0, given to all ranks; only rank 0 calls it."""
-    result = [function() if dist.get_rank() == 0 else None]
-    dist.broadcast_object_list(result)
-    return result[0]
+    """What function() returns on rank 0, given to all ranks; if it raises, all ranks end."""
+    result, error = None, None
+    if dist.get_rank() == 0:
+        try:
+            result = function()
+        except BaseException as raised:
+            error = raised
+    shared = [result, error is not None]
+    dist.broadcast_object_list(shared)
+    if error is not None:
+        raise error
+    if shared[1]:
+        raise SystemExit(1)                        # rank 0 says why
+    return shared[0]
 
 
 def gather_interleaved(items):
@@ -86,6 +95,8 @@ def run(function):
     is a bug and keeps its traceback. Either way the rank is named, and the process ends at once, so
     that torchrun ends the others instead of leaving them in a collective.
     """
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     try:
         function()
     except Exception as error:
@@ -150,3 +161,24 @@ def set_random_state(state):
     numpy.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def rewind(path, step):
+    """Cuts a JSONL log of a run back to what stood in it at `step`, a torn last line included.
+
+    -> the rows that stay; only rank 0 writes the file.
+    """
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    rows = []
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:             # the line that was being written
+            break
+    rows = [row for row in rows if row["step"] <= step]
+    if dist.get_rank() == 0:
+        beside = path.with_suffix(".partial")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        beside.rename(path)
+    return rows

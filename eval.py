@@ -33,10 +33,10 @@ from verify import verify_all
 
 
 def load_problems(path):
-    """Rows of a JSONL file, each with "problem" and "answer". ValueError names the line at fault."""
+    """Rows of a JSONL file with "problem" and "answer". ValueError names the line at fault."""
     path, rows = Path(path), []
     if not path.is_file():
-        raise ValueError(f"{path} does not exist: give a JSONL file of rows with problem and answer")
+        raise ValueError(f"{path} does not exist: give a JSONL file of problems and answers")
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -131,7 +131,8 @@ def summarise(records):
     right, correct = flat("right"), flat("correct")
     low, high = interval(each)
     summary = {"pass@1": float(np.mean(each)), "low": low, "high": high,
-               "pass@k": float(np.mean([pass_at_k(k, sum(r["right"]), k) for r in records])), "k": k,
+               "pass@k": float(np.mean([pass_at_k(k, sum(r["right"]), k) for r in records])),
+               "k": k,
                "verifier": float(correct.mean()),
                "precision": float(right[correct].mean()) if correct.any() else None,
                "recall": float(correct[right].mean()) if right.any() else None,

@@ -27,7 +27,7 @@ from transformers import AutoModelForCausalLM
 import distributed
 import tiny
 from eval import evaluate, load_problems, plot_curves, summary_table
-from rewards import REWARDS, RewardModel, auroc, difficulty_weight, group_advantages
+from rewards import REWARDS, RewardModel, group_stats, hero_advantages
 from rollout import (
     Sampling,
     chat_prompt,
@@ -79,7 +79,7 @@ class Config:
     w_max: float = opt(3.0, "largest weight, Eq. 4")
     k: float = opt(6.0, "steepness of the weight, Eq. 4")
     # policy update
-    learning_rate: float = opt(1e-4, "of AdamW; constant, no warm-up")
+    learning_rate: float = opt(3e-5, "of AdamW; constant, no warm-up")
     minibatches: int = opt(4, "optimizer steps for one rollout batch")
     clip_low: float = opt(0.2, "ratio is clipped below at 1 - this")
     clip_high: float = opt(0.28, "ratio is clipped above at 1 + this")
@@ -99,13 +99,13 @@ class Config:
 def token_logprobs(model, ids, mask, temperature=1.0, entropy=False, max_logits=2**26):
     """Log-probabilities of ids[:, t] given ids[:, :t], at the sampling temperature. -> (B, T)
 
-    ids (B, T) right-padded; mask (B, T) is 1 on the tokens wanted (the responses); the others get 0.
+    ids (B, T) right-padded; mask (B, T): 1 on the tokens wanted (the responses); the others get 0.
     Only wanted positions reach the vocabulary, max_logits float32 logits at a time, and these are
     computed again in the backward pass: (B, T, V) never exists. No attention mask is needed, since
     no token looks to its right. With entropy=True: (log-probabilities, entropies in nats).
     """
     wanted = mask[:, 1:].bool()
-    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state   # (B,T-1,H)
+    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
 
     def head(hidden, target):
         logp = torch.log_softmax(model.lm_head(hidden).float() / temperature, -1)         # (n, V)
@@ -163,7 +163,7 @@ def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
     same prompts whatever the number of ranks.
     """
     rows = [rollout.prompt_ids + rollout.ids for rollout in rollouts]
-    packed = []                                      # what each minibatch is made of, per micro-batch
+    packed = []                                      # minibatches of micro-batches of tensors
     sums = {"tokens": 0.0, "entropy": 0.0, "gap": 0.0, "clip_low": 0.0, "clip_high": 0.0,
             "kl_old": 0.0, "kl_ref": 0.0}
     share = len(rows) // cfg.minibatches
@@ -218,7 +218,8 @@ def load(cfg, ranks):
     """Problems, models and engine, checked. -> (train, evals, policy, reference, tokenizer, rm)"""
     world = Path(f"runs/world-{cfg.world_seed}")
     paths = {"policy": world / "policy", "reward_model": world / "reward_model",
-             "data": world / "train", "eval_data": f"{world}/eval/easy.jsonl,{world}/eval/hard.jsonl"}
+             "data": world / "train",
+             "eval_data": f"{world}/eval/easy.jsonl,{world}/eval/hard.jsonl"}
     if not all(getattr(cfg, name) for name in paths):
         if ranks.rank == 0:
             tiny.ensure(world, cfg.world_seed)
@@ -256,48 +257,6 @@ def prompts_of(cfg, problems, step):
     return chosen
 
 
-def advantages(cfg, rm, correct, running):
-    """Eq. 3-5 and the advantage of a whole rollout batch. -> dict of (P, G) and (P,) tensors
-
-    rm, correct: (P, G). running: (sum, count) of sigma over all groups so far, these included: the
-    paper does not say how sigma_bar runs, ours is the mean over every group seen in the run.
-    """
-    reward = REWARDS[cfg.reward](rm, correct, alpha=cfg.alpha, beta=cfg.beta, mix=cfg.mix)
-    parts = {"r_hat": reward, "sigma": rm.std(1, correction=0), "weight": torch.ones(len(rm))}
-    if cfg.reward.startswith("hero") and cfg.weight != "none":
-        parts["weight"] = difficulty_weight(parts["sigma"], running[0] / running[1], cfg.w_min,
-                                            cfg.w_max, cfg.k).to(rm.dtype)
-    if cfg.weight == "reward":                                                            # Eq. 5
-        reward = reward * parts["weight"][:, None]
-    on_advantage = parts["weight"] if cfg.weight == "advantage" else None
-    return parts | {"reward": reward, "adv": group_advantages(reward, cfg.scale, on_advantage)}
-
-
-def group_metrics(rm, correct, parts, sigma_bar, verdicts, lengths, finished):
-    """What the log says about a rollout batch, from (P, G) tensors and lists over all its rows."""
-    solved = correct.mean(1)
-    mixed = (solved > 0) & (solved < 1)
-    aurocs = [auroc(s, c) for s, c in zip(rm[mixed], correct[mixed], strict=True)]
-
-    def mean(values):
-        return float(values.mean()) if values.numel() else None
-    size = parts["adv"].abs()
-    reasons = [verdict.reason for verdict in verdicts]
-    return {
-        "reward/mean": mean(parts["reward"]), "reward/zero_advantages": mean((size == 0).float()),
-        "reward/abs_adv_mixed": mean(size[mixed]), "reward/abs_adv_uniform": mean(size[~mixed]),
-        "verify/accuracy": mean(correct), "verify/all_wrong": mean((solved == 0).float()),
-        "verify/all_correct": mean((solved == 1).float()), "verify/mixed": mean(mixed.float()),
-        **{f"verify/{reason}": reasons.count(reason) / len(reasons)
-           for reason in ("no_answer", "unparsed", "timeout", "too_large")},
-        "rm/mean": mean(rm), "rm/std": float(rm.std(correction=0)),
-        "rm/auroc": sum(aurocs) / len(aurocs) if aurocs else None,
-        "hero/sigma": mean(parts["sigma"]), "hero/sigma_bar": sigma_bar,
-        "hero/weight_mean": mean(parts["weight"]), "hero/weight_max": float(parts["weight"].max()),
-        "rollout/length": sum(lengths) / len(lengths),
-        "rollout/truncated": 1 - sum(finished) / len(finished)}
-
-
 class Clock:
     """Seconds of each phase: clock("generate") books the time since the call before."""
 
@@ -310,35 +269,21 @@ class Clock:
         self.last = now
 
 
-class Run:
-    """The folder of a run: config.json, metrics.jsonl, rollouts.jsonl, checkpoints/, final/."""
+def append(path, rows):
+    """Adds rows to a JSONL file of the run; only rank 0 writes."""
+    if torch.distributed.get_rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
 
-    def __init__(self, cfg, rank):
-        self.path, self.writes, self.metrics = Path("runs") / cfg.name, rank == 0, []
-        if self.writes and not cfg.resume:
-            self.path.mkdir(parents=True)
-            (self.path / "config.json").write_text(json.dumps(asdict(cfg), indent=1))
 
-    def rewind(self, step):
-        """Cuts both logs back to what was known at `step`, a half-written last line included."""
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
-            path = self.path / name
-            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-            if name == "metrics.jsonl":
-                self.metrics = [json.loads(line) for line in kept]
-            if self.writes:
-                beside = path.with_suffix(".partial")
-                beside.write_text("".join(kept))
-                beside.rename(path)
-
-    def log(self, metrics, groups=()):
-        self.metrics.append(metrics)
-        if self.writes:
-            with open(self.path / "rollouts.jsonl", "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in groups)
-            with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-                file.write(json.dumps(metrics) + "\n")
+def row_stats(groups):
+    """Shares of verdicts without an answer, lengths, truncation over the rows of all groups."""
+    rows = [row for group in groups for row in group]
+    return {f"verify/{reason}": sum(row["reason"] == reason for row in rows) / len(rows)
+            for reason in ("no_answer", "unparsed", "timeout", "too_large")} | {
+        "rollout/length": sum(row["length"] for row in rows) / len(rows),
+        "rollout/truncated": sum(not row["finished"] for row in rows) / len(rows)}
 
 
 def logged_groups(cfg, ranks, step, prompts, texts, verdicts, rm, parts):
@@ -375,91 +320,95 @@ def train(cfg):
     """Trains as cfg says and writes runs/NAME/. -> the last step's metrics, evaluation included"""
     ranks = distributed.init()
     cfg = distributed.from_rank_0(lambda: checked(cfg, ranks.world_size))
+    folder, P, G = Path("runs") / cfg.name, cfg.prompts_per_step, cfg.rollouts_per_prompt
     problems, evals, policy, reference, tokenizer, reward_model = load(cfg, ranks)
-    run = Run(cfg, ranks.rank)
     engine = make_engine(cfg.engine, policy, tokenizer)
     optimizer = torch.optim.AdamW(policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
                                   weight_decay=0.0)
-    done, running = 0, (0.0, 0)                      # steps; sum and count of sigma over groups
-    if cfg.resume:
-        done, running = resume(cfg, run, policy, optimizer)
-    G, P = cfg.rollouts_per_prompt, cfg.prompts_per_step
-    sampling = Sampling(cfg.max_response_tokens, cfg.temperature)
+    done, sigma_sum, history = start(cfg, folder, policy, optimizer)
 
-    def evaluation(step):
-        found = {name: evaluate(engine, tokenizer, rows, cfg.eval_samples,
-                                Sampling(cfg.max_response_tokens, 0.6, 0.95),
-                                derive_seed(cfg.seed, "eval", name), cfg.instruction, reward_model)
-                 for name, rows in evals.items()}
-        return {f"eval/{name}/{key}": v for name, s in found.items() for key, v in s.items()}
+    def evaluation():
+        return {f"eval/{name}/{key}": value for name, rows in evals.items()
+                for key, value in evaluate(
+                    engine, tokenizer, rows, cfg.eval_samples,
+                    Sampling(cfg.max_response_tokens, temperature=0.6, top_p=0.95),
+                    derive_seed(cfg.seed, "eval"), cfg.instruction, reward_model).items()}
 
-    if not run.metrics:
-        run.log({"step": 0} | evaluation(0))
+    if not history:
+        history.append({"step": 0} | evaluation())
+        append(folder / "metrics.jsonl", history)
     bar = tqdm(range(done + 1, cfg.steps + 1), desc="training", initial=done, total=cfg.steps,
                disable=ranks.rank > 0)
     for step in bar:
         clock = Clock()
         prompts = prompts_of(cfg, problems, step)
         mine = range(ranks.rank, P, ranks.world_size)          # prompt p is rank p % world_size's
+        asked = [prompts[p]["problem"] for p in mine for _ in range(G)]
         rollouts = engine.generate(
             [chat_prompt(tokenizer, prompts[p]["problem"], cfg.instruction) for p in mine], G,
-            sampling, [derive_seed(cfg.seed, "rollout", step, p) for p in mine])
+            Sampling(cfg.max_response_tokens, cfg.temperature),
+            [derive_seed(cfg.seed, "rollout", step, p) for p in mine])
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
         clock("generate")
         verdicts = verify_all(texts, [prompts[p]["answer"] for p in mine for _ in range(G)])
         clock("verify")
-        scores = reward_model.score([prompts[p]["problem"] for p in mine for _ in range(G)], texts)
+        scores = reward_model.score(asked, texts).tolist()
         clock("reward_model")
 
-        # every rank computes the same advantages from all (P, G) verdicts and scores
-        rows = [(s, v, len(r.ids), r.finished) for s, v, r
-                in zip(scores.tolist(), verdicts, rollouts, strict=True)]
-        rows = distributed.gather_interleaved([rows[i:i + G] for i in range(0, len(rows), G)])
-        rm = torch.tensor([[row[0] for row in group] for group in rows])                  # (P, G)
-        correct = torch.tensor([[float(row[1].correct) for row in group] for group in rows])
-        running = (running[0] + rm.std(1, correction=0).sum().item(), running[1] + P)
-        parts = advantages(cfg, rm, correct, running)
-        stats = update(cfg, ranks, policy, reference, optimizer, rollouts,
-                       parts["adv"][ranks.rank::ranks.world_size].flatten())
+        # every rank has all verdicts and scores, and computes the same advantages from them
+        rows = [{"rm": score, "correct": verdict.correct, "reason": verdict.reason,
+                 "length": len(rollout.ids), "finished": rollout.finished}
+                for score, verdict, rollout in zip(scores, verdicts, rollouts, strict=True)]
+        groups = distributed.gather_interleaved([rows[i:i + G] for i in range(0, len(rows), G)])
+        rm = torch.tensor([[row["rm"] for row in group] for group in groups])             # (P, G)
+        correct = torch.tensor([[float(row["correct"]) for row in group] for group in groups])
+        sigma_sum += rm.std(1, correction=0).sum().item()
+        sigma_bar = sigma_sum / (step * P)                     # mean over every group of the run
+        parts = hero_advantages(rm, correct, sigma_bar, **{
+            name: getattr(cfg, name) for name in ("reward", "alpha", "beta", "mix", "scale",
+                                                  "weight", "w_min", "w_max", "k")})
+        adv = parts["adv"][ranks.rank::ranks.world_size].flatten()                        # (B,)
+        stats = update(cfg, ranks, policy, reference, optimizer, rollouts, adv)
         engine.update_weights(policy.state_dict().items())
         clock("update")
 
-        _, everyone, lengths, finished = zip(*(row for group in rows for row in group), strict=True)
-        metrics = {"step": step} | stats | group_metrics(
-            rm, correct, parts, running[0] / running[1], everyone, lengths, finished)
+        metrics = {"step": step} | group_stats(rm, correct, parts) | {
+            "hero/sigma_bar": sigma_bar} | row_stats(groups) | stats
         if step % cfg.eval_every == 0 or step == cfg.steps:
-            metrics |= evaluation(step)
+            metrics |= evaluation()
             clock("evaluate")
-        run.log(metrics | clock.seconds,
-                logged_groups(cfg, ranks, step, prompts, texts, verdicts, rm, parts))
+        history.append(metrics | clock.seconds)
+        append(folder / "rollouts.jsonl",
+               logged_groups(cfg, ranks, step, prompts, texts, verdicts, rm, parts))
+        append(folder / "metrics.jsonl", history[-1:])
         if step % cfg.save_every == 0 or step == cfg.steps:
             distributed.save_checkpoint(
-                run.path / "checkpoints" / f"step_{step:06d}",
+                folder / "checkpoints" / f"step_{step:06d}",
                 {"policy": policy.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                 "sigma": running, "config": asdict(cfg)})
+                 "sigma_sum": sigma_sum, "config": asdict(cfg)})
         if ranks.rank == 0:
             bar.write(line_of(metrics))
     if ranks.rank == 0:
-        finish(cfg, run, policy, tokenizer)
-    return run.metrics[-1]
+        finish(cfg, folder, history, policy, tokenizer)
+    return history[-1]
 
 
-def finish(cfg, run, policy, tokenizer):
+def finish(cfg, folder, history, policy, tokenizer):
     """Writes final/ and curves.png, and prints what the run has done and what to try next."""
     for part in (policy, tokenizer):
-        part.save_pretrained(run.path / "final")
-    plot_curves(run.metrics, run.path / "curves.png", cfg.name)
-    first, last = run.metrics[0], run.metrics[-1]
+        part.save_pretrained(folder / "final")
+    plot_curves(history, folder / "curves.png", cfg.name)
+    first, last = history[0], history[-1]
     names = dict.fromkeys(key.split("/")[1] for key in first if key.startswith("eval/"))
-    print(f"\nheld-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95; pass@1 is the "
-          "truth (the oracle),\nverifier what the rule verifier accepts of it, rm the reward model's"
-          " score\n")
+    print(f"\nheld-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95. pass@1 and "
+          "pass@k: the truth (the oracle);\nverifier: the share that the rule verifier accepts, "
+          "with its precision and recall; rm: the reward model\n")
     print(summary_table({
         f"{name}, {when}": {key.removeprefix(f"eval/{name}/"): value for key, value in row.items()
                             if key.startswith(f"eval/{name}/")}
         for name in names for when, row in (("before", first), ("after", last))}))
     others = [reward for reward in ("hero", "verifier", "rm") if reward != cfg.reward]
-    print(f"\ncurves: {run.path}/curves.png    samples: {run.path}/rollouts.jsonl\ntry next:\n"
+    print(f"\ncurves: {folder}/curves.png    samples: {folder}/rollouts.jsonl\ntry next:\n"
           + "\n".join(f"  python hero.py --reward {reward} --regime {cfg.regime} --seed {cfg.seed}"
                       for reward in others), flush=True)
 
@@ -469,8 +418,9 @@ def finish(cfg, run, policy, tokenizer):
 
 def checked(cfg, world_size):
     """cfg with a name. Raises ValueError for settings that cannot work, and says the way out."""
-    choices = {"reward": list(REWARDS), "scale": ["none", "std"], "regime": ["easy", "hard", "mixed"],
-               "weight": ["advantage", "reward", "none"], "engine": ["auto", "transformers"]}
+    choices = {"reward": list(REWARDS), "scale": ["none", "std"],
+               "regime": ["easy", "hard", "mixed"], "weight": ["advantage", "reward", "none"],
+               "engine": ["auto", "transformers"]}
     for name, allowed in choices.items():
         if getattr(cfg, name) not in allowed:
             raise ValueError(f"--{name} {getattr(cfg, name)}: choose one of {', '.join(allowed)}")
@@ -485,7 +435,7 @@ def checked(cfg, world_size):
     whole = cfg.minibatches * world_size
     if cfg.prompts_per_step % whole:
         raise ValueError(
-            f"P*G={cfg.prompts_per_step}*{cfg.rollouts_per_prompt} rollouts cannot be shared evenly: "
+            f"P*G={cfg.prompts_per_step}*{cfg.rollouts_per_prompt} rollouts cannot be shared: "
             f"prompts_per_step={cfg.prompts_per_step} is not divisible by minibatches * ranks = "
             f"{cfg.minibatches} * {world_size}; choose --prompts_per_step a multiple of {whole}")
     if cfg.resume:
@@ -500,17 +450,23 @@ def checked(cfg, world_size):
     return cfg
 
 
-def resume(cfg, run, policy, optimizer):
-    """Loads the newest checkpoint of the run, if there is one. -> (steps done, running sigma)"""
-    found = distributed.checkpoints(run.path / "checkpoints")
-    if not found:
-        run.rewind(-1)
-        return 0, (0.0, 0)
-    state = distributed.load_checkpoint(found[-1])
-    policy.load_state_dict(state["policy"])
-    optimizer.load_state_dict(state["optimizer"])
-    run.rewind(state["step"])
-    return state["step"], state["sigma"]
+def start(cfg, folder, policy, optimizer):
+    """A new run's folder, or the state of the last checkpoint. -> (steps done, sigma sum, history)
+
+    A run that was killed before its first checkpoint starts again from nothing.
+    """
+    if not cfg.resume:
+        append(folder / "config.json", [asdict(cfg)])
+        return 0, 0.0, []
+    found = distributed.checkpoints(folder / "checkpoints")
+    state = {"step": -1, "sigma_sum": 0.0}
+    if found:
+        state = distributed.load_checkpoint(found[-1])
+        policy.load_state_dict(state["policy"])
+        optimizer.load_state_dict(state["optimizer"])
+    distributed.rewind(folder / "rollouts.jsonl", state["step"])
+    history = distributed.rewind(folder / "metrics.jsonl", state["step"])
+    return max(0, state["step"]), state["sigma_sum"], history
 
 
 def parse(arguments=None):

@@ -39,7 +39,7 @@ def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50):
     return losses
 
 
-# ---------------------------------------------------------------------------- supervised fine-tuning
+# ---------------------------------------------------------------------------- cold start
 
 
 def shuffled(rows, batch_size, rng):

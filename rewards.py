@@ -1,6 +1,6 @@
-"""Rewards: the paper's Eq. 3-5, the baselines it is compared with, the advantage, and the reward model.
+"""Rewards: the paper's Eq. 3-5, the baselines, the advantage, and the reward model.
 
-Everything but RewardModel is a pure function on (P, G) float tensors: P prompts, G rollouts of each.
+Everything but RewardModel is a pure function on (P, G) tensors: P prompts, G rollouts of each.
 
     rm       (P, G)  the reward model's score of each rollout, any real number
     correct  (P, G)  the rule verifier's verdict, 0 or 1
@@ -91,9 +91,9 @@ REWARDS = {"hero": hero_reward, "verifier": verifier_reward, "rm": rm_reward, "n
 def group_advantages(reward, scale="none", weight=None, eps=1e-6):
     """Group-relative advantage, (P, G): reward minus its group's mean, times the weight. -> (P, G)
 
-    scale: "none" leaves it at that (Dr. GRPO), so that the band alpha bounds the reward model's say;
-           "std" divides by the group's standard deviation (GRPO), which blows an all-wrong group up
-           to unit variance whatever alpha is, and cancels any factor on the reward.
+    scale: "none" leaves it at that (Dr. GRPO): the band alpha bounds the reward model's say.
+           "std" divides by the group's standard deviation (GRPO): an all-wrong group is blown up
+           to unit variance whatever alpha is, and any factor on the reward cancels.
     weight (P,): Eq. 5's w; it multiplies after scaling, so it acts under both.
     A group of one, or of equal rewards, has no baseline to differ from: its advantage is 0.
     """
@@ -117,6 +117,48 @@ def auroc(score, label):
     return ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
 
 
+def hero_advantages(rm, correct, sigma_bar, *, reward="hero", alpha=0.05, beta=0.05, mix=0.5,
+                    scale="none", weight="advantage", w_min=0.4, w_max=3.0, k=6.0):
+    """Eq. 3, 4, 5 and the advantage of a rollout batch, with what stood in between.
+
+    rm, correct: (P, G); sigma_bar: the running mean of sigma. reward: a key of REWARDS.
+    weight: what Eq. 4's w multiplies: "advantage", "reward" (Eq. 5 to the letter), or "none";
+    the baselines are never weighted.
+    -> {"r_hat", "reward", "adv": (P, G), "sigma", "weight": (P,)}
+    """
+    r_hat = REWARDS[reward](rm, correct, alpha=alpha, beta=beta, mix=mix)
+    sigma = rm.std(1, correction=0)
+    w = torch.ones_like(sigma)
+    if reward.startswith("hero") and weight != "none":
+        w = difficulty_weight(sigma, sigma_bar, w_min, w_max, k)
+    final = r_hat * w[:, None] if weight == "reward" else r_hat                           # Eq. 5
+    adv = group_advantages(final, scale, w if weight == "advantage" else None)
+    return {"r_hat": r_hat, "reward": final, "adv": adv, "sigma": sigma, "weight": w}
+
+
+def group_stats(rm, correct, parts):
+    """What a log wants to know of a rollout batch. rm, correct: (P, G); parts: hero_advantages'.
+
+    -> {log key: number, or None where no group or class is there to take it from}
+    """
+    solved = correct.mean(1)
+    mixed = (solved > 0) & (solved < 1)
+    aurocs = [auroc(s, c) for s, c in zip(rm[mixed], correct[mixed], strict=True)]
+    size = parts["adv"].abs()
+
+    def mean(values):
+        return values.double().mean().item() if values.numel() else None
+    return {"reward/mean": mean(parts["reward"]), "reward/zero_advantages": mean(size == 0),
+            "reward/abs_adv_mixed": mean(size[mixed]),
+            "reward/abs_adv_uniform": mean(size[~mixed]),
+            "verify/accuracy": mean(correct), "verify/all_wrong": mean(solved == 0),
+            "verify/mixed": mean(mixed), "verify/all_correct": mean(solved == 1),
+            "rm/mean": mean(rm), "rm/std": rm.std(correction=0).item(),
+            "rm/auroc": sum(aurocs) / len(aurocs) if aurocs else None,
+            "hero/sigma": mean(parts["sigma"]), "hero/weight_mean": mean(parts["weight"]),
+            "hero/weight_max": parts["weight"].max().item()}
+
+
 # ---------------------------------------------------------------------------- the reward model
 
 
@@ -128,9 +170,9 @@ def bradley_terry_loss(chosen, rejected):
 class RewardModel:
     """Scores responses with any AutoModelForSequenceClassification that has one label.
 
-    name_or_path: a Hugging Face name or directory. system: the system message that the reward model
-    was trained with, if any. max_tokens: how many tokens, padding included, are scored at once.
-    Raises ValueError for a model without a trained one-label head. Scores are raw logits: no sigmoid.
+    name_or_path: a Hugging Face name or directory. system: the system message that the model was
+    trained with, if any. max_tokens: how many tokens, padding included, are scored at once.
+    Raises ValueError for a model without a trained one-label head. Scores are logits, no sigmoid.
     """
 
     def __init__(self, name_or_path, device="cpu", dtype=torch.float32, system=None,
@@ -138,7 +180,8 @@ class RewardModel:
         self.name, self.system, self.max_tokens = str(name_or_path), system, max_tokens
         self.tokenizer = load_tokenizer(name_or_path)
         model, info = from_pretrained(AutoModelForSequenceClassification, name_or_path, dtype=dtype,
-                                      num_labels=1, output_loading_info=True)
+                                      num_labels=1, ignore_mismatched_sizes=True,
+                                      output_loading_info=True)
         untrained = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])
         if untrained:
             raise ValueError(f"{name_or_path} has no trained one-label score head (not in the "
@@ -148,7 +191,8 @@ class RewardModel:
     def token_ids(self, prompt, response):
         """The conversation as the reward model reads it, as a list of token ids."""
         messages = [{"role": "system", "content": self.system}] if self.system else []
-        messages += [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+        messages += [{"role": "user", "content": prompt},
+                     {"role": "assistant", "content": response}]
         text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -182,4 +226,4 @@ class RewardModel:
         pad = next(i for i in range(len(last) + 1) if i not in last)
         self.model.config.get_text_config().pad_token_id = pad
         ids = ids.masked_fill(mask == 0, pad).to(self.model.device)
-        return self.model(input_ids=ids, attention_mask=mask.to(ids.device)).logits[:, 0]      # (B,)
+        return self.model(input_ids=ids, attention_mask=mask.to(ids.device)).logits[:, 0]   # (B,)

@@ -32,7 +32,7 @@ class Rollout:
 
 
 def derive_seed(*parts):
-    """A 62-bit seed from any numbers and strings, the same on every machine and in every process."""
+    """A 62-bit seed from numbers and strings, the same on every machine and in every process."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 2
 
 
@@ -169,13 +169,13 @@ def nucleus(logp, top_p):
     if top_p >= 1:
         return logp
     ordered, index = logp.sort(-1, descending=True)
-    before = ordered.exp().cumsum(-1) - ordered.exp()                            # mass ahead of each
+    before = ordered.exp().cumsum(-1) - ordered.exp()                  # the mass ahead of each
     ordered = ordered.masked_fill(before >= top_p, -float("inf"))
     return torch.log_softmax(torch.empty_like(logp).scatter_(-1, index, ordered), -1)
 
 
 def make_engine(kind, model, tokenizer, max_rows=256):
-    """The generation engine called `kind`: "auto" or "transformers". Raises ValueError otherwise."""
+    """The generation engine called `kind`: "auto" or "transformers"; ValueError for others."""
     if kind not in ("auto", "transformers"):
         raise ValueError(f"engine={kind!r} is not known: choose auto or transformers")
     return TransformersEngine(model, tokenizer.eos_token_id, max_rows)

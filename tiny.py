@@ -1,6 +1,6 @@
 """The laptop world: problems, tokenizer, a tiny policy and a tiny reward model, made from a seed.
 
-    python tiny.py                     builds runs/world-0 (hero.py does it for you when it needs it)
+    python tiny.py              builds runs/world-0 (hero.py does it when it needs it)
 
 A problem is one line of arithmetic with a whole-number answer. An *easy* problem wants digits
 ("23"), which any rule verifier can check. A *hard* one ends with " in words" and wants a phrase
@@ -232,7 +232,7 @@ def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=2500):
     return pairs
 
 
-def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000):
+def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_problems=300):
     """Makes the world in `folder`: train/, eval/, policy/, reward_model/ and world.json.
 
     The folder appears whole or not at all. -> the contents of world.json: seconds, losses, code
@@ -241,7 +241,7 @@ def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000):
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     write_problems(beside / "train", problems, seed, evaluation=False)
-    write_problems(beside / "eval", problems // 4, seed, evaluation=True)
+    write_problems(beside / "eval", held_out_problems, seed, evaluation=True)
     rng = random.Random(f"world {seed}")
     seconds, losses = {}, {}
 
@@ -279,8 +279,8 @@ def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000):
 def code_version():
     """A hash of the code that makes the world: a world of other code is another world."""
     here = Path(__file__).parent
-    return hashlib.blake2b(b"".join((here / name).read_bytes() for name in ("tiny.py", "prepare.py")),
-                           digest_size=8).hexdigest()
+    code = b"".join((here / name).read_bytes() for name in ("tiny.py", "prepare.py"))
+    return hashlib.blake2b(code, digest_size=8).hexdigest()
 
 
 def ensure(folder, seed=0):

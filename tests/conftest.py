@@ -1,4 +1,4 @@
-"""A miniature of the tiny world, built once for the whole test session, and a way to run scripts."""
+"""A miniature of the tiny world, built once for the test session, and a way to run scripts."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ transformers.utils.logging.disable_progress_bar()
 def world(tmp_path_factory):
     """A world whose models have hardly been trained: real files, made in seconds."""
     folder = tmp_path_factory.mktemp("world") / "world-0"
-    tiny.build(folder, seed=0, sft_steps=120, rm_steps=10, problems=40)
+    tiny.build(folder, seed=0, sft_steps=120, rm_steps=10, problems=40, held_out_problems=10)
     return folder
 
 

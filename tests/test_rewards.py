@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3ForSequenceClassification
+from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
-import rewards
 from rewards import (
     REWARDS,
     RewardModel,
@@ -129,8 +128,9 @@ def test_std_scaling_cancels_a_weight_on_the_reward():
 def test_std_scaling_cancels_alpha_in_uniform_groups(group):
     rm, _ = tensors(group)
     rm = rm.round(decimals=3)
+    assume(rm.min() < rm.max())
     wrong = torch.zeros_like(rm)
-    narrow, wide = (group_advantages(stratify(rm, wrong, alpha), "std", eps=0).nan_to_num()
+    narrow, wide = (group_advantages(stratify(rm, wrong, alpha), "std", eps=0)
                     for alpha in (0.05, 0.5))
     torch.testing.assert_close(narrow, wide, atol=1e-6, rtol=0)
 
@@ -244,7 +244,7 @@ def test_a_system_message_changes_the_score(world, reward_model):
 
 
 def test_a_model_without_a_score_head_is_refused(world):
-    with pytest.raises(ValueError, match=r"policy has no trained one-label score head.*score\.weight"):
+    with pytest.raises(ValueError, match=r"no trained one-label score head.*score\.weight"):
         RewardModel(world / "policy")
 
 

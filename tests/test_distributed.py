@@ -1,0 +1,134 @@
+"""Real processes under torchrun: the same run on 1 and 2 ranks, failures, checkpoints."""
+
+import json
+import random
+
+import pytest
+import torch
+from conftest import SMALL, script
+from test_hero import metrics_of
+
+import distributed
+
+
+@pytest.fixture(autouse=True)
+def group():
+    distributed.init()
+
+
+def close(a, b):
+    return a == b if not isinstance(a, float) or b is None else abs(a - b) <= 1e-5 + 1e-4 * abs(b)
+
+
+def test_one_and_two_processes_give_the_same_run(folder):
+    """Rule 3: gradients and metrics do not depend on the ranks or on the micro-batches."""
+    runs = {"one": (0, []), "small": (0, ["--max_tokens_per_microbatch", 40]), "two": (2, [])}
+    for name, (ranks, options) in runs.items():
+        result = script(folder, "hero.py", "--name", name, *SMALL, "--steps", 3, *options,
+                        ranks=ranks)
+        assert result.returncode == 0, result.stderr
+    one = metrics_of(folder, "one")
+    assert len(one) == 4
+    for name in ("small", "two"):
+        other = metrics_of(folder, name)
+        different = [(row["step"], key, row[key], theirs[key])
+                     for row, theirs in zip(one, other, strict=True)
+                     for key in row if not close(row[key], theirs[key])]
+        assert not different, (name, different)
+    samples = [(folder / "runs" / name / "rollouts.jsonl").read_text().splitlines()
+               for name in ("one", "two")]
+    assert [json.loads(x)["response"] for x in samples[0]] == \
+        [json.loads(x)["response"] for x in samples[1]]
+
+
+def test_a_run_on_two_processes_can_be_resumed(folder):
+    for arguments in (["--name", "r", *SMALL, "--steps", 2],
+                      ["--name", "r", "--resume", "--steps", 3]):
+        result = script(folder, "hero.py", *arguments, ranks=2)
+        assert result.returncode == 0, result.stderr
+    assert [row["step"] for row in metrics_of(folder, "r")] == [0, 1, 2, 3]
+
+
+FAILING = """
+import sys
+sys.path.insert(0, {root!r})
+import distributed
+def main():
+    ranks = distributed.init()
+    distributed.all_sum([1.0])
+    if ranks.rank == 1:
+        {failure}
+    distributed.all_sum([1.0])
+distributed.run(main)
+"""
+
+
+def test_a_failing_rank_ends_all_and_is_named(tmp_path):
+    root = str(distributed.Path(distributed.__file__).parent)
+    (tmp_path / "fails.py").write_text(FAILING.format(
+        root=root, failure="distributed.load_checkpoint('/no/such/checkpoint')"))
+    result = script(tmp_path, tmp_path / "fails.py", ranks=2)
+    assert result.returncode != 0
+    assert "error (rank 1): " in result.stderr and "/no/such/checkpoint" in result.stderr
+
+
+def test_all_sum_and_gather_in_one_process():
+    assert distributed.all_sum([1.5, 2.0]).tolist() == [1.5, 2.0]
+    assert distributed.gather_interleaved(["a", "b"]) == ["a", "b"]
+    assert distributed.from_rank_0(lambda: 7) == 7
+
+
+SUMS = """
+import sys
+sys.path.insert(0, {root!r})
+import torch, distributed
+def main():
+    ranks = distributed.init()
+    total = distributed.all_sum([ranks.rank + 1.0, 10.0]).tolist()
+    assert total == [3.0, 20.0], total
+    joined = distributed.gather_interleaved([["a", "c", "e"], ["b", "d"]][ranks.rank])
+    assert joined == list("abcde"), joined
+    assert distributed.from_rank_0(lambda: ranks.rank) == 0
+    model = torch.nn.Linear(2, 1, bias=False)
+    model.weight.grad = torch.full((1, 2), float(ranks.rank))
+    distributed.average_gradients(model)
+    assert model.weight.grad.tolist() == [[0.5, 0.5]], model.weight.grad
+    print("fine")
+distributed.run(main)
+"""
+
+
+def test_reductions_in_two_processes(tmp_path):
+    root = str(distributed.Path(distributed.__file__).parent)
+    (tmp_path / "sums.py").write_text(SUMS.format(root=root))
+    result = script(tmp_path, tmp_path / "sums.py", ranks=2)
+    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
+
+
+# ---------------------------------------------------------------------------- checkpoints
+
+
+def test_checkpoint_brings_back_state_and_randomness(tmp_path):
+    state = {"step": 3, "weights": torch.randn(4), "sigma_sum": 0.1 + 0.2}
+    distributed.save_checkpoint(tmp_path / "step_000003", state)
+    expected = (torch.rand(1).item(), random.random())
+    loaded = distributed.load_checkpoint(tmp_path / "step_000003")
+    assert (torch.rand(1).item(), random.random()) == expected
+    assert loaded["sigma_sum"] == state["sigma_sum"]
+    assert torch.equal(loaded["weights"], state["weights"])
+
+
+def test_only_whole_and_only_the_newest_checkpoints_are_found(tmp_path):
+    for step in range(4):
+        distributed.save_checkpoint(tmp_path / f"step_{step:06d}", {"step": step}, keep=2)
+    (tmp_path / ".step_000009.partial").mkdir()                # what a kill leaves behind
+    names = [path.name for path in distributed.checkpoints(tmp_path)]
+    assert names == ["step_000002", "step_000003"]
+
+
+def test_rewind_drops_later_steps_and_a_torn_line(tmp_path):
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n{"step": 3, "los')
+    assert distributed.rewind(log, 1) == [{"step": 0}, {"step": 1}]
+    assert log.read_text() == '{"step": 0}\n{"step": 1}\n'
+    assert distributed.rewind(tmp_path / "none.jsonl", 1) == []

@@ -1,0 +1,360 @@
+"""The loss, the log-probabilities, the batches, the command line, and whole small runs."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, SMALL, script
+from transformers import AutoModelForCausalLM
+
+from eval import load_problems
+from hero import Config, microbatches, policy_loss, prompts_of, token_logprobs
+from rollout import right_padded
+
+# ---------------------------------------------------------------------------- policy_loss
+
+
+def loss_and_gradient(logp, old, adv, mask=None, **options):
+    logp = torch.tensor(logp, dtype=torch.float64, requires_grad=True)
+    mask = torch.ones_like(logp) if mask is None else torch.tensor(mask, dtype=torch.float64)
+    loss, stats = policy_loss(logp, torch.tensor(old, dtype=torch.float64),
+                              torch.tensor(adv, dtype=torch.float64), mask, **options)
+    loss.backward()
+    return loss.item(), logp.grad.tolist(), stats
+
+
+def test_policy_loss_on_two_tokens_by_hand():
+    """Ratios 1.25 and 1.5 against a ceiling of 1.28, advantage 2, two tokens.
+
+    loss = -(1.25 * 2 + 1.28 * 2) / 2 = -2.53. d ratio / d logp = ratio, so the first token's
+    gradient is -2 * 1.25 / 2 = -1.25; the second is clipped: 0.
+    """
+    r1, r2 = torch.tensor(1.25).log().item(), torch.tensor(1.5).log().item()
+    loss, gradient, stats = loss_and_gradient([[r1, r2]], [[0.0, 0.0]], [2.0], denom=2)
+    assert loss == pytest.approx(-2.53)
+    assert gradient[0] == pytest.approx([-1.25, 0.0], abs=1e-6)
+    assert (stats["clip_high"], stats["clip_low"]) == (1, 0)
+
+
+def test_policy_loss_clips_below_for_negative_advantages():
+    """Ratios 0.9 and 0.5 against a floor of 0.8, advantage -1.
+
+    -min(r A, clip(r) A): 0.9 and, since -0.8 < -0.5, 0.8: loss (0.9 + 0.8) / 2 = 0.85; the first
+    gradient is 0.9 / 2, the second 0.
+    """
+    r1, r2 = torch.tensor(0.9).log().item(), torch.tensor(0.5).log().item()
+    loss, gradient, stats = loss_and_gradient([[r1, r2]], [[0.0, 0.0]], [-1.0], denom=2)
+    assert loss == pytest.approx(0.85)
+    assert gradient[0] == pytest.approx([0.45, 0.0], abs=1e-6)
+    assert (stats["clip_high"], stats["clip_low"]) == (0, 1)
+
+
+def test_policy_loss_never_clips_the_way_back():
+    """A high ratio with a negative advantage, a low one with a positive: the gradient stays."""
+    high, low = torch.tensor(2.0).log().item(), torch.tensor(0.5).log().item()
+    _, gradient, stats = loss_and_gradient([[high], [low]], [[0.0], [0.0]], [-1.0, 1.0], denom=1)
+    assert gradient[0] == pytest.approx([2.0]) and gradient[1] == pytest.approx([-0.5])
+    assert (stats["clip_high"], stats["clip_low"]) == (0, 0)
+
+
+def test_masked_tokens_count_nowhere():
+    loss, gradient, _ = loss_and_gradient([[0.0, 9.0]], [[0.0, -9.0]], [1.0], [[1, 0]], denom=1)
+    assert loss == pytest.approx(-1.0) and gradient == [[pytest.approx(-1.0), 0.0]]
+
+
+def test_kl_to_the_reference_by_hand():
+    """Gap ln 2: k3 = 2 - 1 - ln 2; its gradient to logp is 1 - e^gap = -1; no advantage."""
+    gap = torch.tensor(2.0).log()
+    loss, gradient, stats = loss_and_gradient([[0.0]], [[0.0]], [0.0], denom=1, kl_coef=0.5,
+                                              ref_logp=gap.double().reshape(1, 1))
+    assert loss == pytest.approx(0.5 * (1 - gap.item()))
+    assert gradient[0][0] == pytest.approx(-0.5)
+    assert stats["kl_ref"] == pytest.approx(1 - gap.item())
+
+
+# ---------------------------------------------------------------------------- token_logprobs
+
+
+def rows_and_mask(tokenizer, seed=0, rows=6):
+    rng = random.Random(seed)
+    prompts = [[rng.randrange(5, 40) for _ in range(rng.randrange(1, 9))] for _ in range(rows)]
+    responses = [[rng.randrange(5, 40) for _ in range(rng.randrange(1, 12))]
+                 + [tokenizer.eos_token_id] for _ in range(rows)]
+    ids, real = right_padded([p + r for p, r in zip(prompts, responses, strict=True)])
+    starts = torch.tensor([len(p) for p in prompts])[:, None]
+    return ids, real, real * (torch.arange(ids.shape[1]) >= starts)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("max_logits", [2**26, 500])
+def test_token_logprobs_equal_the_naive_form(policy, tokenizer, temperature, max_logits):
+    ids, real, mask = rows_and_mask(tokenizer)
+    logp, entropy = token_logprobs(policy, ids, mask, temperature, True, max_logits)
+    logits = policy(input_ids=ids, attention_mask=real).logits[:, :-1] / temperature
+    naive = logits.log_softmax(-1)
+    chosen = naive.gather(-1, ids[:, 1:, None])[..., 0] * mask[:, 1:]
+    torch.testing.assert_close(logp[:, 1:], chosen, atol=1e-5, rtol=0)
+    spread = -(naive.exp() * naive).sum(-1) * mask[:, 1:]
+    torch.testing.assert_close(entropy[:, 1:], spread, atol=1e-5, rtol=0)
+    assert logp[:, 0].eq(0).all() and logp[mask == 0].eq(0).all()
+
+    weights = torch.randn_like(logp)
+    (logp * weights).sum().backward()
+    got = [p.grad.clone() for p in policy.parameters()]
+    policy.zero_grad()
+    (chosen * weights[:, 1:]).sum().backward()
+    for a, p in zip(got, policy.parameters(), strict=True):
+        torch.testing.assert_close(a, p.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_padding_and_pad_equal_to_eos_change_nothing(policy, tokenizer):
+    """Masks come from lengths: the sampled EOS is trained on even where EOS is what pads."""
+    ids, real, mask = rows_and_mask(tokenizer)
+    eos = tokenizer.eos_token_id
+    last = real.sum(1) - 1
+    assert (ids[torch.arange(len(ids)), last] == eos).all()
+    assert mask[torch.arange(len(ids)), last].eq(1).all()
+    with torch.no_grad():
+        padded_with_eos = token_logprobs(policy, ids.masked_fill(real == 0, eos), mask)
+        torch.testing.assert_close(padded_with_eos, token_logprobs(policy, ids, mask))
+        for i, length in enumerate(real.sum(1).tolist()):
+            alone = token_logprobs(policy, ids[i:i + 1, :length], mask[i:i + 1, :length])
+            torch.testing.assert_close(padded_with_eos[i:i + 1, :length], alone, atol=1e-5, rtol=0)
+
+
+def test_the_gradient_does_not_depend_on_the_microbatches(policy, tokenizer):
+    ids, real, mask = rows_and_mask(tokenizer, rows=8)
+    adv, lengths = torch.linspace(-1, 1, 8), real.sum(1).tolist()
+    with torch.no_grad():
+        old = token_logprobs(policy, ids, mask) + 0.1 * torch.randn(ids.shape) * mask
+    gradients = []
+    for budget in (10**6, 60, 1):
+        policy.zero_grad()
+        batches = microbatches(lengths, budget)
+        for batch in batches:
+            width = max(lengths[i] for i in batch)
+            logp = token_logprobs(policy, ids[batch, :width], mask[batch, :width])
+            policy_loss(logp, old[batch, :width], adv[batch], mask[batch, :width],
+                        denom=mask.sum())[0].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradients[0], gradients[2], atol=1e-5, rtol=1e-4)
+
+
+def test_microbatches_keep_the_budget_and_every_row():
+    lengths = [5, 40, 7, 100, 8, 8, 30]
+    batches = microbatches(lengths, 80)
+    assert sorted(i for batch in batches for i in batch) == list(range(7))
+    assert all(len(b) * max(lengths[i] for i in b) <= 80 or len(b) == 1 for b in batches)
+    assert len(microbatches(lengths, 10**6)) == 1
+
+
+# ---------------------------------------------------------------------------- the data
+
+
+def test_every_pass_over_the_data_is_whole_and_in_another_order():
+    cfg = Config(prompts_per_step=4)
+    problems = [{"problem": str(i)} for i in range(10)]
+    drawn = [row["problem"] for step in range(1, 11) for row in prompts_of(cfg, problems, step)]
+    epochs = [drawn[i:i + 10] for i in range(0, 40, 10)]
+    assert all(sorted(epoch, key=int) == [str(i) for i in range(10)] for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 4
+    assert [r["problem"] for r in prompts_of(cfg, problems, 3)] == drawn[8:12]
+
+
+# ---------------------------------------------------------------------------- whole runs
+
+
+def metrics_of(folder, name):
+    lines = (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{key: value for key, value in row.items() if not key.startswith("time/")}
+            for row in rows]
+
+
+@pytest.fixture(scope="module")
+def unbroken(world, tmp_path_factory):
+    """A run that nobody disturbed, and its folder, to look at and to compare with."""
+    import shutil
+    folder = tmp_path_factory.mktemp("unbroken")
+    shutil.copytree(world, folder / "runs" / "world-0")
+    result = script(folder, "hero.py", "--name", "a", *SMALL)
+    assert result.returncode == 0, result.stderr
+    return folder, result
+
+
+def test_a_run_leaves_what_the_readme_promises(unbroken):
+    folder, result = unbroken
+    run = folder / "runs" / "a"
+    rows = metrics_of(folder, "a")
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
+    assert {"eval/hard/pass@1", "eval/easy/low"} <= set(rows[0])
+    assert "eval/hard/pass@1" in rows[4] and "eval/hard/pass@1" not in rows[3]
+    assert rows[1]["rollout/logprob_gap"] < 1e-5
+    samples = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    assert len(samples) == 4 * 2 * 4                           # steps, groups, rollouts of each
+    assert set(samples[0]) == {"step", "prompt", "reference", "response", "answer", "correct",
+                               "reason", "rm", "r_hat", "weight", "reward", "advantage"}
+    for i in range(0, len(samples), 4):
+        assert abs(sum(row["advantage"] for row in samples[i:i + 4])) < 1e-4
+    assert json.loads((run / "config.json").read_text())["steps"] == 4
+    assert (run / "curves.png").stat().st_size > 10_000
+    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step_000003", "step_000004"]
+    assert "pass@1" in result.stdout and "--reward verifier" in result.stdout
+
+
+def test_training_changes_every_parameter_and_final_loads(unbroken):
+    folder, _ = unbroken
+    before = AutoModelForCausalLM.from_pretrained(folder / "runs/world-0/policy")
+    after = AutoModelForCausalLM.from_pretrained(folder / "runs/a/final")
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        assert not torch.equal(old, new), f"{name} has not been trained"
+
+
+def test_eval_command_agrees_with_the_runs_own_evaluation(unbroken):
+    folder, _ = unbroken
+    result = script(folder, "eval.py", "--model", "runs/a/final", "--seeds", 2,
+                    "--max_tokens", 24)
+    assert result.returncode == 0, result.stderr
+    report = json.loads((folder / "runs/a/final/eval.json").read_text())
+    assert set(report["results"]) == {"easy", "hard"}
+    assert report["results"]["hard"]["low"] <= report["results"]["hard"]["pass@1"]
+
+
+def test_killed_at_a_random_moment_and_resumed_it_is_the_same_run(unbroken, tmp_path):
+    """SIGKILL three times, wherever it lands; then the metrics are those of the unbroken run."""
+    folder, _ = unbroken
+    log = tmp_path / "log"
+    command = [sys.executable, ROOT / "hero.py", "--name", "b"]
+    options = [str(x) for x in SMALL]
+    metrics, kills, rng = folder / "runs/b/metrics.jsonl", 0, random.Random(time.time())
+    for _ in range(12):
+        arguments = options if not (folder / "runs/b").exists() else ["--resume"]
+        with open(log, "a") as out:
+            process = subprocess.Popen([*command, *arguments], cwd=folder, stdout=out, stderr=out,
+                                       env=os.environ | {"OMP_NUM_THREADS": "1"})
+            known = metrics.read_text().count("\n") if metrics.exists() else 0
+            if kills < 3:
+                while process.poll() is None and (
+                        not metrics.exists() or metrics.read_text().count("\n") <= known):
+                    time.sleep(0.01)
+                time.sleep(rng.uniform(0, 0.5))
+                if process.poll() is None:
+                    process.send_signal(signal.SIGKILL)
+                    kills += 1
+            if process.wait() == 0:
+                break
+    assert process.returncode == 0, log.read_text()
+    assert kills > 0, "the run was over before it could be killed"
+    assert metrics_of(folder, "b") == metrics_of(folder, "a")
+    read = [(folder / "runs" / name / "rollouts.jsonl").read_text() for name in "ab"]
+    assert read[0] == read[1]
+
+
+def test_a_longer_run_goes_on_from_a_finished_one(unbroken):
+    folder, _ = unbroken
+    result = script(folder, "hero.py", "--name", "a", "--resume", "--steps", 5)
+    assert result.returncode == 0, result.stderr
+    assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("options", [
+    ["--reward", "naive", "--scale", "std", "--kl_coef", 0.1, "--regime", "mixed"],
+    ["--weight", "reward", "--reward", "hero_wrong", "--max_tokens_per_microbatch", 64,
+     "--regime", "easy"]])
+def test_other_settings_run(folder, options):
+    result = script(folder, "hero.py", "--name", "c", *SMALL, "--steps", 2, *options)
+    assert result.returncode == 0, result.stderr
+    rows = metrics_of(folder, "c")
+    assert ("policy/kl_ref" in rows[-1]) == ("--kl_coef" in options)
+
+
+# ---------------------------------------------------------------------------- what users get wrong
+
+
+def refuse(folder, *arguments, says, name="hero.py", ranks=0):
+    """The script ends with one line that says what was wrong, and nothing else happens."""
+    existing = sorted(folder.rglob("*"))
+    result = script(folder, name, *arguments, ranks=ranks)
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert len(lines) == 1 and says in lines[0], result.stderr
+    assert ranks or len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert sorted(folder.rglob("*")) == existing
+    return lines[0]
+
+
+def test_an_unknown_flag_is_named(folder):
+    refuse(folder, "--lerning_rate", 1, says="--lerning_rate")
+
+
+def test_a_bad_type_names_the_field(folder):
+    refuse(folder, "--steps", "many", says="--steps: invalid int value: 'many'")
+
+
+def test_a_bad_choice_lists_the_good_ones(folder):
+    refuse(folder, "--reward", "dense", says="choose one of hero, verifier, rm, naive")
+
+
+def test_batches_that_do_not_divide_say_the_way_out(folder):
+    refuse(folder, "--prompts_per_step", 6, says="choose --prompts_per_step a multiple of 4")
+
+
+def test_batches_that_do_not_divide_over_ranks(folder):
+    refuse(folder, "--prompts_per_step", 4, "--minibatches", 4, ranks=2,
+           says="minibatches * ranks = 4 * 2; choose --prompts_per_step a multiple of 8")
+
+
+def test_a_missing_model_directory_is_named(folder):
+    refuse(folder, "--policy", "no/such/model", says="cannot load 'no/such/model'")
+
+
+def test_a_reward_model_without_a_score_head(folder):
+    refuse(folder, "--reward_model", "runs/world-0/policy", says="no trained one-label score head")
+
+
+def test_data_without_an_answer_names_the_line(folder):
+    (folder / "data.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+2"}\n')
+    refuse(folder, "--data", "data.jsonl", says="data.jsonl line 2 has no 'answer'")
+
+
+def test_data_that_is_empty_missing_or_torn(folder):
+    (folder / "data.jsonl").write_text("\n")
+    refuse(folder, "--data", "data.jsonl", says="holds no problems")
+    refuse(folder, "--data", "none.jsonl", says="none.jsonl does not exist")
+    (folder / "data.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+')
+    refuse(folder, "--data", "data.jsonl", says="line 2 is not JSON")
+
+
+def test_a_name_that_is_taken_is_not_overwritten(folder):
+    (folder / "runs" / "mine").mkdir()
+    refuse(folder, "--name", "mine", says="runs/mine holds another run")
+
+
+def test_resume_needs_a_run_and_its_own_settings(folder):
+    refuse(folder, "--resume", says="--resume needs --name")
+    refuse(folder, "--resume", "--name", "never", says="runs/never/config.json does not exist")
+    (folder / "runs" / "mine").mkdir()
+    (folder / "runs/mine/config.json").write_text(json.dumps(vars(Config(name="mine"))))
+    refuse(folder, "--resume", "--name", "mine", "--alpha", 0.2,
+           says="--alpha 0.2 differs from the run's own 0.05")
+
+
+def test_prompts_that_are_all_too_long(folder):
+    refuse(folder, "--max_prompt_tokens", 3, says="longer than max_prompt_tokens=3")
+
+
+def test_eval_refuses_a_missing_benchmark(folder):
+    refuse(folder, "--model", "runs/world-0/policy", "--benchmarks", "none.jsonl",
+           name="eval.py", says="none.jsonl does not exist")
+
+
+def test_load_problems_reads_what_tiny_writes(world):
+    rows = load_problems(world / "train" / "mixed.jsonl")
+    assert {"problem", "answer", "accepted"} <= set(rows[0])
