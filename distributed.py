@@ -145,8 +145,13 @@ def checkpoints(folder):
 
 
 def load_checkpoint(path):
-    """What save_checkpoint was given; this rank's random state is restored. -> state"""
-    set_random_state(torch.load(Path(path) / f"random_{dist.get_rank()}.pt", weights_only=False))
+    """What save_checkpoint was given. -> state
+
+    This rank's random state is restored; a rank that the saved run did not have keeps its own.
+    """
+    own = Path(path) / f"random_{dist.get_rank()}.pt"
+    if own.exists():
+        set_random_state(torch.load(own, weights_only=False))
     return torch.load(Path(path) / "state.pt", map_location="cpu", weights_only=False)
 
 

@@ -56,6 +56,17 @@ def load_problems(path):
     return rows
 
 
+def load_benchmarks(paths):
+    """{file name without its ending: problems}; ValueError if two files share a name."""
+    benchmarks = {}
+    for path in paths:
+        name = Path(path).stem
+        if name in benchmarks:
+            raise ValueError(f"two evaluation files are called {name}: rename one of them")
+        benchmarks[name] = load_problems(path)
+    return benchmarks
+
+
 # ---------------------------------------------------------------------------- grading
 
 
@@ -236,7 +247,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
     parser.add_argument("--out", help="JSON file to write; default MODEL/eval.json for a directory")
     args = parser.parse_args()
-    benchmarks = {Path(path).stem: load_problems(path) for path in args.benchmarks}
+    benchmarks = load_benchmarks(args.benchmarks)
     ranks = distributed.init()
     tokenizer = load_tokenizer(args.model)
     model = from_pretrained(AutoModelForCausalLM, args.model).to(ranks.device).eval()

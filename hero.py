@@ -26,7 +26,7 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 import tiny
-from eval import evaluate, load_problems, plot_curves, summary_table
+from eval import evaluate, load_benchmarks, load_problems, plot_curves, summary_table
 from rewards import REWARDS, RewardModel, group_stats, hero_advantages
 from rollout import (
     Sampling,
@@ -147,7 +147,7 @@ def policy_loss(logp, old_logp, adv, mask, denom, clip_low=0.2, clip_high=0.28, 
 
 
 def microbatches(lengths, budget):
-    """Indices of rows grouped so that rows * longest <= budget, long rows with long rows."""
+    """Row indices in groups with rows * longest <= budget; a row over the budget goes alone."""
     batches = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         if not batches or (len(batches[-1]) + 1) * lengths[i] > budget:
@@ -227,7 +227,7 @@ def load(cfg, ranks):
     paths = {name: getattr(cfg, name) or default for name, default in paths.items()}
     data = Path(paths["data"])
     problems = load_problems(data / f"{cfg.regime}.jsonl" if data.is_dir() else data)
-    evals = {Path(path).stem: load_problems(path) for path in str(paths["eval_data"]).split(",")}
+    evals = load_benchmarks(str(paths["eval_data"]).split(","))
     tokenizer = load_tokenizer(paths["policy"])
     fitting = [row for row in problems
                if len(chat_prompt(tokenizer, row["problem"], cfg.instruction))

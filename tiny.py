@@ -30,6 +30,7 @@ from transformers import (
     Qwen3ForSequenceClassification,
 )
 
+import distributed
 from prepare import fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled
 from rewards import RewardModel
 from rollout import Sampling, chat_prompt, derive_seed, make_engine, response_text
@@ -297,4 +298,4 @@ def ensure(folder, seed=0):
 
 
 if __name__ == "__main__":
-    ensure(Path("runs/world-0"))
+    distributed.run(lambda: ensure("runs/world-0"))

@@ -41,12 +41,17 @@ def test_one_and_two_processes_give_the_same_run(folder):
         [json.loads(x)["response"] for x in samples[1]]
 
 
-def test_a_run_on_two_processes_can_be_resumed(folder):
-    for arguments in (["--name", "r", *SMALL, "--steps", 2],
-                      ["--name", "r", "--resume", "--steps", 3]):
-        result = script(folder, "hero.py", *arguments, ranks=2)
+def test_a_run_resumes_on_another_number_of_processes(folder):
+    """Two ranks, then one, then two: the same order of the data and the same sigma_bar."""
+    whole = script(folder, "hero.py", "--name", "whole", *SMALL, ranks=2)
+    assert whole.returncode == 0, whole.stderr
+    for steps, ranks in ((2, 2), (3, 0), (4, 2)):
+        arguments = [*SMALL, "--steps", steps] if steps == 2 else ["--resume", "--steps", steps]
+        result = script(folder, "hero.py", "--name", "parts", *arguments, ranks=ranks)
         assert result.returncode == 0, result.stderr
-    assert [row["step"] for row in metrics_of(folder, "r")] == [0, 1, 2, 3]
+    for row, theirs in zip(metrics_of(folder, "whole"), metrics_of(folder, "parts"), strict=True):
+        assert close(row.get("hero/sigma_bar"), theirs.get("hero/sigma_bar"))
+        assert close(row.get("rollout/length"), theirs.get("rollout/length"))
 
 
 FAILING = """
