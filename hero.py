@@ -83,6 +83,7 @@ class Config:
     minibatches: int = opt(4, "optimizer steps for one rollout batch")
     clip_low: float = opt(0.2, "ratio is clipped below at 1 - this")
     clip_high: float = opt(0.28, "ratio is clipped above at 1 + this")
+    is_cap: float = opt(2.0, "cap of a token's importance weight, trainer / engine; 0: no weight")
     kl_coef: float = opt(0.0, "weight of the KL term to the frozen initial policy")
     grad_clip: float = opt(1.0, "largest global gradient norm")
     max_tokens_per_microbatch: int = opt(16384, "tokens, padding included, in one backward pass")
@@ -122,18 +123,21 @@ def token_logprobs(model, ids, mask, temperature=1.0, entropy=False, max_logits=
     return (logp, spread) if entropy else logp
 
 
-def policy_loss(logp, old_logp, adv, mask, denom, clip_low=0.2, clip_high=0.28, ref_logp=None,
-                kl_coef=0.0):
+def policy_loss(logp, old_logp, adv, mask, denom, clip_low=0.2, clip_high=0.28, importance=None,
+                ref_logp=None, kl_coef=0.0):
     """Clipped policy gradient, the sum over masked tokens over denom. -> (loss, stats of sums)
 
     logp, old_logp, mask (B, T); adv (B,); denom: the active tokens of the whole optimizer step, so
     that the mean is over tokens however the rows are spread over micro-batches and ranks.
+    importance (B, T): weight of each token's policy gradient, for samples of another distribution.
     With ref_logp, kl_coef times the k3 estimate of KL(policy || reference) is added to each token.
     """
     adv = adv[:, None]                                                                    # (B, 1)
     ratio = torch.exp((logp - old_logp) * mask)                                           # (B, T)
     clipped = ratio.clamp(1 - clip_low, 1 + clip_high)
     token_loss = -torch.minimum(ratio * adv, clipped * adv)
+    if importance is not None:
+        token_loss = token_loss * importance
     with torch.no_grad():
         stats = {"clip_low": ((ratio < 1 - clip_low) & (adv < 0)) * mask,
                  "clip_high": ((ratio > 1 + clip_high) & (adv > 0)) * mask,
@@ -179,20 +183,24 @@ def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
             with torch.no_grad():
                 old, entropy = token_logprobs(policy, ids, mask, cfg.temperature, entropy=True)
                 ref = token_logprobs(reference, ids, mask, cfg.temperature) if reference else None
-            engine_logp = torch.cat([torch.tensor(rollouts[i].logprobs) for i in batch])
-            sums["gap"] += (old[mask.bool()].cpu() - engine_logp).abs().sum().item()
+            gap = old.clone()                        # log of trainer / engine, 0 off the responses
+            gap[mask.bool()] -= torch.cat([torch.tensor(rollouts[i].logprobs)
+                                           for i in batch]).to(gap)
+            # truncated importance sampling: the engine's numerics are not quite the trainer's
+            importance = gap.exp().clamp(max=cfg.is_cap) if cfg.is_cap else None
+            sums["gap"] += gap.abs().sum().item()
             sums["entropy"] += entropy.sum().item()
-            packed[-1].append((ids, mask, old, ref, adv[batch].to(ranks.device)))
+            packed[-1].append((ids, mask, old, adv[batch].to(ranks.device), importance, ref))
     norms = []
     for minibatch in packed:
         tokens = distributed.all_sum(sum(mask.sum().item() for _, mask, *_ in minibatch)).item()
         sums["tokens"] += tokens / ranks.world_size
         optimizer.zero_grad()
-        for ids, mask, old, ref, advantages in minibatch:
+        for ids, mask, old, advantages, importance, ref in minibatch:
             logp = token_logprobs(policy, ids, mask, cfg.temperature)
             # gradients are averaged over ranks, hence the denominator a rank
             loss, stats = policy_loss(logp, old, advantages, mask, tokens / ranks.world_size,
-                                      cfg.clip_low, cfg.clip_high, ref, cfg.kl_coef)
+                                      cfg.clip_low, cfg.clip_high, importance, ref, cfg.kl_coef)
             loss.backward()
             for key, value in stats.items():
                 sums[key] += value

@@ -68,6 +68,13 @@ def test_masked_tokens_count_nowhere():
     assert loss == pytest.approx(-1.0) and gradient == [[pytest.approx(-1.0), 0.0]]
 
 
+def test_importance_weights_scale_each_tokens_gradient():
+    """Two tokens of ratio 1, advantage 3, weights 0.5 and 2: gradients -1.5 and -6 over 2."""
+    loss, gradient, _ = loss_and_gradient([[0.0, 0.0]], [[0.0, 0.0]], [3.0], denom=2,
+                                          importance=torch.tensor([[0.5, 2.0]]).double())
+    assert gradient[0] == pytest.approx([-0.75, -3.0]) and loss == pytest.approx(-3.75)
+
+
 def test_kl_to_the_reference_by_hand():
     """Gap ln 2: k3 = 2 - 1 - ln 2; its gradient to logp is 1 - e^gap = -1; no advantage."""
     gap = torch.tensor(2.0).log()
