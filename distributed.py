@@ -28,12 +28,16 @@ class Ranks:
 def init():
     """Joins the process group that torchrun describes in the environment, or makes one of one.
 
-    gloo on the CPU, nccl with a GPU a rank. -> Ranks
+    gloo on the CPU, nccl with a GPU a rank. On the CPU a process computes in one thread unless
+    OMP_NUM_THREADS says otherwise: models that fit there gain little from more, lose much on a busy
+    machine, and then give the same numbers whatever the number of cores. -> Ranks
     """
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in
                                     (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
     store = None if "RANK" in os.environ else dist.HashStore()       # None: torchrun has made one
     device = torch.device("cpu")
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
     if torch.cuda.is_available():
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)

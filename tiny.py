@@ -238,6 +238,7 @@ def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_
 
     The folder appears whole or not at all. -> the contents of world.json: seconds, losses, code
     """
+    distributed.init()                               # one thread: the same world on any machine
     folder = Path(folder)
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
