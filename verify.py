@@ -166,13 +166,15 @@ CARDINALS = dict(zip((
     "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred "
     "thousand million first third fourth fifth sixth seventh eighth ninth").split(),
     [*range(20), *range(20, 100, 10), 100, 1000, 10**6, 1, *range(3, 10)], strict=True))
-WORDS = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
+NUMBER_WORD = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
+NUMBER_WORDS = re.compile(rf"(?<![\w\\])(?<![0-9] ){NUMBER_WORD}(?:(?: |-|(?<=hundred) and |"
+                          rf"(?<=thousand) and ){NUMBER_WORD})*", re.I)
 
 
 def number_words(match: re.Match) -> str:
     """"One hundred and five" as 105; unchanged where the words do not make one number."""
     total = part = 0
-    for word in re.findall("(?!and)[a-z]+", match[0].lower()):
+    for word in re.findall(NUMBER_WORD, match[0].lower()):
         value = CARDINALS[word]
         if value < 100 and (part % 10 or part % 100 == 10 or value > 9 and part % 100):
             return match[0]
@@ -208,7 +210,6 @@ def quote(match: re.Match) -> str:
 WRAPPER = re.compile(r"\\(text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it|sf)|operatorname|boldsymbol) ?"
                      r"\{([^{}]*)\}")
 RULES = [(re.compile(pattern, re.I), new) for pattern, new in (             # in this order
-    (rf"(?<![\w\\])(?<![0-9] ){WORDS}(?:(?: |-|(?<=hundred) and |(?<=thousand) and ){WORDS})*", number_words),
     (r"\\begin ?\{(?:[pb]?matrix\}|array\} ?\{[lcr| ]*\})", "⟦"), (r"\\end ?\{(?:[pb]?matrix|array)\}", "⟧"),
     (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN})(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})(?![A-Za-z\"])", r'"\g<0>"'),
     (r"\^ ?(?:°|\{ ?° ?\})", "°"),
@@ -233,7 +234,7 @@ def normalise(text: str) -> str:
     text = re.sub(r"\s+", " ", re.sub(r"\\mathbb ?\{?R\}?", "ℝ", text))
     if len(text) > MAX_CHARS:
         raise TooLarge(f"an answer of more than {MAX_CHARS} characters")
-    text = WRAPPER.sub(unwrap, re.sub(r" ?\{ ?, ?\} ?|, *\\! *", "{,}", text))
+    text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, re.sub(r" ?\{ ?, ?\} ?|, *\\! *", "{,}", text)))
     text = PIECE.sub(lambda piece: SAME.get(piece[0], piece[0]) + " " * bool(piece[1]), text)
     for pattern, new in RULES:
         text = pattern.sub(new, text)
@@ -356,7 +357,7 @@ def read_list(tokens, shape: str) -> Value:
     """The items between commas, semicolons, "and" and "or"; a single one stands for itself."""
     head, *tail = split(tokens, "|:")[0]
     if shape == "{}" and len(tail) == 1 and head and all(t.kind == "sym" or t.text in "∈ℝ" for t in head):
-        return read_list(tail[0], "")                       # {x | x > 2}: its condition
+        return Value("sets", "{" + join(tokens) + "}", parts=(read_list(tail[0], ""),))     # {x | x > 2}
     pieces, joins = split(tokens, (",", ";", "and", "or"))
     items = expand([read_item(piece) for piece in pieces if piece])
     if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape[:6] == "matrix"):
@@ -786,7 +787,7 @@ def reals(value: Value, inner: bool = False) -> tuple[str, sp.Set]:
         for op, part in zip(value.ops, value.parts[1:], strict=True):
             more = reals(part, True)[1]
             total = total | more if op == "∪" else total & more if op == "∩" else total - more
-        return name, total
+        return name if value.ops else "", total             # in {x | x > 2}, x is bound
     elif value.kind == "group" and value.shape == "" and all(part.kind == "relation" for part in value.parts):
         names, sets = zip(*(reals(part, True) for part in value.parts), strict=True)
         if len(set(names)) == 1:
