@@ -1,16 +1,16 @@
-"""Does a response give the reference's answer? The 0/1 of HERO (Eq. 2), the grader of every benchmark.
+"""Does a response give the reference's answer? HERO's 0/1 (Eq. 2), and the grader of benchmarks.
 
-    extract_answer(response)             the final answer: the last \\boxed{}, or a cautious reading
-    is_equivalent(reference, answer)     symmetric; both are read by the grammar below and compared
-    verify(response, reference)          both steps and a reason; in this process, without a time-out
-    verify_all(responses, references)    many rows, on worker processes that die when they hang
+    extract_answer(response)            the final answer: the last \\boxed{}, or a cautious reading
+    is_equivalent(reference, answer)    symmetric; both are read by one grammar and compared
+    verify(response, reference)         both steps and a reason; in this process, no time-out
+    verify_all(responses, references)   many rows, on worker processes that die when they hang
 
-    python verify.py pairs.jsonl --errors                    recall, precision, false-positive rate
-    python verify.py --reference '(1,2]' --response '\\boxed{1 < x \\le 2}'    explains one verdict
+    python verify.py pairs.jsonl --errors                   recall, precision, false positives
+    python verify.py --reference '(1,2]' --response '\\boxed{1 < x \\le 2}'      one verdict
 
-The model's text is data. It is never evaluated and never names an attribute: rewriting rules, a
-tokenizer and a precedence parser turn what this file's tables know into sympy objects; the rest
-stays text.
+The model's text is data: it is never evaluated and never names an attribute. Rewriting rules, a
+tokenizer and a precedence parser make sympy objects of what the tables of this file know; the
+rest stays text, compared as text.
 """
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ import functools
 import itertools
 import json
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
-import unicodedata
-import zlib
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -37,19 +36,17 @@ import sympy as sp
 from sympy.core.function import AppliedUndef
 
 # Limits, each checked before the work that it bounds.
-MAX_CHARS, MAX_TOKENS, MAX_DEPTH = 10_000, 1_000, 40    # of an answer; of one expression; of brackets
+MAX_CHARS, MAX_TOKENS, MAX_DEPTH = 10_000, 1_000, 40    # an answer; an expression; brackets
 MAX_DIGITS, MAX_BITS = 1_000, 200_000                   # of a number as written; of a power
-MAX_FACTORIAL, MAX_ITEMS = 5_000, 2_000                 # of n in n!; of a list
-MAX_BOXES = 20                                          # different ones: more is a flood of guesses
-MAX_MEMORY = 1 << 30                                    # bytes a worker may add to what it starts with
-
+MAX_FACTORIAL, MAX_ITEMS, MAX_BOXES = 5_000, 2_000, 20  # n in n!; a list; different boxes
+MAX_MEMORY = 1 << 30                # bytes that a worker may add to what it starts with
 REASONS = ("correct", "wrong", "no_answer", "unparsed", "timeout", "too_large")
 
 
 class Verdict(NamedTuple):
     correct: bool
     answer: str | None
-    reason: str                 # one of REASONS
+    reason: str                     # one of REASONS
 
 
 class TooLarge(Exception):
@@ -60,48 +57,45 @@ class Unreadable(Exception):
     """Not in the grammar: the piece stays text."""
 
 
-# --- 1. extraction -----------------------------------------------------------------------------
+# --- 1. extraction ------------------------------------------------------------------------------
 
 BOX, BRACE = re.compile(r"(?<!\\)(?:\\\\)*\\boxed\s*\{"), re.compile(r"\\.|[{}]", re.S)
 # What may stand between the boxes of one final statement: marks, connectives, labels (`y_2 =`).
-JOINT = re.compile(r"(?:[\s$,;.&~}]|\\[\[\]()\\,;:! ]|\\q?quad|\\(?:text|mbox)\s*\{|\b(?:and|or|for|"
-                   r"part|case|also)\b|\([a-z]\)|[A-Za-z](?:_\{?\w+\}?)?\s*=)*")
-MARKER = re.compile(r"(?:answer|réponse|respuesta|antwort|答案|结论)s?\W{0,4}?\s*"
-                    r"(?:is|are|[:：=为是]|(?=[$\\]))[\s:*]*", re.I)
+JOINT = re.compile(r"(?:[\s$,;.&~}]|\\[\[\]()\\,;:! ]|\\q?quad|\\(?:text|mbox)\s*\{|\([a-z]\)|"
+                   r"\b(?:and|or|for|part|case|also)\b|[A-Za-z](?:_\{?\w+\}?)?\s*=)*")
+MARKER = re.compile(r".*(?:answer|réponse|respuesta|antwort|答案|结论)s?\W{0,4}?\s*"
+                    r"(?:is|are|[:：=为是]|(?=[$\\]))[\s:*]*(?=.*\w)", re.I | re.S)
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$(.+?)(?<!\\)\$", re.S)
 SENTENCE = re.compile(r"(?:(?<=[.!?])\s+|[。！？]|\n\s*\n)(?=.*\w)", re.S)
 NOISE = re.compile(r"<\|.*?\|>.*|I hope (?:it|this) is correct.*", re.S)
 NUMBER = re.compile(r"(?<![A-Za-z0-9_.])\(?(?:\\d?frac\{[^{}]+\}\{[^{}]+\}|"
                     r"-?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?\s?%?)\)?")
 
-PROSE = r"[^\W\d_]{3}"
-
 
 def boxes(text: str) -> list[tuple[int, int, str | None]]:
     """(start, end, content) of each outermost \\boxed{}; the content of one cut off is None."""
-    found, at = [], 0
-    while match := BOX.search(text, at):
+    found, at, depth = [], 0, 0
+    while not depth and (match := BOX.search(text, at)):
         depth, at = 1, match.end()
         while depth and (brace := BRACE.search(text, at)):
             depth, at = depth + {"{": 1, "}": -1}.get(brace[0], 0), brace.end()
-        found.append((match.start(), at, None if depth else text[match.end():at - 1].strip()))
-        if depth:
-            break
+        content = None if depth else text[match.end():at - 1].strip()
+        found.append((match.start(), at, content))
     return found
 
 
 def extract_answer(response: str) -> str | None:
     """The final answer of a response, or None where it gives none.
 
-    The last \\boxed{}; the boxes of one final statement ("\\boxed{1} and \\boxed{2}") make a list.
-    An empty box, one that is cut off and a flood of different boxes are no answer. Only a response
-    without anything like a box is read as text.
+    The last \\boxed{}; the boxes of one final statement ("\\boxed{1} and \\boxed{2}") are a list.
+    An empty box, one that is cut off and a flood of different boxes are no answer. Only a
+    response without anything like a box is read as text.
     """
     text = response.rpartition("</think>")[2]
     text = text if "boxed" in text else response
     found = boxes(text)
     if not found:
-        return None if re.search(r"f?box(?:ed)?\s*\\?\{|\\f?box", text) else answer_in_text(text)
+        return None if re.search(r"\\f?box|box(?:ed)?\s*\\?\{", text) else answer_in_text(text)
     if found[-1][2] is None or len({content for *_, content in found}) > MAX_BOXES:
         return None
     last = [found.pop()]
@@ -115,67 +109,108 @@ def extract_answer(response: str) -> str | None:
 def answer_in_text(text: str) -> str | None:
     """What "the answer is" announces; without it, the formula or number that the text ends on."""
     text = NOISE.sub("", text[-4000:]).strip()
-    if len(text) < 2:                           # a lone character is a fragment, not a statement
+    if len(text) < 2:                           # a lone character is a fragment, no statement
         return None
-    for marker in [*MARKER.finditer(text)][-1:]:
-        text = SENTENCE.split(text[marker.end():])[0].strip() or text
-        if (formula := FORMULA.match(text)):
+    if marker := MARKER.match(text):
+        text = SENTENCE.split(text[marker.end():])[0].strip()
+        if formula := FORMULA.match(text):
             return formula[formula.lastindex].strip()
-    if re.match(r"[-\\(\[.0-9]", text) and not re.search(r"\$|" + PROSE, re.sub(r"\\\w+", "", text)):
+    prose = re.compile(r"[^\W\d_]{3}")
+    bare = re.sub(r"\\text\{[^{}]*\}|\\\w+", "", text)
+    if re.match(r"[-\\(\[.0-9]", text) and "$" not in bare and not prose.search(bare):
         return text.rstrip(".")                 # nothing but the answer
-    if not re.search(PROSE, text):
+    if not prose.search(text):
         return None
-    formulas = [formula for formula in FORMULA.finditer(text) if not re.search(
-        PROSE + " ", re.sub(r"\\text\{[^{}]*\}|\\\w+", "", formula[formula.lastindex]))]
+    formulas = [match for match in FORMULA.finditer(text) if not re.search(
+        r"(?<!\\)\b[^\W\d_]{3,} ", match[match.lastindex])]         # "from $5 to 4$" is none
     numbers = [*NUMBER.finditer(text, len(text) - len(SENTENCE.split(text)[-1]))]
     if formulas and (not numbers or formulas[-1].end() > numbers[-1].end()):
         return formulas[-1][formulas[-1].lastindex].strip()
     return numbers[-1][0].strip() if numbers else None
 
 
-# --- 2. normalisation: one spelling, in plain characters where there is one --------------------
+# --- 2. normalisation: one spelling, in plain characters where there is one ---------------------
+
+def listed(words: str) -> list[str]:
+    return words.split()
+
 
 FUNCTIONS = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
     "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan, "sinh": sp.sinh, "cosh": sp.cosh,
-    "tanh": sp.tanh, "ln": sp.log, "log": sp.log, "exp": sp.exp, "abs": sp.Abs,
-    "lg": lambda x: sp.log(x) / sp.log(10)}
-KEPT = ("sum", "prod", "int", "lim", "max", "min", "gcd", "lcm")        # read, but not worked out
+    "tanh": sp.tanh, "ln": sp.log, "log": sp.log, "lg": lambda x: sp.log(x) / sp.log(10),
+    "exp": sp.exp, "abs": sp.Abs}
+KEPT = ("sum", "prod", "int", "lim", "max", "min", "gcd", "lcm")    # read, but not worked out
 SAME = dict(pair.split("→") for pair in r"""
-    −→- –→- \cdot→* \times→* ×→* ·→* ⋅→* \ast→* ÷→/ \div→/ **→^ \pi→π \infty→∞ infinity→∞ \le→≤ \leq→≤
-    \leqslant→≤ <=→≤ ⩽→≤ \ge→≥ \geq→≥ \geqslant→≥ >=→≥ ⩾→≥ \lt→< \gt→> ==→= \ne→≠ \neq→≠ !=→≠ \in→∈
-    \approx→≈ \cup→∪ \cap→∩ \setminus→∖ \backslash→∖ \pm→± \mp→∓ \circ→° \degree→° \textcirc→° \{→{
-    \}→} \emptyset→∅ \varnothing→∅ \ldots→… \dots→… \cdots→… ...→… \langle→( \rangle→) \mid→| \vert→|
-    \lvert→| \rvert→| \lbrace→{ \rbrace→} \%→% \colon→: \prime→' ’→' ′→' ，→, ；→; ：→: （→( ）→) \$→¤
-    €→¤ £→¤ \lfloor→⌊ \rfloor→⌋ \lceil→⌈ \rceil→⌉ √→\sqrt \dfrac→\frac \tfrac→\frac \cfrac→\frac \\→¶
-    \dbinom→\binom \tbinom→\binom \land→"and" \lor→"or" \bmod→"mod" \lambda→λ \ell→ℓ \angle→∠ \Delta→Δ
-    \varepsilon→ε \vartheta→θ \varphi→φ \Omega→Ω ½→\frac{1}{2} ⅓→\frac{1}{3} ⅔→\frac{2}{3} ¼→\frac{1}{4}
-    ¾→\frac{3}{4} ²→^2 ³→^3 ⁴→^4 ⁵→^5 ⁶→^6 ⁷→^7 ⁸→^8 ⁹→^9""".split())
-SAME |= {f"\\{name}": unicodedata.lookup(f"GREEK SMALL LETTER {name}") for name in (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa mu nu xi rho sigma tau upsilon phi "
-    "chi psi omega").split()}
-SAME |= dict.fromkeys([r"\ ", *r"$ ~ \, \; \: \> \! \quad \qquad \left \right \displaystyle".split()], " ")
+    −→- –→- \cdot→* \times→* ×→* ·→* ⋅→* \ast→* ÷→/ \div→/ **→^ \pi→π \infty→∞ infinity→∞ \le→≤
+    \leq→≤ \leqslant→≤ <=→≤ ⩽→≤ \ge→≥ \geq→≥ \geqslant→≥ >=→≥ ⩾→≥ \lt→< \gt→> ==→= \ne→≠ \neq→≠
+    !=→≠ \in→∈ \approx→≈ \cup→∪ \cap→∩ \setminus→∖ \backslash→∖ \pm→± \mp→∓ \circ→° \degree→°
+    \textcirc→° \{→{ \}→} \lbrace→{ \rbrace→} \langle→( \rangle→) （→( ）→) \lfloor→⌊ \rfloor→⌋
+    \lceil→⌈ \rceil→⌉ \mid→| \vert→| \lvert→| \rvert→| \emptyset→∅ \varnothing→∅ \ldots→… \dots→…
+    \cdots→… ...→… \%→% \colon→: \prime→' ’→' ′→' ，→, ；→; ：→: \$→¤ €→¤ £→¤ \\→¶ √→\sqrt
+    \dfrac→\frac \tfrac→\frac \cfrac→\frac \dbinom→\binom \tbinom→\binom \land→"and" \lor→"or"
+    \bmod→"mod" ½→\frac{1}{2} ⅓→\frac{1}{3} ⅔→\frac{2}{3} ¼→\frac{1}{4} ¾→\frac{3}{4} ²→^2 ³→^3
+    ⁴→^4 ⁵→^5 ⁶→^6 ⁷→^7 ⁸→^8 ⁹→^9 \alpha→α \beta→β \gamma→γ \delta→δ \epsilon→ε \varepsilon→ε
+    \zeta→ζ \eta→η \theta→θ \vartheta→θ \iota→ι \kappa→κ \lambda→λ \mu→μ \nu→ν \xi→ξ \rho→ρ
+    \sigma→σ \tau→τ \upsilon→υ \phi→φ \varphi→φ \chi→χ \psi→ψ \omega→ω \Delta→Δ \Omega→Ω \ell→ℓ
+    \angle→∠""".split())
+SAME |= dict.fromkeys(
+    [r"\ ", *r"$ ~ \, \; \: \> \! \quad \qquad \left \right \displaystyle".split()], " ")
 MACROS = "|".join(sorted((name[1:] for name in [*SAME, *(f"\\{name}" for name in (
     *FUNCTIONS, *KEPT, "frac", "sqrt", "binom", "over", "begin", "end"))]
     if re.fullmatch(r"\\[A-Za-z]+", name)), key=len, reverse=True))
-# A known macro, or one that runs into the next word (\cotx); any other; signs of many characters.
+# A known macro, or one that runs into the next word (\cotx); any other; long signs.
 PIECE = re.compile(rf"\\(?:{MACROS})(?![A-Za-z])|(\\(?:{MACROS}))|\\[A-Za-z]+|\\.|\*\*|\.\.\.|"
                    r"[!<>=]=|\binfinity\b|.", re.S)
 CARDINALS = dict(zip((
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
-    "sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred "
-    "thousand million first third fourth fifth sixth seventh eighth ninth").split(),
-    [*range(20), *range(20, 100, 10), 100, 1000, 10**6, 1, *range(3, 10)], strict=True))
-NUMBER_WORD = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
-NUMBER_WORDS = re.compile(rf"(?<![\w\\])(?<![0-9] ){NUMBER_WORD}(?:(?: |-|(?<=hundred) and |"
-                          rf"(?<=thousand) and ){NUMBER_WORD})*", re.I)
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
+    "fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty "
+    "ninety hundred thousand million first third fourth fifth sixth seventh eighth ninth"
+    ).split(), [*range(20), *range(20, 100, 10), 100, 1000, 10**6, 1, *range(3, 10)], strict=True))
+CARDINAL = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
+NUMBER_WORDS = re.compile(rf"(?<![\w\\])(?<![0-9] ){CARDINAL}(?:(?: |-|(?<=hundred) and |"
+                          rf"(?<=thousand) and ){CARDINAL})*", re.I)
+# One canonical name for each unit of measure: two different ones are two different answers.
+UNITS = {alias: names.split()[0] for names in (
+    "dollar dollars usd bucks|cent cents|euro euros|pound pounds lb lbs|yuan|yen|day days|mph|"
+    "degree degrees deg|percent pct percentage|meter meters metre metres m|kilometer kilometers "
+    "km|centimeter centimeters cm|millimeter millimeters mm|inch inches|foot feet ft|mile miles|"
+    "yard yards|gram grams g gm|kilogram kilograms kg|ounce ounces oz|ton tons|liter liters|"
+    "second seconds s|minute minutes min|hour hours h hr hrs|week weeks|month months|year years|"
+    "unit units|square sq").split("|") for alias in names.split()}
+# Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
+TURNING = set("""not no is are was and or but except maybe possibly perhaps probably never than
+    less more plus minus times half dozen score twice double past short of wrong incorrect if
+    either neither all any true false quarter without unless undefined between""".split())
+# Letters side by side are a product, xy, but for functions and for words: four letters, or these.
+PLAIN = "(?:" + "|".join([*FUNCTIONS, "sqrt", "binom", "pi"]) + ")"
+SHORT = "|".join(["is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to",
+                  "all", "any", "for", "if", "nan", *(u for u in UNITS if 1 < len(u) < 4)])
+WRAPPER = re.compile(r"\\(text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it|sf)|operatorname|"
+                     r"boldsymbol) ?\{([^{}]*)\}")
+WORD = re.compile(rf"[A-Za-z]{{2,}}|\b(?:{'|'.join(u for u in UNITS if len(u) == 1)})\b")
+FIRST = [(re.compile(pattern, re.I), new) for pattern, new in (
+    (r"\x0c(?=rac)", r"\\f"), (r"\t(?=ext|imes|heta|frac)", r"\\t"),    # "\f" taken for an escape
+    (r"\s+", " "), (r"\\mathbb ?\{?R\}?", "ℝ"), (r" ?\{ ?, ?\} ?|, *\\! *", "{,}"))]    # 5{,}000
+RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applied in this order
+    (r"\\begin ?\{(?:[pb]?matrix\}|array\} ?\{[lcr| ]*\})", "⟦"),
+    (r"\\end ?\{(?:[pb]?matrix|array)\}", "⟧"),
+    (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN})(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})"
+     r"(?![A-Za-z\"])", r'"\g<0>"'),                                    # words stand in quotes
+    (r"\^ ?(?:°|\{ ?° ?\})", "°"),
+    (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),          # 12^{th}
+    (r"\{([^{}]*)\\over\b([^{}]*)\}", r"\\frac{\1}{\2}"),
+    (r"\\(frac|binom) ?([0-9])", r"\\\1{\2}"),                          # \frac12 is \frac{1}2
+    (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),
+    (r"(?<![\w.^}/])([0-9]+) ([0-9]+/[0-9]+)(?![0-9])", r"(\1+\2)"),    # 1 1/2, above 1\frac12
+    (r"(?<![\"\w])\(?([0-9]+)\)?_ ?\{? ?\(?([0-9]+)\)? ?\}?", r'"\1_\2"'),      # 25_{6}, base 6
+    (r"\.(?= ?[\])])", ""), (r" +", " "), (r'[\s.,;:^]+("?)$', r"\1"))]
 
 
 def number_words(match: re.Match) -> str:
     """"One hundred and five" as 105; unchanged where the words do not make one number."""
     total = part = 0
-    for word in re.findall(NUMBER_WORD, match[0].lower()):
-        value = CARDINALS[word]
+    for value in map(CARDINALS.get, re.findall(CARDINAL, match[0].lower())):
         if value < 100 and (part % 10 or part % 100 == 10 or value > 9 and part % 100):
             return match[0]
         part = max(part, 1) * value if value >= 100 else part + value
@@ -184,82 +219,44 @@ def number_words(match: re.Match) -> str:
     return str(total + part)
 
 
-# One canonical name for each unit of measure: two different ones are two different answers.
-UNITS = {alias: names.split()[0] for names in (
-    "dollar dollars usd bucks|cent cents|euro euros|pound pounds lb lbs|yuan|yen|degree degrees deg|"
-    "percent pct percentage|meter meters metre metres m|kilometer kilometers km|foot feet ft|"
-    "centimeter centimeters cm|millimeter millimeters mm|inch inches|mile miles|yard yards|"
-    "gram grams g gm|kilogram kilograms kg|ounce ounces oz|ton tons|liter liters|second seconds s|"
-    "minute minutes min|hour hours h hr hrs|day days|week weeks|month months|year years|"
-    "unit units|square sq|mph").split("|") for alias in names.split()}
-# Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
-TURNING = set("""not no is are was and or but except maybe possibly perhaps probably never than less
-    more plus minus times half dozen score twice double past short of wrong incorrect if either neither
-    all any true false quarter without unless undefined between""".split())
-# Letters side by side are a product, xy, but for functions, and for words: these, or four letters.
-SHORT = "|".join(["is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "all", "any",
-                  "for", "if", "nan", *(unit for unit in UNITS if 1 < len(unit) < 4)])
-PLAIN = "(?:" + "|".join([*FUNCTIONS, "sqrt", "binom", "pi"]) + ")"
-WORD = re.compile(rf"[A-Za-z]{{2,}}|\b(?:{'|'.join(unit for unit in UNITS if len(unit) == 1)})\b")
-
-
-def quote(match: re.Match) -> str:
-    return f'"{match[0]}"'
-
-
-WRAPPER = re.compile(r"\\(text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it|sf)|operatorname|boldsymbol) ?"
-                     r"\{([^{}]*)\}")
-RULES = [(re.compile(pattern, re.I), new) for pattern, new in (             # in this order
-    (r"\\begin ?\{(?:[pb]?matrix\}|array\} ?\{[lcr| ]*\})", "⟦"), (r"\\end ?\{(?:[pb]?matrix|array)\}", "⟧"),
-    (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN})(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})(?![A-Za-z\"])", r'"\g<0>"'),
-    (r"\^ ?(?:°|\{ ?° ?\})", "°"),
-    (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),                   # 12^{th}
-    (r"\{([^{}]*)\\over\b([^{}]*)\}", r"\\frac{\1}{\2}"),
-    (r"\\(frac|binom) ?([0-9])", r"\\\1{\2}"),                                  # \frac12 is \frac{1}2
-    (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),    # 1\frac12
-    (r"(?<![\w.^}/])([0-9]+) ([0-9]+/[0-9]+)(?![0-9])", r"(\1+\2)"),            # 1 1/2
-    (r"(?<![\"\w])\(?([0-9]+)\)?_ ?\{? ?\(?([0-9]+)\)? ?\}?", r'"\1_\2"'),      # 25_{6}, in base 6
-    (r"\.(?= ?[\])])", ""), (r" +", " "), (r'[\s.,;:^]+("?)$', r"\1"))]
-
-
 def unwrap(match: re.Match) -> str:
     """\\text{} with its words in quotes; \\mathrm{} and the like only around words."""
     prose = match[1][:4] in ("text", "mbox") or re.fullmatch(r"[A-Za-z .]{2,}", match[2])
-    return f" {WORD.sub(quote, match[2])} " if prose else f"{{{match[2]}}}"
+    return " " + WORD.sub(r'"\g<0>"', match[2]) + " " if prose else f"{{{match[2]}}}"
 
 
 def normalise(text: str) -> str:
     """One spelling for the many of LaTeX, unicode and words; idempotent. Raises TooLarge."""
-    text = re.sub(r"\x0c(?=rac)", r"\\f", re.sub(r"\t(?=ext|imes|heta|frac)", r"\\t", text))    # eaten escapes
-    text = re.sub(r"\s+", " ", re.sub(r"\\mathbb ?\{?R\}?", "ℝ", text))
+    for pattern, new in FIRST:
+        text = pattern.sub(new, text)
     if len(text) > MAX_CHARS:
         raise TooLarge(f"an answer of more than {MAX_CHARS} characters")
-    text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, re.sub(r" ?\{ ?, ?\} ?|, *\\! *", "{,}", text)))
+    text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, text))
     text = PIECE.sub(lambda piece: SAME.get(piece[0], piece[0]) + " " * bool(piece[1]), text)
     for pattern, new in RULES:
         text = pattern.sub(new, text)
     return text.strip()
 
 
-# --- 3. tokens, with brackets nested -----------------------------------------------------------
+# --- 3. tokens, with brackets nested ------------------------------------------------------------
 
 TOKEN = re.compile(rf"""
-    (?P<num>(?:(?:[1-9][0-9]{{0,2}}(?:(?:\{{,\}}|[ ])[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?|\.[0-9]+)
-      (?:[eE][+-]?[0-9]+(?![A-Za-z0-9.]))?)
-  | "(?P<word>[^"]*)" | \\(?P<fn>[A-Za-z]+) | (?P<plain>{PLAIN})(?![A-Za-z])
-  | (?P<sym>[A-Za-zα-ορ-ωΔΩℓ∠]) | (?P<blank>[ ]) | (?P<op>\\.|.)""", re.X)
-OPENING, CLOSING = "([{⌊⌈⟦", ")]}⌋⌉⟧"
+    (?P<num>(?:(?:[1-9][0-9]{{0,2}}(?:(?:\{{,\}}|[ ])[0-9]{{3}})+(?![0-9])|[0-9]+)(?:\.[0-9]*)?
+      |\.[0-9]+)(?:[eE][+-]?[0-9]+(?![A-Za-z0-9.]))?)
+  | "(?P<word>[^"]*)" | \\(?P<fn>[A-Za-z]+) | (?P<plain>{PLAIN})(?![A-Za-z]) | (?P<blank>[ ])
+  | (?P<sym>[A-Za-zα-ορ-ωΔΩℓ∠]) | (?P<op>\\.|.)""", re.X)
+CLOSES = dict(zip(")]}⌋⌉⟧", "([{⌊⌈⟦", strict=True))
 
 
 class Token(NamedTuple):
-    kind: str                   # num, sym, word, fn, op; group, with its brackets as text
+    kind: str                       # num, sym, word, fn, op; group, with its brackets as text
     text: str
     inner: tuple[Token, ...] = ()
 
 
 def tokenise(text: str) -> list[Token]:
-    """The flat tokens of a normalised answer."""
-    out = []
+    """Tokens of a normalised answer; brackets and bars make groups, one without partner a sign."""
+    out, stack = [], []             # of the open brackets, each with the tokens before it
     for match in TOKEN.finditer(text):
         kind, piece = match.lastgroup, match[match.lastgroup]
         if kind == "num":
@@ -270,32 +267,23 @@ def tokenise(text: str) -> list[Token]:
             kind, piece = "op", piece.lower()
         elif kind == "plain":
             kind, piece = ("op", "π") if piece == "pi" else ("fn", piece)
-        if kind != "blank":
-            out.append(Token(kind, piece))
-    return out
-
-
-def nest(flat: list[Token]) -> list[Token]:
-    """Makes a group token of each pair of brackets or bars; one without a partner stays a sign."""
-    out, stack = [], []
-    for token in flat:
-        text = token.text if token.kind == "op" else "-"
-        if text in CLOSING or text == "|" and stack and stack[-1][0] == "|":
-            while stack and stack[-1][0] == "|" != text:
-                out = [*stack[-1][1], Token("op", stack.pop()[0]), *out]
-            if stack:
-                opening, before = stack.pop()
-                out = [*before, Token("group", opening + text, tuple(out))]
-                continue
-        elif text in OPENING or text == "|":
-            if len(stack) > MAX_DEPTH:
-                raise TooLarge(f"brackets nested deeper than {MAX_DEPTH}")
-            stack.append((text, out))
+        opened = [bracket for bracket, _ in stack]
+        if kind == "op" and (piece in CLOSES and set(opened) - {"|"} or piece == "|" == "".join(
+                opened[-1:])):
+            while stack[-1][0] == "|" != piece:         # a bar that nothing closed
+                bracket, before = stack.pop()
+                out = [*before, Token("op", bracket), *out]
+            bracket, before = stack.pop()
+            out = [*before, Token("group", bracket + piece, tuple(out))]
+        elif kind == "op" and (piece in CLOSES.values() or piece == "|"):
+            if len(stack) == MAX_DEPTH:
+                raise TooLarge(f"more than {MAX_DEPTH} brackets in one another")
+            stack.append((piece, out))
             out = []
-            continue
-        out.append(token)
-    for opening, before in reversed(stack):
-        out = [*before, Token("op", opening), *out]
+        elif kind != "blank":
+            out.append(Token(kind, piece))
+    for bracket, before in reversed(stack):
+        out = [*before, Token("op", bracket), *out]
     return out
 
 
@@ -321,63 +309,65 @@ def split(tokens, marks) -> tuple[list[list[Token]], tuple[str, ...]]:
     return pieces, tuple(found)
 
 
-# --- 4. the reader: tokens to values -----------------------------------------------------------
+# --- 4. the reader: tokens to values ------------------------------------------------------------
 
 class Value(NamedTuple):
     """What an answer, or a part of one, reads as."""
-    kind: str                   # number, text, group, relation, sets
-    source: str                 # normalised: the first thing that is compared
-    expr: sp.Expr | None = None         # number: a sympy object
-    unit: str = ""              # number: "percent", "degree", or the words after it
-    places: int = 0             # number: decimals as written, for the rounding rule
-    shape: str = ""             # group: "()", "(]", "{}", "" for a bare list, "matrix2"
-    ops: tuple[str, ...] = ()   # the signs between the parts of a relation, of sets, of a list
+    kind: str                       # number, text, group, relation, sets
+    source: str                     # normalised: the first thing that is compared
+    expr: sp.Expr | None = None     # number: a sympy object
+    unit: str = ""                  # number: "percent", "degree", or the words after it
+    places: int = 0                 # number: decimals as written, for the rounding rule
+    shape: str = ""                 # group: "()", "(]", "{}", "" for a bare list, "matrix2"
+    ops: tuple[str, ...] = ()       # the signs between the parts of relations, sets and lists
     parts: tuple[Value, ...] = ()
 
 
 PERCENT, DEGREE, PLUS_MINUS = sp.symbols("% ° ±")
-IMAGINARY = sp.Symbol("i")      # a symbol: i^2 is an unevaluated copy of -1, and not accepted for it
+IMAGINARY = sp.Symbol("i")          # a symbol: i^2 is an unevaluated copy of -1, not accepted
 CONSTANTS = {"π": sp.pi, "∞": sp.oo} | {name: sp.Symbol(name) for name in "ℝ∅…"}
-NAME = re.compile(r"[A-Z]{2,4}|∠[A-Z]{1,3}|[A-Z]_\{?\w\}?:[A-Z]_\{?\w\}?|"      # AB, ∠ABC, V_1:V_2,
-                  r"([A-Za-z])'*(?:_\{?\w+\}?)?\((?!.*\1)\w+(?:,\w+)*\)")       # f(x), T(10)
-DECIMAL = re.compile(r"^-?[0-9]+,[0-9]+$")
+NAME = re.compile(r"[A-Z]{2,4}|∠[A-Z]{1,3}|[A-Z]_\{?\w\}?:[A-Z]_\{?\w\}?|"  # AB, ∠ABC, V_1:V_2,
+                  r"([A-Za-z])'*(?:_\{?\w+\}?)?\((?!.*\1)\w+(?:,\w+)*\)")   # f(x), T(10)
 THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
+DECIMAL = re.compile(r"^-?[0-9]+,[0-9]+$")
 
 
 @functools.lru_cache(maxsize=8192)
 def read(text: str, comma: str) -> Value:
-    """The value of an answer, its commas between digits replaced; text where it is no maths."""
+    """The value of an answer, its commas inside numbers made `comma`; text if it is no maths."""
     text = normalise(text)
     if comma != "," and not re.search(r"[([]", text):
-        text = (DECIMAL if comma == "." else THOUSANDS).sub(lambda digits: digits[0].replace(",", comma), text)
-    return read_list(nest(tokenise(text)), "")
+        text = (DECIMAL if comma else THOUSANDS).sub(lambda m: m[0].replace(",", comma), text)
+    return read_list(tokenise(text), "")
 
 
 def read_list(tokens, shape: str) -> Value:
     """The items between commas, semicolons, "and" and "or"; a single one stands for itself."""
+    source = shape[:1] + join(tokens) + shape[1:]
     head, *tail = split(tokens, "|:")[0]
-    if shape == "{}" and len(tail) == 1 and head and all(t.kind == "sym" or t.text in "∈ℝ" for t in head):
-        return Value("sets", "{" + join(tokens) + "}", parts=(read_list(tail[0], ""),))     # {x | x > 2}
+    if shape == "{}" and len(tail) == 1 and head and all(       # {x | x > 2}
+            token.kind == "sym" or token.text in "∈ℝ" for token in head):
+        return Value("sets", source, parts=(read_list(tail[0], ""),))
     pieces, joins = split(tokens, (",", ";", "and", "or"))
     items = expand([read_item(piece) for piece in pieces if piece])
     if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape[:6] == "matrix"):
         return items[0]
-    return Value("group", shape[:1] + join(tokens) + shape[1:], shape=shape, ops=joins, parts=items)
+    return Value("group", source, shape=shape, ops=joins, parts=items)
 
 
 def read_item(tokens) -> Value:
     """One item: a relation or a value, without the words around it; text where it is neither."""
     with contextlib.suppress(Unreadable, ValueError, TypeError, ArithmeticError):
         return read_relation(tokens)
-    words = [t.text.lower() if t.kind == "word" else "" for t in tokens] + [""]
+    words = [token.text.lower() if token.kind == "word" else "" for token in tokens] + [""]
     for at in range(len(tokens) - 1, -1, -1):
         if words[at] in ("is", "are", "equals") and at + 1 < len(tokens) or (
                 not at and words[0] in ("only", "exactly", "just")):
-            return read_item(tokens[at + 1:])               # the answer is 5
+            return read_item(tokens[at + 1:])                   # the answer is 5
         if at and words[at] == "for" and words[at + 1] in ("all", "any", "every", "each", "some"):
-            return read_item(tokens[:at])                   # 2x for all x
+            return read_item(tokens[:at])                       # 2x for all x
     (label, *rest), _ = split(tokens, ":")
-    if len(rest) == 1 and rest[0] and words[0]:             # Minimum: 1
+    if len(rest) == 1 and rest[0] and words[0]:                 # Minimum: 1
         parts = Value("text", join(label)), read_item(rest[0])
         return Value("relation", join(tokens), ops=("=",), parts=parts)
     return Value("text", join(tokens))
@@ -385,53 +375,49 @@ def read_item(tokens) -> Value:
 
 def read_relation(tokens) -> Value:
     sides, ops = split(tokens, "=<>≤≥≠∈≈")
-    if "≈" in ops:                                          # the exact form decides
+    if "≈" in ops:                                              # the exact form decides
         sides, ops = sides[:ops.index("≈") + 1], ops[:ops.index("≈")]
     if not ops:
         return read_side(sides[0])
     head = join(sides[0])
     labelled = ops[0] in "=∈" and head and (
-        NAME.fullmatch(head) or all(t.kind == "word" for t in sides[0]))
-    parts = [Value("text", head) if labelled else read_side(sides[0]), *map(read_side, sides[1:])]
-    return Value("relation", join(tokens), ops=ops, parts=tuple(parts))
+        NAME.fullmatch(head) or all(token.kind == "word" for token in sides[0]))
+    first = Value("text", head) if labelled else read_side(sides[0])
+    return Value("relation", join(tokens), ops=ops, parts=(first, *map(read_side, sides[1:])))
 
 
 def read_side(tokens) -> Value:
     """Sets joined by ∪ ∩ ∖, a ratio, a bracketed group, a matrix, or a number with its unit."""
-    source, shapes = join(tokens), [t.text for t in tokens]
+    source, texts = join(tokens), [token.text for token in tokens]
     pieces, ops = split(tokens, "∪∩∖")
-    if shapes == ["{}", "-", "{}"]:
+    if texts == ["{}", "-", "{}"]:
         pieces, ops = [tokens[:1], tokens[2:]], ("∖",)
     if ops:
         return Value("sets", source, ops=ops, parts=tuple(map(read_side, pieces)))
-    pieces, ops = split([Token("op", ":") if t == ("word", "to", ()) else t for t in tokens], ":")
-    if ops:
-        parts = tuple(map(read_side, pieces))
-        if any(part.kind != "number" for part in parts):
-            raise Unreadable("a ratio of what is not a number")
-        if len(parts) == 2:
-            return Value("number", source, divide(parts[0].expr, parts[1].expr))
-        return Value("group", source, shape="::", parts=parts)
-    if shapes == ["⟦⟧"]:
-        rows = [[read_side(cell) for cell in split(row, "&")[0]] for row in split(tokens[0].inner, "¶")[0] if row]
-        if len({len(row) for row in rows}) != 1:
-            raise Unreadable("a matrix whose rows differ in length")
-        return Value("group", source, shape=f"matrix{len(rows[0])}", parts=tuple(itertools.chain(*rows)))
-    if len(shapes) == 1 and shapes[0] in ("()", "[]", "(]", "[)", "{}") and tokens[0].kind == "group":
-        return read_list(tokens[0].inner, shapes[0])
+    pieces, ops = split([Token("op", ":") if token == ("word", "to", ()) else token
+                         for token in tokens], ":")
+    if len(ops) == 1:
+        return Value("number", source, divide(*(read_quantity(part, "").expr for part in pieces)))
+    if texts == ["⟦⟧"]:
+        rows = [[read_side(cell) for cell in split(row, "&")[0]]
+                for row in split(tokens[0].inner, "¶")[0] if row]
+        if len({len(row) for row in rows}) == 1:
+            return Value("group", source, shape=f"matrix{len(rows[0])}",
+                         parts=tuple(itertools.chain(*rows)))
+    if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}"):
+        return read_list(tokens[0].inner, texts[0])
     return read_quantity(tokens, source)
 
 
 def read_quantity(tokens, source: str) -> Value:
     """A number with what stands around it: currency, percent, degrees, trailing words."""
-    parser = Parser([t for t in tokens if t.text != "¤"])
-    expr, words = parser.expression(), ["dollar"] * (len(tokens) > len(parser.tokens))
-    for token in parser.tokens[parser.at:]:
-        text = token.text.lower()
-        if token.kind in ("word", "sym") and text not in TURNING and len(words) < 6:
-            words.append(UNITS.get(token.text, UNITS.get(text, text)))
-        elif not words or token.text not in ("2", "3", "^", "/", "{}") and not (        # yuan (A)
-                token.text == "()" and all(t.kind in ("sym", "word") for t in token.inner)):
+    parser = Parser([token for token in tokens if token.text != "¤"])
+    expr, words = parser.expression(), ["dollar"] * (len(parser.tokens) < len(tokens))
+    for kind, text, inner in parser.tokens[parser.at:]:
+        if kind in ("word", "sym") and text.lower() not in TURNING and len(words) < 6:
+            words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
+        elif not words or text not in ("2", "3", "^", "/", "{}") and not (      # yuan (A)
+                text == "()" and all(token.kind in ("sym", "word") for token in inner)):
             raise Unreadable("more than a unit after a value")
     for mark, name in ((PERCENT, "percent"), (DEGREE, "degree")):
         if expr.has(mark) and not (expr / mark).has(mark):
@@ -447,30 +433,22 @@ def expand(items: list[Value]) -> tuple[Value, ...]:
     """Writes out a ± b, and a, ..., b between integers."""
     out: list[Value] = []
     for at, item in enumerate(items):
-        ends = [value.expr for value in out[-1:] + items[at + 1:at + 2]]
-        if item.source == "…" and len(ends) == 2 and all(end and end.is_Integer for end in ends if end != 0):
-            first, last = map(int, ends)
-            step = int(first - out[-2].expr) if len(out) > 1 and out[-2].expr.is_Integer else 0
+        near = [value.expr for value in (*out[-2:], *items[at + 1:at + 2])]
+        if item.source == "…" and out and len(items) > at + 1 and all(
+                expr is not None and expr.is_Integer for expr in near[-2:]):
+            first, last = map(int, near[-2:])
+            step = int(first - near[0]) if len(near) == 3 and near[0].is_Integer else 0
             if not step or (last - first) % step or (last - first) // step < 0:
                 step = 1 if last > first else -1
             if (last - first) // step > MAX_ITEMS:
                 raise TooLarge(f"a range of more than {MAX_ITEMS} numbers")
             out += [Value("number", str(n), sp.Integer(n)) for n in range(first + step, last, step)]
         elif item.kind == "number" and item.expr.has(PLUS_MINUS):
-            out += [item._replace(source=item.source + str(sign), expr=item.expr.xreplace({PLUS_MINUS: sign}))
-                    for sign in (sp.S.One, sp.S.NegativeOne)]
+            out += [item._replace(source=item.source + sign, expr=item.expr.xreplace(
+                {PLUS_MINUS: sp.Integer(sign)})) for sign in ("1", "-1")]
         else:
             out.append(item)
     return tuple(out)
-
-
-def guard(work, size, limit: int):
-    """work(*numbers), once size(*numbers), where they are numbers, is at most limit."""
-    def guarded(*args):
-        if all(arg.is_Rational for arg in args) and size(*args) > limit:
-            raise TooLarge(f"a {work.__name__.lower()} of size above {limit}")
-        return work(*args)
-    return guarded
 
 
 def divide(a: sp.Expr, b: sp.Expr) -> sp.Expr:
@@ -485,15 +463,25 @@ def modulo(a: sp.Expr, b: sp.Expr) -> sp.Expr:
     return a % b
 
 
-power = guard(sp.Pow, lambda base, exponent: 0 if base in (0, 1, -1) else max(
+def guarded(work, size, limit: int):
+    """work(*numbers), where size(*numbers) is at most limit; unbounded for what is no number."""
+    def checked(*args):
+        if all(arg.is_Rational for arg in args) and size(*args) > limit:
+            raise TooLarge(f"{work.__name__} of a size above {limit}")
+        return work(*args)
+    return checked
+
+
+power = guarded(sp.Pow, lambda base, exponent: 0 if base in (0, 1, -1) else max(
     abs(exponent) * max(base.p.bit_length(), base.q.bit_length()), exponent.q), MAX_BITS)
+binomial = guarded(sp.binomial, lambda n, k: abs(n), MAX_FACTORIAL)
 PREFIX = {"+": sp.S.One, "-": sp.S.NegativeOne, "±": PLUS_MINUS, "∓": -PLUS_MINUS}
-POSTFIX = {"!": guard(sp.factorial, abs, MAX_FACTORIAL), "%": lambda x: x * PERCENT, "°": lambda x: x * DEGREE}
+POSTFIX = {"!": guarded(sp.factorial, abs, MAX_FACTORIAL), "%": lambda x: x * PERCENT,
+           "°": lambda x: x * DEGREE}
 INFIX = {sign: (1, lambda a, b, one=one: a + one * b) for sign, one in PREFIX.items()} | {
-    "*": (2, lambda a, b: a * b), "": (2, lambda a, b: a * b), "/": (2, divide), "mod": (2, modulo),
-    "^": (3, power)}
-AROUND = {"()": lambda x: x, "[]": lambda x: x, "{}": lambda x: x, "||": sp.Abs, "⌊⌋": sp.floor, "⌈⌉": sp.ceiling}
-binomial = guard(sp.binomial, lambda n, k: abs(n), MAX_FACTORIAL)
+    "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, modulo), "^": (3, power)}
+AROUND = {"()": sp.Add, "[]": sp.Add, "{}": sp.Add, "||": sp.Abs, "⌊⌋": sp.floor,
+          "⌈⌉": sp.ceiling}         # the sum of one expression is that expression
 
 
 class Parser:
@@ -517,15 +505,15 @@ class Parser:
         else:
             left = self.atom()
         while self.at < len(self.tokens):
-            sign = self.peek("op")
+            sign, braced = self.peek("op"), self.tokens[self.at - 1].text == "{}"
             if sign in POSTFIX:
                 self.at += 1
                 left = POSTFIX[sign](left)
                 continue
-            braced = self.tokens[self.at - 1].text == "{}" and self.peek("num")         # 2^{k} 2^{n}
-            if sign in CONSTANTS or braced or self.peek("sym", "fn") or self.peek("group") in AROUND:
-                sign = ""                                   # a product without a sign
-            elif sign not in INFIX or not sign:
+            if sign in CONSTANTS or self.peek("sym", "fn") or self.peek("group") in AROUND or (
+                    braced and self.peek("num")):
+                sign = ""                                       # a product without a sign
+            elif not sign or sign not in INFIX:
                 break
             level, combine = INFIX[sign]
             if level <= floor:
@@ -562,32 +550,32 @@ class Parser:
         return {"e": sp.E, "i": IMAGINARY}.get(name, sp.Symbol(name))
 
     def function(self, name: str) -> sp.Expr:
-        if name == "frac":
-            return divide(self.atom(), self.atom())
-        if name == "binom":
-            return binomial(self.atom(), self.atom())
+        if name in ("frac", "binom"):
+            return {"frac": divide, "binom": binomial}[name](self.atom(), self.atom())
         if name == "sqrt":
             index = self.atom() if self.peek("group") == "[]" else sp.Integer(2)
             inner = self.atom()
-            real = inner.is_Rational and inner < 0 and index.is_Integer and index % 2
-            return -power(-inner, 1 / index) if real else power(inner, 1 / index)
+            odd = inner.is_Rational and inner < 0 and index.is_Integer and index % 2
+            return -power(-inner, 1 / index) if odd else power(inner, 1 / index)
         scripts = {}
-        while (mark := self.peek("op")) in ("^", "_") and mark:
-            scripts[mark] = self.tokens[self.at + 1:self.at + 2]
+        while self.peek("op") in ("^", "_"):
+            scripts[self.peek("op")] = self.tokens[self.at + 1:self.at + 2]
             self.at += 2
-        if name in KEPT:                                    # known by its name and its bounds
-            head = name + "".join(mark + join(scripts[mark]) for mark in sorted(scripts))
-            return sp.Function(head)(self.expression(1))
+        if name in KEPT:                                        # by its name and its bounds
+            bounds = "".join(mark + join(scripts[mark]) for mark in sorted(scripts))
+            return sp.Function(name + bounds)(self.expression(1))
         if name not in FUNCTIONS:
             raise Unreadable(f"an unknown macro {name!r}")
         inner = self.atom() if self.peek("group") else self.expression(2)
         while not self.peek("group") and (self.peek("num", "sym") or self.peek("op") == "π"):
-            inner *= self.expression(2)                     # sin 2x
+            inner *= self.expression(2)                         # sin 2x
         exponent = whole(scripts["^"]) if "^" in scripts else sp.S.One
         if exponent == -1 and "arc" + name in FUNCTIONS:
             return FUNCTIONS["arc" + name](inner)
         value = FUNCTIONS[name](inner.xreplace({DEGREE: sp.pi / 180}))
-        return power(divide(value, FUNCTIONS[name](whole(scripts["_"]))) if "_" in scripts else value, exponent)
+        if "_" in scripts:
+            value = divide(value, FUNCTIONS[name](whole(scripts["_"])))
+        return power(value, exponent)
 
 
 def whole(tokens) -> sp.Expr:
@@ -603,13 +591,14 @@ def number(text: str) -> sp.Expr:
     mantissa, _, exponent = text.partition("e")
     if len(mantissa) > MAX_DIGITS or len(exponent) > 4:
         raise TooLarge(f"a number of more than {MAX_DIGITS} digits")
-    digits, _, decimals = mantissa.partition(".")
-    return sp.Rational(int(digits + decimals), 10 ** len(decimals)) * sp.Integer(10) ** int(exponent or 0)
+    digits, _, places = mantissa.partition(".")
+    return sp.Rational(int(digits + places), 10**len(places)) * sp.Integer(10)**int(exponent or 0)
 
 
-# --- 5. equivalence: each step returns its name, or "" where it does not find the two equal ----
+# --- 5. equivalence: each step returns its name, or "" where it does not find the two equal -----
 
 NO_ANSWER = {"", "nan", "none", "null", "?"}
+MIRROR = str.maketrans("<>≤≥", "><≥≤")
 
 
 def compare(reference: str, answer: str) -> tuple[str, Value, Value]:
@@ -633,14 +622,18 @@ def same(a: Value, b: Value) -> str:
         return "same words" if plain[0] == plain[1] != "" else ""
     if kinds == {"number"}:
         return same_number(a, b)
-    step = same_relations(a, b) if kinds == {"relation"} else same_relation(
-        *sorted((a, b), key=lambda value: value.kind != "relation")) if "relation" in kinds else ""
-    if step or "text" in kinds:
-        return step
+    if "relation" in kinds:
+        first, other = (a, b) if a.kind == "relation" else (b, a)
+        step = same_relations(a, b) if len(kinds) == 1 else same_relation(first, other)
+        if step:
+            return step
+    if "text" in kinds:
+        return ""
     if not a.kind == b.kind == "group" or a.shape != b.shape:
         with contextlib.suppress(Unreadable):
             (name_a, set_a), (name_b, set_b) = reals(a), reals(b)
-            return "same set of reals" if set_a == set_b and (name_a == name_b or not (name_a and name_b)) else ""
+            agree = name_a == name_b or not (name_a and name_b)
+            return "same set of reals" if set_a == set_b and agree else ""
     return same_group(a, b) if "group" in kinds else ""
 
 
@@ -649,15 +642,16 @@ def in_order(left, right) -> str:
 
 
 def same_group(a: Value, b: Value) -> str:
-    """Tuples, intervals and matrices in order, lists and sets in any; x = 1, y = 2 is a tuple with names."""
-    shapes = {value.shape for value in (a, b)}
+    """Tuples, intervals, matrices in order; lists and sets in any; x = 1, y = 2 is like (1, 2)."""
+    shapes = {a.shape, b.shape}
     if not shapes & {"", "{}"}:
         vector = "()" in shapes and shapes & {"matrix1", f"matrix{len(a.parts)}"}
         return in_order(a.parts, b.parts) if len(shapes) == 1 or vector else ""
-    left, right = (flatten(value) if value.shape != "()" else [("", part) for part in value.parts] for value in (a, b))
+    left, right = ([("", part) for part in value.parts] if value.shape == "()" else flatten(value)
+                   for value in (a, b))
     for one, other in ((left, right), (right, left)):
         names = {name[0] for name, _ in one if 0 < len(name) < 8}
-        if len(names) == len(one) > 1 and not any(name for name, _ in other) or shapes == {"", "()"}:
+        if shapes == {"", "()"} or len(names) == len(one) > 1 and not any(n for n, _ in other):
             return in_order([item for _, item in one], [item for _, item in other])
     return same_items(left, right) if shapes <= {"", "{}"} else ""
 
@@ -671,34 +665,40 @@ def flatten(value: Value, name: str = "") -> list[tuple[str, Value]]:
 
 
 def same_items(left: list, right: list) -> str:
-    """Equal with their counts; or as sets, where one of the two repeats nothing (004, 004 is 004)."""
+    """Equal with their counts; or as sets, where one of them repeats nothing (4, 4 is 4)."""
     left, right = sorted((left, right), key=len)
-    part = None if {name for name, _ in left} == {name for name, _ in right} else "_"   # x_1 against x
-    alike = lambda x, y: (not x[0] or not y[0] or x[0].split(part)[0] == y[0].split(part)[0]) and same(  # noqa: E731
-        x[1], y[1])
-    spelt, missing, free = {}, [], dict(enumerate(right))
-    for at, (_, item) in free.items():
-        spelt.setdefault(spelling(item), []).append(at)
-    for pair in left:
-        near = spelt.get(spelling(pair[1]))
-        if near and alike(pair, right[near[-1]]):
-            del free[near.pop()]
-        else:
-            missing.append(pair)
-    if len(missing) * len(free) > MAX_ITEMS:
+    end = None if {name for name, _ in left} == {name for name, _ in right} else "_"    # x_1, x
+
+    def alike(x, y) -> str:
+        match = not x[0] or not y[0] or x[0].split(end)[0] == y[0].split(end)[0]
+        return same(x[1], y[1]) if match else ""
+
+    common = Counter(map(spelt, left)) & Counter(map(spelt, right))
+    rest, free = (list(drop(common.copy(), side)) for side in (left, right))
+    if len(rest) * len(free) > MAX_ITEMS:
         raise TooLarge("two long lists with too little in common")
-    for pair in missing:
-        found = next((at for at in free if alike(pair, free[at])), None)
-        if found is None:
+    for pair in rest:
+        found = next((other for other in free if alike(pair, other)), None)
+        if not found:
             return ""
-        del free[found]
-    again = not free or len(free) < 50 and all(any(alike(x, y) for x in left) for y in free.values()) and not any(
-        alike(*pair) for pair in itertools.combinations(left, 2))
-    return "same items" if again else ""
+        free.remove(found)
+    repeats = free and any(alike(*pair) for pair in itertools.combinations(left, 2))
+    return "same items" if not repeats and len(free) < 50 and all(
+        any(alike(x, other) for x in left) for other in free) else ""
 
 
-def spelling(item: Value):
-    return item.expr if item.kind == "number" and item.expr.is_Rational and not item.unit else item.source
+def spelt(pair):
+    name, item = pair
+    rational = item.kind == "number" and item.expr.is_Rational and not item.unit
+    return name, item.expr if rational else item.source
+
+
+def drop(counts: Counter, pairs):
+    """The pairs that remain when as many as counted are taken out."""
+    for pair in pairs:
+        counts[spelt(pair)] -= 1
+        if counts[spelt(pair)] < 0:
+            yield pair
 
 
 def named(value: Value) -> tuple[str, Value]:
@@ -714,9 +714,10 @@ def named(value: Value) -> tuple[str, Value]:
 
 def is_name(value: Value) -> bool:
     if value.kind == "number":
-        return not value.unit and (value.expr.is_Symbol and value.expr not in {IMAGINARY, *CONSTANTS.values()}
-                                   or isinstance(value.expr, AppliedUndef))
-    return value.kind == "text" and len(value.source) < 40 or value.shape == "()" and all(map(is_name, value.parts))
+        letter = value.expr.is_Symbol and value.expr not in (IMAGINARY, *CONSTANTS.values())
+        return not value.unit and (letter or isinstance(value.expr, AppliedUndef))
+    return value.kind == "text" and len(value.source) < 40 or (
+        value.shape == "()" and all(map(is_name, value.parts)))
 
 
 def same_relation(relation: Value, other: Value) -> str:
@@ -728,7 +729,8 @@ def same_relation(relation: Value, other: Value) -> str:
         return ""
     exprs = [part.expr for part in relation.parts]
     if not set().union(*(expr.free_symbols for expr in exprs)) - {IMAGINARY}:
-        return same(relation.parts[-1], other) if all(map(identical, exprs, exprs[1:] + exprs[-1:])) else ""
+        true = all(itertools.starmap(identical, itertools.pairwise(exprs)))
+        return same(relation.parts[-1], other) if true else ""
     if len(exprs) == 2 and other.kind == "number" and other.expr.free_symbols:
         gap = exprs[0] - exprs[1]
         unknown = gap.free_symbols - other.expr.free_symbols
@@ -738,30 +740,29 @@ def same_relation(relation: Value, other: Value) -> str:
     return ""
 
 
-MIRROR = str.maketrans("<>≤≥", "><≥≤")
-
-
 def same_relations(a: Value, b: Value) -> str:
-    """The same name and value, with f's argument renamed; equations up to a factor; mirrored chains."""
+    """Same name and value, f's argument renamed; equations up to a factor; mirrored chains."""
     (name_a, value_a), (name_b, value_b) = named(a), named(b)
     if name_a and name_a == name_b and (step := same(value_a, value_b)):
         return step
     call_a, call_b = (re.fullmatch(r"(\w+)\((\w)\)", name) for name in (name_a, name_b))
-    if call_a and call_b and call_a[1] == call_b[1] and value_a.kind == value_b.kind == "number":
+    numbers = all(part.kind == "number" for part in (*a.parts, *b.parts) if part.kind != "text")
+    if call_a and call_b and numbers:
         renamed = value_a.expr.xreplace({sp.Symbol(call_a[2]): sp.Symbol(call_b[2])})
-        return "bound name changed" if identical(renamed, value_b.expr) else ""
-    if a.ops == b.ops == ("=",) and all(part.kind == "number" for part in a.parts + b.parts):
-        gap_a, gap_b = (value.parts[0].expr - value.parts[1].expr for value in (a, b))
-        primed = {name: sp.Symbol(name.name + "'") for name in gap_a.free_symbols}   # a(x) b(y) = b(x) a(y)
-        return "same equation" if gap_a.free_symbols == gap_b.free_symbols and not gap_b.is_zero and identical(
-            gap_a * gap_b.xreplace(primed), gap_b * gap_a.xreplace(primed)) else ""
+        same_call = call_a[1] == call_b[1] and identical(renamed, value_b.expr)
+        return "bound name changed" if same_call else ""
+    if a.ops == b.ops == ("=",) and all(part.kind == "number" for part in (*a.parts, *b.parts)):
+        x, y = (value.parts[0].expr - value.parts[1].expr for value in (a, b))
+        other = {name: sp.Symbol(name.name + "'") for name in x.free_symbols}
+        return "same equation" if x.free_symbols == y.free_symbols and not y.is_zero and identical(
+            x * y.xreplace(other), y * x.xreplace(other)) else ""       # x(p) y(q) = y(p) x(q)
     mirrored = tuple(op.translate(MIRROR) for op in b.ops[::-1])
     return (in_order(a.parts, b.parts) if a.ops == b.ops else "") or (
         in_order(a.parts, b.parts[::-1]) if a.ops == mirrored else "")
 
 
-def end(value: Value) -> sp.Expr:
-    """An end of an interval; an irrational one as the rational of its first 40 digits, however written."""
+def limit(value: Value) -> sp.Expr:
+    """An end of an interval; an irrational one by its first 40 digits, however it is written."""
     if value.kind != "number" or value.unit or value.expr.free_symbols:
         raise Unreadable("an end that is no number")
     if value.expr.is_Rational or value.expr in (sp.oo, -sp.oo):
@@ -774,30 +775,31 @@ def end(value: Value) -> sp.Expr:
 
 def reals(value: Value, inner: bool = False) -> tuple[str, sp.Set]:
     """(variable or "", set) of intervals, unions, inequalities and, inside those, {1, 2}."""
-    if value.kind == "number" and value.expr == CONSTANTS["ℝ"]:
+    kind, parts, shape = value.kind, value.parts, value.shape
+    if kind == "number" and value.expr == CONSTANTS["ℝ"]:
         return "", sp.S.Reals
-    if value.kind == "group" and value.shape in ("()", "(]", "[)", "[]") and len(value.parts) == 2:
-        low, high = map(end, value.parts)
+    if kind == "group" and shape in ("()", "(]", "[)", "[]") and len(parts) == 2:
+        low, high = map(limit, parts)
         if low < high:
-            return "", sp.Interval(low, high, value.shape[0] == "(", value.shape[1] == ")")
-    elif inner and (value.kind == "number" or value.shape == "{}"):
-        return "", sp.FiniteSet(*map(end, value.parts or (value,)))
-    elif value.kind == "sets":
-        name, total = reals(value.parts[0], True)
-        for op, part in zip(value.ops, value.parts[1:], strict=True):
+            return "", sp.Interval(low, high, shape[0] == "(", shape[1] == ")")
+    elif inner and (kind == "number" or shape == "{}"):
+        return "", sp.FiniteSet(*map(limit, parts or (value,)))
+    elif kind == "sets":
+        name, total = reals(parts[0], True)
+        for op, part in zip(value.ops, parts[1:], strict=True):
             more = reals(part, True)[1]
             total = total | more if op == "∪" else total & more if op == "∩" else total - more
         return name if value.ops else "", total             # in {x | x > 2}, x is bound
-    elif value.kind == "group" and value.shape == "" and all(part.kind == "relation" for part in value.parts):
-        names, sets = zip(*(reals(part, True) for part in value.parts), strict=True)
+    elif kind == "group" and not shape and all(part.kind == "relation" for part in parts):
+        names, sets = zip(*(reals(part, True) for part in parts), strict=True)
         if len(set(names)) == 1:
             return names[0], (sp.Intersection if "and" in value.ops else sp.Union)(*sets)
-    elif value.kind == "relation" and (inner or value.ops != ("=",)):
-        names = [at for at, part in enumerate(value.parts) if is_name(part)]
-        if len(names) == 1:
-            return value.parts[names[0]].source, sp.Intersection(*(
-                half_line(op, value.parts[at + 1]) if at == names[0] else half_line(
-                    op.translate(MIRROR), value.parts[at]) for at, op in enumerate(value.ops)))
+    elif kind == "relation" and (inner or value.ops != ("=",)):
+        at, *more = [at for at, part in enumerate(parts) if is_name(part)] or (-1, -1)
+        if not more:
+            return parts[at].source, sp.Intersection(*(
+                half_line(op, parts[left + 1]) if left == at else half_line(
+                    op.translate(MIRROR), parts[left]) for left, op in enumerate(value.ops)))
     raise Unreadable("not a set of reals")
 
 
@@ -805,17 +807,18 @@ def half_line(op: str, other: Value) -> sp.Set:
     """The reals x with x op other."""
     if op == "∈":
         return reals(other, True)[1]
-    at = end(other)
-    return {"<": sp.Interval.open(-sp.oo, at), "≤": sp.Interval(-sp.oo, at), ">": sp.Interval.open(at, sp.oo),
-            "≥": sp.Interval(at, sp.oo), "=": sp.FiniteSet(at), "≠": sp.S.Reals - sp.FiniteSet(at)}[op]
+    at = limit(other)
+    if op in "=≠":
+        return sp.FiniteSet(at) if op == "=" else sp.S.Reals - sp.FiniteSet(at)
+    return sp.Interval(*((-sp.oo, at) if op in "<≤" else (at, sp.oo)), op == ">", op == "<")
 
 
-# --- 6. numbers --------------------------------------------------------------------------------
+# --- 6. numbers ---------------------------------------------------------------------------------
 
 def same_number(a: Value, b: Value) -> str:
-    """Two numbers. Percent and degrees may be left out or worked out; other units may be left out."""
-    both = a.unit and b.unit and a.unit != b.unit
-    if both and ({"percent", "degree"} & {a.unit, b.unit} or not set(a.unit.split()) & set(b.unit.split())):
+    """Percent and degrees may be left out or worked out; other units may only be left out."""
+    shared = set(a.unit.split()) & set(b.unit.split())
+    if a.unit and b.unit and a.unit != b.unit and not shared:
         return ""
     step = same_size(a, b)
     for scaled, plain in ((a, b), (b, a)):
@@ -832,42 +835,38 @@ def same_size(a: Value, b: Value) -> str:
     if identical(x, y):
         return "numeric identity"
     letters = [*x.free_symbols, *y.free_symbols]            # pi/6 + k pi, for every integer k
-    if len(letters) == 2 and x.free_symbols and y.free_symbols and {name.name for name in letters} <= set("klmnt") and (
-            (sp.diff(x, letters[0]) / sp.pi).is_Rational and identical(x.xreplace(dict([letters])), y)):
-        return "bound integer renamed"
-    for decimal, exact in ((a, b), (b, a)):
-        if rounds_to(exact, decimal):
-            return "rounded"
-    return ""
+    if len(letters) == 2 and {name.name for name in letters} <= set("klmnt") and (
+            sp.diff(x, letters[0]) / sp.pi).is_Rational and len(x.free_symbols) == 1:
+        return "bound integer renamed" if identical(x.xreplace(dict([letters])), y) else ""
+    return "rounded" if rounds_to(a, b) or rounds_to(b, a) else ""
 
 
 def rounds_to(exact: Value, decimal: Value) -> bool:
-    """A decimal stands for what rounds to it: a fraction, at two places, if it has three digits or more;
-    any number at six digits or more. Two decimals are equal only as numbers."""
-    if not decimal.places or exact.places or exact.expr.free_symbols or not decimal.expr.is_Rational:
+    """A decimal stands for what rounds to it: a fraction, at two places, if it has three digits;
+    any number at six digits. Two decimals are equal only as numbers."""
+    if not decimal.places or exact.places or exact.expr.free_symbols or (
+            not decimal.expr.is_Rational):
         return False
     digits = len(str(abs(int(decimal.expr * 10**decimal.places))))
-    size = sample(exact.expr - decimal.expr, 0, ()) if digits >= 6 or digits >= 3 and decimal.places == 2 and (
-        exact.expr.is_Rational) else None
-    return size is not None and abs(size) <= MP.mpf(10) ** -decimal.places / 2
+    if digits < 6 and not (digits > 2 == decimal.places and exact.expr.is_Rational):
+        return False
+    gap = sample(exact.expr - decimal.expr, 0, ())
+    return gap is not None and abs(gap) <= MP.mpf(10)**-decimal.places / 2
 
 
-MP = mpmath.mp.clone()          # its own precision: no other user of mpmath is disturbed
+MP = mpmath.mp.clone()              # its own precision: no other user of mpmath is disturbed
 MP.dps = 60
 EXACT = {sp.pi: MP.pi, sp.E: MP.e, IMAGINARY: MP.j, sp.I: MP.j}
-NUMERIC = {sp.sin: MP.sin, sp.cos: MP.cos, sp.tan: MP.tan, sp.cot: MP.cot, sp.sec: MP.sec, sp.csc: MP.csc,
-           sp.asin: MP.asin, sp.acos: MP.acos, sp.atan: MP.atan, sp.sinh: MP.sinh, sp.cosh: MP.cosh,
-           sp.tanh: MP.tanh, sp.log: MP.log, sp.Abs: abs, sp.floor: MP.floor, sp.ceiling: MP.ceil,
-           sp.factorial: MP.factorial, sp.binomial: MP.binomial}
+NUMERIC = {sp.sin: MP.sin, sp.cos: MP.cos, sp.tan: MP.tan, sp.cot: MP.cot, sp.sec: MP.sec,
+           sp.csc: MP.csc, sp.asin: MP.asin, sp.acos: MP.acos, sp.atan: MP.atan, sp.sinh: MP.sinh,
+           sp.cosh: MP.cosh, sp.tanh: MP.tanh, sp.log: MP.log, sp.Abs: abs, sp.floor: MP.floor,
+           sp.ceiling: MP.ceil, sp.factorial: MP.factorial, sp.binomial: MP.binomial}
 REGIONS = ((0, 1), (0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-2, 0), (-2, 0))
 
 
 def identical(x: sp.Expr, y: sp.Expr) -> bool:
-    """Equal as expressions, or to 40 of 60 digits at every point tried: one for a constant, else up to eight.
-
-    A different value at one point proves the two different. Agreement is no proof: the step is called a
-    numeric identity.
-    """
+    """Equal as expressions, or to 40 of 60 digits at every point tried: one for constants, eight
+    for names. A difference at one point is a proof; agreement is none, and its step says so."""
     if x == y or x.is_Rational and y.is_Rational or x.has(sp.oo) or y.has(sp.oo):
         return x == y
     names, agreed, needed = (x.free_symbols | y.free_symbols) - {IMAGINARY}, 0, 3
@@ -876,30 +875,22 @@ def identical(x: sp.Expr, y: sp.Expr) -> bool:
         if u is None or v is None:
             continue
         size = max(abs(u), abs(v))
-        if abs(u - v) <= size * MP.mpf(10) ** -40 or size < MP.mpf(10) ** -50:
+        if abs(u - v) <= size * MP.mpf(10)**-40 or size < MP.mpf(10)**-50:
             agreed += 1
         elif MP.im(u) == 0 == MP.im(v) or not names:
             return False
         else:
-            needed = 4                  # other branches of a root: the real points decide
+            needed = 4              # other branches of a root: the real points decide
     return agreed >= (needed if names else 1)
 
 
 def sample(expr: sp.Expr, point: int, names):
-    """expr in 60 digits with its names at numbers drawn from REGIONS[point]; None where undefined."""
-    low, high = REGIONS[point]
-    values = {name: low + (high - low) * chance(f"{point} {name.name}") for name in names}
-    try:
+    """expr in 60 digits, its names drawn from REGIONS[point]; None where it is undefined."""
+    values = {name: MP.mpf(random.Random(f"{point} {name.name}").uniform(*REGIONS[point]))
+              for name in names}
+    with contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
         value = evaluate(expr, EXACT | values)
-    except (ZeroDivisionError, ValueError, OverflowError, TypeError):
-        return None
-    return value if MP.isfinite(value) else None
-
-
-def chance(text: str):
-    """A number in (0, 1) that depends on the text alone."""
-    bits = "".join(f"{zlib.crc32(f'{part} {text}'.encode()):08x}" for part in range(6))
-    return (MP.mpf(int(bits, 16)) + 1) / (MP.mpf(16) ** len(bits) + 2)
+        return value if MP.isfinite(value) else None
 
 
 def evaluate(expr: sp.Expr, values: dict):
@@ -909,10 +900,8 @@ def evaluate(expr: sp.Expr, values: dict):
     if expr in values:
         return values[expr]
     args = [evaluate(arg, values) for arg in expr.args]
-    if expr.is_Add:
-        return MP.fsum(args)
-    if expr.is_Mul:
-        return MP.fprod(args)
+    if expr.is_Add or expr.is_Mul:
+        return MP.fsum(args) if expr.is_Add else MP.fprod(args)
     if expr.is_Pow or isinstance(expr, sp.exp):
         base, exponent = args if expr.is_Pow else (MP.e, args[0])
         if base and abs(exponent) * (abs(MP.mag(base)) + 1) > MAX_BITS:
@@ -921,7 +910,8 @@ def evaluate(expr: sp.Expr, values: dict):
     if expr.func in (sp.factorial, sp.binomial) and max(map(abs, args)) > MAX_BITS:
         raise TooLarge(f"a factorial above {MAX_BITS}")
     if isinstance(expr, AppliedUndef):      # f(2), or a sum that is kept: some value of its own
-        return chance(f"{expr.func} " + " ".join(MP.nstr(arg, 30) for arg in args))
+        head = " ".join([str(expr.func), *(MP.nstr(arg, 30) for arg in args)])
+        return MP.mpf(random.Random(head).random())
     if expr.func not in NUMERIC:
         raise ValueError(f"no numeric form of {expr.func}")
     return NUMERIC[expr.func](*args)
@@ -931,10 +921,10 @@ def judge(reference: str, answer: str) -> tuple[Verdict, str, Value | None, Valu
     """The verdict on a bare answer, the step that decided it, and how both were read."""
     try:
         step, a, b = compare(reference, answer)
-    except (TooLarge, RecursionError, MemoryError) as limit:
+    except (TooLarge, RecursionError, MemoryError) as error:
         if "".join(reference.split()) == "".join(answer.split()):
             return Verdict(True, answer, "correct"), "same text", None, None
-        return Verdict(False, answer, "too_large"), repr(limit), None, None
+        return Verdict(False, answer, "too_large"), repr(error), None, None
     reason = "correct" if step else "unparsed" if b.kind == "text" != a.kind else "wrong"
     return Verdict(bool(step), answer, reason), step or "no step found them equal", a, b
 
@@ -942,41 +932,42 @@ def judge(reference: str, answer: str) -> tuple[Verdict, str, Value | None, Valu
 def is_equivalent(reference: str, answer: str) -> bool:
     """Are two bare answers the same? Symmetric; False also where a limit is met.
 
-    Exact for text, rational numbers and structure; irrational numbers and expressions with variables as
-    `identical` says, decimals as `rounds_to` says.
+    Exact for text, rational numbers and structure; irrational numbers and expressions with
+    variables as `identical` says, decimals as `rounds_to` says.
     """
     return judge(reference, answer)[0].correct
 
 
 def verify(response: str, reference: str) -> Verdict:
-    """Is the response's final answer the reference's (Eq. 2)? The work is bounded; there is no time-out.
+    """Is the response's final answer the reference's (Eq. 2)? Bounded work, but no time-out.
 
-    reason: correct, wrong, no_answer, unparsed (the answer is text, the reference is not), too_large (a limit
-    of this file was met); verify_all adds timeout.
+    reason: correct, wrong, no_answer, unparsed (the answer is text, the reference is not),
+    too_large (a limit of this file was met); verify_all adds timeout.
     """
     answer = extract_answer(response)
-    return Verdict(False, None, "no_answer") if answer is None else judge(reference, answer)[0]
+    return judge(reference, answer)[0] if answer is not None else Verdict(False, None, "no_answer")
 
 
-# --- 7. worker processes -----------------------------------------------------------------------
-# Workers run this file alone (never the user's script, never torch) and speak JSON lines. Each sets an alarm
-# that has no handler before each row: the kernel ends a worker that hangs, also in C code, also when its
-# parent is gone. The caller has no signal handler, so verify_all works in any thread.
+# --- 7. worker processes ------------------------------------------------------------------------
+# Workers run this file alone (never the user's script, never torch) and speak JSON lines. Before
+# each row a worker sets an alarm that has no handler: the kernel ends it when it hangs, in C code
+# too, and when its parent is gone. The caller needs no signal, so any thread may call verify_all.
 
 _pool: list[subprocess.Popen] = []
-_pool_key: tuple = ()           # (process id, time-out) that the workers were started for
+_pool_key: tuple = (0, 0.0)         # the process and the time-out that the workers belong to
 _pool_lock = threading.Lock()
 
 
 def spawn(timeout: float) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-P", os.path.abspath(__file__), "--worker", str(timeout)], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        start_new_session=True)
 
 
 @atexit.register
 def close_pool() -> None:
-    """Ends the workers. A forked child only forgets them: they are its parent's."""
+    """Ends the workers; a forked child only forgets them, they are its parent's."""
     while _pool:
         worker = _pool.pop()
         if _pool_key[0] == os.getpid():
@@ -988,20 +979,21 @@ def verify_all(responses: list[str], references: list[str], timeout: float = 5.0
                workers: int = 2) -> list[Verdict]:
     """`verify` for every row, in order, on worker processes that stay alive between calls.
 
-    A row that takes longer than `timeout` seconds costs its worker: the worker is replaced, the verdict is
-    `timeout`, and no other row is touched. A worker that dies otherwise, of memory, gives its row `too_large`.
-    workers=0 works in this process, without a time-out. Any thread may call; calls take turns. Raises
-    ValueError when the lists differ in length.
+    A row that takes longer than `timeout` seconds costs its worker: that is replaced, the verdict
+    is `timeout`, no other row is touched. A worker that dies otherwise, of memory, gives its row
+    `too_large`. workers=0 works in this process, without a time-out. Any thread may call; calls
+    take turns. Raises ValueError when the lists differ in length.
     """
     global _pool_key
     if len(responses) != len(references):
-        raise ValueError(f"{len(responses)} responses but {len(references)} references: give one for each")
+        raise ValueError(f"{len(responses)} responses but {len(references)} references: "
+                         "give one for each")
     if workers == 0:
         return list(map(verify, responses, references))
     rows = list(enumerate(zip(responses, references, strict=True)))
     size = max(1, min(32, len(rows) // (4 * workers)))
     todo = deque(rows[at:at + size] for at in range(0, len(rows), size))
-    verdicts: list[Verdict] = [Verdict(False, None, "timeout")] * len(rows)
+    verdicts = [Verdict(False, None, "timeout")] * len(rows)
     with _pool_lock:
         if _pool_key != (os.getpid(), timeout) or len(_pool) > workers:
             close_pool()
@@ -1009,43 +1001,42 @@ def verify_all(responses: list[str], references: list[str], timeout: float = 5.0
         while len(_pool) < min(workers, len(todo)):
             _pool.append(spawn(timeout))
         with ThreadPoolExecutor(len(_pool) or 1) as threads:
-            list(threads.map(lambda slot: work_off(slot, todo, verdicts, timeout), range(len(_pool))))
+            list(threads.map(lambda at: work_off(at, todo, verdicts, timeout), range(len(_pool))))
     return verdicts
 
 
-def work_off(slot: int, todo: deque, verdicts: list[Verdict], timeout: float) -> None:
-    """Sends the worker in a slot one chunk of rows after the other, and takes its verdicts."""
+def work_off(at: int, todo: deque, verdicts: list[Verdict], timeout: float) -> None:
+    """Sends worker number `at` one chunk of rows after the other, and takes its verdicts."""
     while True:
         try:
             chunk = todo.popleft()
         except IndexError:
             return
-        worker = _pool[slot]
+        worker = _pool[at]
         with contextlib.suppress(BrokenPipeError):      # a dead worker is found where it is read
             worker.stdin.write(json.dumps([pair for _, pair in chunk]) + "\n")
             worker.stdin.flush()
-        for done, (row, _) in enumerate(chunk):
+        for done, (row, _) in enumerate(chunk, 1):
             line = worker.stdout.readline()
-            if line.endswith("\n"):
-                verdicts[row] = Verdict(*json.loads(line))
-                continue
-            worker.communicate()
-            reason = "timeout" if worker.returncode == -signal.SIGALRM else "too_large"
-            verdicts[row] = Verdict(False, None, reason)
-            todo.appendleft(chunk[done + 1:])
-            _pool[slot] = spawn(timeout)
-            break
+            if not line.endswith("\n"):
+                worker.communicate()
+                timed_out = worker.returncode == -signal.SIGALRM
+                verdicts[row] = Verdict(False, None, "timeout" if timed_out else "too_large")
+                todo.appendleft(chunk[done:])
+                _pool[at] = spawn(timeout)
+                break
+            verdicts[row] = Verdict(*json.loads(line))
 
 
 def worker_main(timeout: float) -> None:
-    """Answers lines of [[response, reference], ...] with a line for each pair, until its input ends."""
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)       # a caller may ignore it, and that is inherited
+    """Answers lines of [[response, reference], ...], a line for each pair, until its input ends."""
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)       # a caller that ignores it hands that on
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
         with open("/proc/self/statm") as statm:
             used = int(statm.read().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + MAX_MEMORY, used + MAX_MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (used + MAX_MEMORY,) * 2)
     for line in sys.stdin:
         for response, reference in json.loads(line):
             signal.setitimer(signal.ITIMER_REAL, timeout)
@@ -1053,29 +1044,30 @@ def worker_main(timeout: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-# --- 8. the command line -----------------------------------------------------------------------
+# --- 8. the command line ------------------------------------------------------------------------
 
 def table(rows: list[dict], verdicts: list[Verdict]) -> str:
-    """The columns of the paper's Table 1, by source, in percent; and the count of each reason."""
-    lines = [f"{'source':24} {'rows':>5} {'recall':>9} {'precision':>9} {'FPR':>9} {'accuracy':>9}"]
+    """The columns of the paper's Table 1 by source, in percent; and the count of each reason."""
+    lines = [f"{'source':24} {'rows':>5}" + "".join(
+        f" {name:>9}" for name in ("recall", "precision", "FPR", "accuracy"))]
     groups: dict[str, Counter] = {}
     for row, verdict in zip(rows, verdicts, strict=True):
         for group in (str(row.get("source", "-")), "~ all"):
             groups.setdefault(group, Counter())[bool(row["label"]), verdict.correct] += 1
     for group, count in sorted(groups.items()):
         tp, fn, fp, tn = (count[key] for key in itertools.product((True, False), repeat=2))
-        lines.append(f"{group:24} {sum(count.values()):5} " + " ".join(
-            f"{100 * part / of:9.1f}" if of else f"{'-':>9}" for part, of in (
-                (tp, tp + fn), (tp, tp + fp), (fp, fp + tn), (tp + tn, sum(count.values())))))
+        shares = ((tp, tp + fn), (tp, tp + fp), (fp, fp + tn), (tp + tn, tp + fn + fp + tn))
+        lines.append(f"{group:24} {shares[3][1]:5}" + "".join(
+            f" {100 * part / of:9.1f}" if of else f" {'-':>9}" for part, of in shares))
     reasons = Counter(verdict.reason for verdict in verdicts)
     return "\n".join([*lines, ", ".join(f"{reason} {reasons[reason]}" for reason in REASONS)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Check answers against references.")
-    parser.add_argument("pairs", nargs="?", help="JSON lines with gold, response, label, and maybe source")
+    parser.add_argument("pairs", nargs="?", help="JSON lines: gold, response, label, source")
     parser.add_argument("--errors", action="store_true", help="list the rows it got wrong")
-    parser.add_argument("--reference", help="with --response: one reference answer")
+    parser.add_argument("--reference", default="", help="with --response: one reference answer")
     parser.add_argument("--response", help="with --reference: explain one verdict")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds a row may take")
     parser.add_argument("--workers", type=int, default=2, help="processes; 0 for none")
@@ -1083,26 +1075,23 @@ def main() -> None:
     args = parser.parse_args()
     if args.worker:
         worker_main(args.worker)
-    elif args.reference is not None and args.response is not None:
+    elif args.response is not None:
         answer = extract_answer(args.response)
+        verdict, step, *values = judge(args.reference, answer or "")
         print(f"extracted: {answer!r}")
-        if answer is not None:
-            verdict, step, *values = judge(args.reference, answer)
-            for name, value in zip(("reference", "answer"), filter(None, values), strict=False):
-                shown = {k: v for k, v in value._asdict().items() if v not in ("", None, (), 0) or k == "expr" and v}
-                print(f"{name + ':':10} {shown}")
-            print(f"decided:   {step}")
-        print(f"verdict:   {verify(args.response, args.reference).reason}")
+        for name, value in zip(("reference", "answer"), values, strict=True):
+            print(f"{name + ':':10} {value}")
+        print(f"decided:   {step}\nverdict:   {verdict.reason if answer else 'no_answer'}")
     elif args.pairs:
         with open(args.pairs, encoding="utf-8") as lines:
             rows = [json.loads(line) for line in lines]
-        verdicts = verify_all([row["response"] for row in rows], [row["gold"] for row in rows], args.timeout,
-                              args.workers)
+        verdicts = verify_all([row["response"] for row in rows], [row["gold"] for row in rows],
+                              args.timeout, args.workers)
         print(table(rows, verdicts))
         for row, verdict in zip(rows, verdicts, strict=True):
             if args.errors and verdict.correct != bool(row["label"]):
-                print(f"{row.get('id', '')} labelled {bool(row['label'])}, {verdict.reason}: reference "
-                      f"{row['gold']!r}, answer {verdict.answer!r}")
+                print(f"{row.get('id', '')} labelled {bool(row['label'])}, {verdict.reason}: "
+                      f"reference {row['gold']!r}, answer {verdict.answer!r}")
     else:
         parser.error("give a file of pairs, or --reference and --response")
 
