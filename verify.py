@@ -131,9 +131,6 @@ def answer_in_text(text: str) -> str | None:
 
 # --- 2. normalisation: one spelling, in plain characters where there is one ---------------------
 
-def listed(words: str) -> list[str]:
-    return words.split()
-
 
 FUNCTIONS = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
@@ -142,12 +139,12 @@ FUNCTIONS = {
     "exp": sp.exp, "abs": sp.Abs}
 KEPT = ("sum", "prod", "int", "lim", "max", "min", "gcd", "lcm")    # read, but not worked out
 SAME = dict(pair.split("→") for pair in r"""
-    −→- –→- \cdot→* \times→* ×→* ·→* ⋅→* \ast→* ÷→/ \div→/ **→^ \pi→π \infty→∞ infinity→∞ \le→≤
-    \leq→≤ \leqslant→≤ <=→≤ ⩽→≤ \ge→≥ \geq→≥ \geqslant→≥ >=→≥ ⩾→≥ \lt→< \gt→> ==→= \ne→≠ \neq→≠
-    !=→≠ \in→∈ \approx→≈ \cup→∪ \cap→∩ \setminus→∖ \backslash→∖ \pm→± \mp→∓ \circ→° \degree→°
+    −→- –→- \cdot→* \times→* ×→* ·→* ⋅→* \ast→* ÷→/ \div→/ \pi→π \infty→∞ infinity→∞ \le→≤
+    \leq→≤ \leqslant→≤ ⩽→≤ \ge→≥ \geq→≥ \geqslant→≥ ⩾→≥ \lt→< \gt→> \ne→≠ \neq→≠
+    \in→∈ \approx→≈ \cup→∪ \cap→∩ \setminus→∖ \backslash→∖ \pm→± \mp→∓ \circ→° \degree→°
     \textcirc→° \{→{ \}→} \lbrace→{ \rbrace→} \langle→( \rangle→) （→( ）→) \lfloor→⌊ \rfloor→⌋
     \lceil→⌈ \rceil→⌉ \mid→| \vert→| \lvert→| \rvert→| \emptyset→∅ \varnothing→∅ \ldots→… \dots→…
-    \cdots→… ...→… \%→% \colon→: \prime→' ’→' ′→' ，→, ；→; ：→: \$→¤ €→¤ £→¤ \\→¶ √→\sqrt
+    \cdots→… \%→% \colon→: \prime→' ’→' ′→' ，→, ；→; ：→: \$→¤ €→¤ £→¤ \\→¶
     \dfrac→\frac \tfrac→\frac \cfrac→\frac \dbinom→\binom \tbinom→\binom \land→"and" \lor→"or"
     \bmod→"mod" ½→\frac{1}{2} ⅓→\frac{1}{3} ⅔→\frac{2}{3} ¼→\frac{1}{4} ¾→\frac{3}{4} ²→^2 ³→^3
     ⁴→^4 ⁵→^5 ⁶→^6 ⁷→^7 ⁸→^8 ⁹→^9 \alpha→α \beta→β \gamma→γ \delta→δ \epsilon→ε \varepsilon→ε
@@ -155,20 +152,21 @@ SAME = dict(pair.split("→") for pair in r"""
     \sigma→σ \tau→τ \upsilon→υ \phi→φ \varphi→φ \chi→χ \psi→ψ \omega→ω \Delta→Δ \Omega→Ω \ell→ℓ
     \angle→∠""".split())
 SAME |= dict.fromkeys(
-    [r"\ ", *r"$ ~ \, \; \: \> \! \quad \qquad \left \right \displaystyle".split()], " ")
+    [r"\ ", *r"""$ ~ \, \; \: \> \! \quad \qquad \left \right \displaystyle \overline
+    \overrightarrow \vec""".split()], " ") | {"√": r"\sqrt "}
 MACROS = "|".join(sorted((name[1:] for name in [*SAME, *(f"\\{name}" for name in (
     *FUNCTIONS, *KEPT, "frac", "sqrt", "binom", "over", "begin", "end"))]
     if re.fullmatch(r"\\[A-Za-z]+", name)), key=len, reverse=True))
-# A known macro, or one that runs into the next word (\cotx); any other; long signs.
-PIECE = re.compile(rf"\\(?:{MACROS})(?![A-Za-z])|(\\(?:{MACROS}))|\\[A-Za-z]+|\\.|\*\*|\.\.\.|"
-                   r"[!<>=]=|\binfinity\b|.", re.S)
+# A known macro, or one that runs into the next word (\cotx); any other.
+PIECE = re.compile(rf"\\(?:{MACROS})(?![A-Za-z])|(\\(?:{MACROS}))|\\[A-Za-z]+|\\.|"
+                   r"\binfinity\b|.", re.S)
 CARDINALS = dict(zip((
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty "
     "ninety hundred thousand million first third fourth fifth sixth seventh eighth ninth"
     ).split(), [*range(20), *range(20, 100, 10), 100, 1000, 10**6, 1, *range(3, 10)], strict=True))
 CARDINAL = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
-NUMBER_WORDS = re.compile(rf"(?<![\w\\])(?<![0-9] ){CARDINAL}(?:(?: |-|(?<=hundred) and |"
+NUMBER_WORDS = re.compile(rf"(?<![\w\\\"])(?<![0-9] ){CARDINAL}(?:(?: |-|(?<=hundred) and |"
                           rf"(?<=thousand) and ){CARDINAL})*", re.I)
 # One canonical name for each unit of measure: two different ones are two different answers.
 UNITS = {alias: names.split()[0] for names in (
@@ -187,24 +185,31 @@ PLAIN = "(?:" + "|".join([*FUNCTIONS, "sqrt", "binom", "pi"]) + ")"
 SHORT = "|".join(["is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to",
                   "all", "any", "for", "if", "nan", *(u for u in UNITS if 1 < len(u) < 4)])
 WRAPPER = re.compile(r"\\(text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it|sf)|operatorname|"
-                     r"boldsymbol) ?\{([^{}]*)\}")
+                     r"boldsymbol) ?\{([^{}\"]*)\}")
 WORD = re.compile(rf"[A-Za-z]{{2,}}|\b(?:{'|'.join(u for u in UNITS if len(u) == 1)})\b")
 FIRST = [(re.compile(pattern, re.I), new) for pattern, new in (
     (r"\x0c(?=rac)", r"\\f"), (r"\t(?=ext|imes|heta|frac)", r"\\t"),    # "\f" taken for an escape
-    (r"\s+", " "), (r"\\mathbb ?\{?R\}?", "ℝ"), (r" ?\{ ?, ?\} ?|, *\\! *", "{,}"))]    # 5{,}000
-RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applied in this order
+    (r"\s+", " "), (r"\\mathbb ?\{?([RZN])\}?", lambda m: "ℝℤℕ"["RZN".index(m[1].upper())]),
     (r"\\begin ?\{(?:[pb]?matrix\}|array\} ?\{[lcr| ]*\})", "⟦"),
     (r"\\end ?\{(?:[pb]?matrix|array)\}", "⟧"),
+    (r" *(?:\{ ?, ?\}|(?<!\\), *\\!) *", "{,}"),                                 # 5{,}000 and 5,\!000
+    (r"\.([0-9]*)\\overline ?\{([0-9]+)\}", lambda m: ".{0}+\\frac{{{1}}}{{{2}}}".format(
+        m[1], m[2], "9" * len(m[2]) + "0" * len(m[1]))))]               # 0.\overline{3}
+RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applied in this order
+    (r"\*\*+", "^"), (r"\.{3,}", "…"), (r"<=+", "≤"), (r">=+", "≥"), (r"(?<![0-9}])!=+", "≠"),
+    (r"={2,}", "="),
     (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN})(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})"
      r"(?![A-Za-z\"])", r'"\g<0>"'),                                    # words stand in quotes
-    (r"\^ ?(?:°|\{ ?° ?\})", "°"),
+    (r"(?:\^ ?)+(?:°|\{ ?° ?\})", "°"),
     (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),          # 12^{th}
     (r"\{([^{}]*)\\over\b([^{}]*)\}", r"\\frac{\1}{\2}"),
+    (r"\{([^{}]*)\\choose\b([^{}]*)\}", r"\\binom{\1}{\2}"),
+    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕ] ?\)?$", ""), (r"^([A-Z])\)$", r"\1"),    # k ∈ Z; the choice B)
     (r"\\(frac|binom) ?([0-9])", r"\\\1{\2}"),                          # \frac12 is \frac{1}2
     (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),
     (r"(?<![\w.^}/])([0-9]+) ([0-9]+/[0-9]+)(?![0-9])", r"(\1+\2)"),    # 1 1/2, above 1\frac12
     (r"(?<![\"\w])\(?([0-9]+)\)?_ ?\{? ?\(?([0-9]+)\)? ?\}?", r'"\1_\2"'),      # 25_{6}, base 6
-    (r"\.(?= ?[\])])", ""), (r" +", " "), (r'[\s.,;:^]+("?)$', r"\1"))]
+    (r"\.(?= ?[\])])", ""), (r" +", " "), (r"[\s.,;:^]+$", ""))]
 
 
 def number_words(match: re.Match) -> str:
@@ -231,8 +236,8 @@ def normalise(text: str) -> str:
         text = pattern.sub(new, text)
     if len(text) > MAX_CHARS:
         raise TooLarge(f"an answer of more than {MAX_CHARS} characters")
-    text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, text))
     text = PIECE.sub(lambda piece: SAME.get(piece[0], piece[0]) + " " * bool(piece[1]), text)
+    text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, text))
     for pattern, new in RULES:
         text = pattern.sub(new, text)
     return text.strip()
@@ -350,6 +355,8 @@ def read_list(tokens, shape: str) -> Value:
         return Value("sets", source, parts=(read_list(tail[0], ""),))
     pieces, joins = split(tokens, (",", ";", "and", "or"))
     items = expand([read_item(piece) for piece in pieces if piece])
+    if not items:
+        return Value("text", source)
     if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape[:6] == "matrix"):
         return items[0]
     return Value("group", source, shape=shape, ops=joins, parts=items)
@@ -413,10 +420,10 @@ def read_quantity(tokens, source: str) -> Value:
     """A number with what stands around it: currency, percent, degrees, trailing words."""
     parser = Parser([token for token in tokens if token.text != "¤"])
     expr, words = parser.expression(), ["dollar"] * (len(parser.tokens) < len(tokens))
-    for kind, text, inner in parser.tokens[parser.at:]:
+    for before, (kind, text, inner) in itertools.pairwise(parser.tokens[parser.at - 1:]):
         if kind in ("word", "sym") and text.lower() not in TURNING and len(words) < 6:
             words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
-        elif not words or text not in ("2", "3", "^", "/", "{}") and not (      # yuan (A)
+        elif not words or text not in "^/" and before.text != "^" and not (    # yuan (A)
                 text == "()" and all(token.kind in ("sym", "word") for token in inner)):
             raise Unreadable("more than a unit after a value")
     for mark, name in ((PERCENT, "percent"), (DEGREE, "degree")):
@@ -437,7 +444,7 @@ def expand(items: list[Value]) -> tuple[Value, ...]:
         if item.source == "…" and out and len(items) > at + 1 and all(
                 expr is not None and expr.is_Integer for expr in near[-2:]):
             first, last = map(int, near[-2:])
-            step = int(first - near[0]) if len(near) == 3 and near[0].is_Integer else 0
+            step = int(first - near[0]) if len(near) == 3 and near[0] is not None and near[0].is_Integer else 0
             if not step or (last - first) % step or (last - first) // step < 0:
                 step = 1 if last > first else -1
             if (last - first) // step > MAX_ITEMS:
@@ -463,25 +470,38 @@ def modulo(a: sp.Expr, b: sp.Expr) -> sp.Expr:
     return a % b
 
 
-def guarded(work, size, limit: int):
-    """work(*numbers), where size(*numbers) is at most limit; unbounded for what is no number."""
-    def checked(*args):
-        if all(arg.is_Rational for arg in args) and size(*args) > limit:
-            raise TooLarge(f"{work.__name__} of a size above {limit}")
+def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    """base ** exponent, once it is known that no number in it grows above MAX_BITS bits."""
+    numbers = [exponent] if not exponent.free_symbols else exponent.atoms(sp.Rational)
+    height = max((abs(sample(number, 0, ()) or 0) for number in numbers), default=0)
+    bits = max([n.p.bit_length() + n.q.bit_length() for n in base.atoms(sp.Rational)], default=3)
+    if base not in (0, 1, -1) and (height * max(bits, 3) > MAX_BITS or (
+            exponent.is_Rational and exponent.q > MAX_BITS)):
+        raise TooLarge(f"a power of more than {MAX_BITS} bits")
+    return sp.Pow(base, exponent)
+
+
+def counting(work):
+    """factorial or binomial, of numbers up to MAX_FACTORIAL."""
+    def bounded(*args):
+        if any(arg.is_number and not abs(sample(arg, 0, ()) or 0) <= MAX_FACTORIAL for arg in args):
+            raise TooLarge(f"a factorial above {MAX_FACTORIAL}")
         return work(*args)
-    return checked
+    return bounded
 
 
-power = guarded(sp.Pow, lambda base, exponent: 0 if base in (0, 1, -1) else max(
-    abs(exponent) * max(base.p.bit_length(), base.q.bit_length()), exponent.q), MAX_BITS)
-binomial = guarded(sp.binomial, lambda n, k: abs(n), MAX_FACTORIAL)
+def rounding(work):
+    """floor or ceiling, worked out for rational numbers only."""
+    return lambda x: work(x, evaluate=bool(x.is_Rational))
+
+
 PREFIX = {"+": sp.S.One, "-": sp.S.NegativeOne, "±": PLUS_MINUS, "∓": -PLUS_MINUS}
-POSTFIX = {"!": guarded(sp.factorial, abs, MAX_FACTORIAL), "%": lambda x: x * PERCENT,
+POSTFIX = {"!": counting(sp.factorial), "%": lambda x: x * PERCENT,
            "°": lambda x: x * DEGREE}
 INFIX = {sign: (1, lambda a, b, one=one: a + one * b) for sign, one in PREFIX.items()} | {
     "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, modulo), "^": (3, power)}
-AROUND = {"()": sp.Add, "[]": sp.Add, "{}": sp.Add, "||": sp.Abs, "⌊⌋": sp.floor,
-          "⌈⌉": sp.ceiling}         # the sum of one expression is that expression
+AROUND = {"()": sp.Add, "[]": sp.Add, "{}": sp.Add, "||": sp.Abs,
+          "⌊⌋": rounding(sp.floor), "⌈⌉": rounding(sp.ceiling)}     # the sum of one expression is that expression
 
 
 class Parser:
@@ -523,7 +543,7 @@ class Parser:
         return left
 
     def atom(self) -> sp.Expr:
-        if self.at == len(self.tokens):
+        if self.at >= len(self.tokens):
             raise Unreadable("an operand is missing")
         kind, text, inner = self.tokens[self.at]
         self.at += 1
@@ -551,7 +571,7 @@ class Parser:
 
     def function(self, name: str) -> sp.Expr:
         if name in ("frac", "binom"):
-            return {"frac": divide, "binom": binomial}[name](self.atom(), self.atom())
+            return {"frac": divide, "binom": counting(sp.binomial)}[name](self.atom(), self.atom())
         if name == "sqrt":
             index = self.atom() if self.peek("group") == "[]" else sp.Integer(2)
             inner = self.atom()
@@ -830,7 +850,7 @@ def same_number(a: Value, b: Value) -> str:
 
 def same_size(a: Value, b: Value) -> str:
     x, y = a.expr, b.expr
-    if x == y or x.has(IMAGINARY) != y.has(IMAGINARY):
+    if x == y or x.has(IMAGINARY, sp.I) != y.has(IMAGINARY, sp.I):
         return "same number" if x == y else ""
     if identical(x, y):
         return "numeric identity"
