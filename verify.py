@@ -138,7 +138,7 @@ FUNCTIONS = {
     "tanh": sp.tanh, "ln": sp.log, "log": sp.log, "lg": lambda x: sp.log(x) / sp.log(10),
     "exp": sp.exp, "abs": sp.Abs}
 KEPT = ("sum", "prod", "int", "lim", "max", "min", "gcd", "lcm")    # read, but not worked out
-SAME = dict(pair.split("→") for pair in r"""
+SPELLINGS = r"""
     −→- –→- \cdot→* \times→* ×→* ·→* ⋅→* \ast→* ÷→/ \div→/ \pi→π \infty→∞ infinity→∞ \le→≤
     \leq→≤ \leqslant→≤ ⩽→≤ \ge→≥ \geq→≥ \geqslant→≥ ⩾→≥ \lt→< \gt→> \ne→≠ \neq→≠
     \in→∈ \approx→≈ \cup→∪ \cap→∩ \setminus→∖ \backslash→∖ \pm→± \mp→∓ \circ→° \degree→°
@@ -150,36 +150,39 @@ SAME = dict(pair.split("→") for pair in r"""
     ⁴→^4 ⁵→^5 ⁶→^6 ⁷→^7 ⁸→^8 ⁹→^9 \alpha→α \beta→β \gamma→γ \delta→δ \epsilon→ε \varepsilon→ε
     \zeta→ζ \eta→η \theta→θ \vartheta→θ \iota→ι \kappa→κ \lambda→λ \mu→μ \nu→ν \xi→ξ \rho→ρ
     \sigma→σ \tau→τ \upsilon→υ \phi→φ \varphi→φ \chi→χ \psi→ψ \omega→ω \Delta→Δ \Omega→Ω \ell→ℓ
-    \angle→∠""".split())
-SAME |= dict.fromkeys(
-    [r"\ ", *r"""$ ~ \, \; \: \> \! \quad \qquad \left \right \displaystyle \overline
-    \overrightarrow \vec""".split()], " ") | {"√": r"\sqrt "}
+    \angle→∠"""
+BLANKS = r"""$ ~ \, \; \: \> \! \quad \qquad \left \right \displaystyle \overline \overrightarrow
+    \vec"""
+SAME = dict(pair.split("→") for pair in SPELLINGS.split()) | dict.fromkeys(
+    [r"\ ", *BLANKS.split()], " ") | {"√": r"\sqrt "}
 MACROS = "|".join(sorted((name[1:] for name in [*SAME, *(f"\\{name}" for name in (
     *FUNCTIONS, *KEPT, "frac", "sqrt", "binom", "over", "begin", "end"))]
     if re.fullmatch(r"\\[A-Za-z]+", name)), key=len, reverse=True))
 # A known macro, or one that runs into the next word (\cotx); any other.
 PIECE = re.compile(rf"\\(?:{MACROS})(?![A-Za-z])|(\\(?:{MACROS}))|\\[A-Za-z]+|\\.|"
                    r"\binfinity\b|.", re.S)
-CARDINALS = dict(zip((
+NUMBER_NAMES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
     "fifteen sixteen seventeen eighteen nineteen twenty thirty forty fifty sixty seventy eighty "
-    "ninety hundred thousand million first third fourth fifth sixth seventh eighth ninth"
-    ).split(), [*range(20), *range(20, 100, 10), 100, 1000, 10**6, 1, *range(3, 10)], strict=True))
+    "ninety hundred thousand million first third fourth fifth sixth seventh eighth ninth")
+CARDINALS = dict(zip(NUMBER_NAMES.split(), [*range(20), *range(20, 100, 10), 100, 1000, 10**6,
+                                            1, *range(3, 10)], strict=True))
 CARDINAL = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
 NUMBER_WORDS = re.compile(rf"(?<![\w\\\"])(?<![0-9] ){CARDINAL}(?:(?: |-|(?<=hundred) and |"
                           rf"(?<=thousand) and ){CARDINAL})*", re.I)
 # One canonical name for each unit of measure: two different ones are two different answers.
-UNITS = {alias: names.split()[0] for names in (
+UNIT_NAMES = (
     "dollar dollars usd bucks|cent cents|euro euros|pound pounds lb lbs|yuan|yen|day days|mph|"
     "degree degrees deg|percent pct percentage|meter meters metre metres m|kilometer kilometers "
     "km|centimeter centimeters cm|millimeter millimeters mm|inch inches|foot feet ft|mile miles|"
     "yard yards|gram grams g gm|kilogram kilograms kg|ounce ounces oz|ton tons|liter liters|"
     "second seconds s|minute minutes min|hour hours h hr hrs|week weeks|month months|year years|"
-    "unit units|square sq").split("|") for alias in names.split()}
+    "unit units|square sq")
+UNITS = {alias: names.split()[0] for names in UNIT_NAMES.split("|") for alias in names.split()}
 # Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
-TURNING = set("""not no is are was and or but except maybe possibly perhaps probably never than
+TURNING = """not no is are was and or but except maybe possibly perhaps probably never than
     less more plus minus times half dozen score twice double past short of wrong incorrect if
-    either neither all any true false quarter without unless undefined between""".split())
+    either neither all any true false quarter without unless undefined between"""
 # Letters side by side are a product, xy, but for functions and for words: four letters, or these.
 PLAIN = "(?:" + "|".join([*FUNCTIONS, "sqrt", "binom", "pi"]) + ")"
 SHORT = "|".join(["is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to",
@@ -192,8 +195,8 @@ FIRST = [(re.compile(pattern, re.I), new) for pattern, new in (
     (r"\s+", " "), (r"\\mathbb ?\{?([RZN])\}?", lambda m: "ℝℤℕ"["RZN".index(m[1].upper())]),
     (r"\\begin ?\{(?:[pb]?matrix\}|array\} ?\{[lcr| ]*\})", "⟦"),
     (r"\\end ?\{(?:[pb]?matrix|array)\}", "⟧"),
-    (r" *(?:\{ ?, ?\}|(?<!\\), *\\!) *", "{,}"),                                 # 5{,}000 and 5,\!000
-    (r"\.([0-9]*)\\overline ?\{([0-9]+)\}", lambda m: ".{0}+\\frac{{{1}}}{{{2}}}".format(
+    (r" *(?:\{ ?, ?\}|(?<!\\), *\\!) *", "{,}"),                        # 5{,}000 and 5,\!000
+    (r"\.([0-9]*)\\overline ?\{([0-9]+)\}", lambda m: ".{}+\\frac{{{}}}{{{}}}".format(
         m[1], m[2], "9" * len(m[2]) + "0" * len(m[1]))))]               # 0.\overline{3}
 RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applied in this order
     (r"\*\*+", "^"), (r"\.{3,}", "…"), (r"<=+", "≤"), (r">=+", "≥"), (r"(?<![0-9}])!=+", "≠"),
@@ -421,7 +424,7 @@ def read_quantity(tokens, source: str) -> Value:
     parser = Parser([token for token in tokens if token.text != "¤"])
     expr, words = parser.expression(), ["dollar"] * (len(parser.tokens) < len(tokens))
     for before, (kind, text, inner) in itertools.pairwise(parser.tokens[parser.at - 1:]):
-        if kind in ("word", "sym") and text.lower() not in TURNING and len(words) < 6:
+        if kind in ("word", "sym") and text.lower() not in TURNING.split() and len(words) < 6:
             words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
         elif not words or text not in "^/" and before.text != "^" and not (    # yuan (A)
                 text == "()" and all(token.kind in ("sym", "word") for token in inner)):
@@ -444,7 +447,8 @@ def expand(items: list[Value]) -> tuple[Value, ...]:
         if item.source == "…" and out and len(items) > at + 1 and all(
                 expr is not None and expr.is_Integer for expr in near[-2:]):
             first, last = map(int, near[-2:])
-            step = int(first - near[0]) if len(near) == 3 and near[0] is not None and near[0].is_Integer else 0
+            known = len(near) == 3 and near[0] is not None and near[0].is_Integer
+            step = int(first - near[0]) if known else 0
             if not step or (last - first) % step or (last - first) // step < 0:
                 step = 1 if last > first else -1
             if (last - first) // step > MAX_ITEMS:
@@ -481,27 +485,25 @@ def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     return sp.Pow(base, exponent)
 
 
-def counting(work):
-    """factorial or binomial, of numbers up to MAX_FACTORIAL."""
+def careful(work, limit: float = sp.oo):
+    """work(*numbers), carried out only for rational numbers, and these up to a limit."""
     def bounded(*args):
-        if any(arg.is_number and not abs(sample(arg, 0, ()) or 0) <= MAX_FACTORIAL for arg in args):
-            raise TooLarge(f"a factorial above {MAX_FACTORIAL}")
-        return work(*args)
+        exact = all(arg.is_Rational for arg in args)
+        if exact and max(map(abs, args)) > limit:
+            raise TooLarge(f"{work.__name__} of more than {limit}")
+        return work(*args, evaluate=exact)
     return bounded
 
 
-def rounding(work):
-    """floor or ceiling, worked out for rational numbers only."""
-    return lambda x: work(x, evaluate=bool(x.is_Rational))
-
-
 PREFIX = {"+": sp.S.One, "-": sp.S.NegativeOne, "±": PLUS_MINUS, "∓": -PLUS_MINUS}
-POSTFIX = {"!": counting(sp.factorial), "%": lambda x: x * PERCENT,
+POSTFIX = {"!": careful(sp.factorial, MAX_FACTORIAL), "%": lambda x: x * PERCENT,
            "°": lambda x: x * DEGREE}
 INFIX = {sign: (1, lambda a, b, one=one: a + one * b) for sign, one in PREFIX.items()} | {
     "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, modulo), "^": (3, power)}
+# What brackets do to the expression in them: nothing, as the sum of one term is that term.
 AROUND = {"()": sp.Add, "[]": sp.Add, "{}": sp.Add, "||": sp.Abs,
-          "⌊⌋": rounding(sp.floor), "⌈⌉": rounding(sp.ceiling)}     # the sum of one expression is that expression
+          "⌊⌋": careful(sp.floor), "⌈⌉": careful(sp.ceiling)}
+PAIRS = {"frac": divide, "binom": careful(sp.binomial, MAX_FACTORIAL)}
 
 
 class Parser:
@@ -570,8 +572,8 @@ class Parser:
         return {"e": sp.E, "i": IMAGINARY}.get(name, sp.Symbol(name))
 
     def function(self, name: str) -> sp.Expr:
-        if name in ("frac", "binom"):
-            return {"frac": divide, "binom": counting(sp.binomial)}[name](self.atom(), self.atom())
+        if name in PAIRS:
+            return PAIRS[name](self.atom(), self.atom())
         if name == "sqrt":
             index = self.atom() if self.peek("group") == "[]" else sp.Integer(2)
             inner = self.atom()
