@@ -6,16 +6,32 @@ Every function also works in a single process that nobody started with torchrun.
 import json
 import os
 import random
+import shutil
+import signal
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MethodType
 
 import numpy
 import torch
 import torch.distributed as dist
+import torch.distributed.checkpoint as dcp
 import transformers
+from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.fsdp import (
+    FSDPModule,
+    MixedPrecisionPolicy,
+    fully_shard,
+    register_fsdp_forward_method,
+)
+from torch.distributed.tensor import DTensor
+
+SIGTERM_CAME = threading.Event()                   # set by run()'s handler, read by stop_asked()
 
 
 @dataclass(frozen=True)
@@ -73,6 +89,11 @@ def from_rank_0(function):
     return shared[0]
 
 
+def stop_asked():
+    """Whether any rank has got a SIGTERM (preemption) since the start, the same on all ranks."""
+    return all_sum([SIGTERM_CAME.is_set()]).item() > 0
+
+
 def gather_interleaved(items):
     """Joins the ranks' lists on all of them: item i of rank r is item i * world_size + r."""
     lists = [None] * dist.get_world_size()
@@ -92,6 +113,40 @@ def average_gradients(model):
         gradient.copy_(mean.view_as(gradient))
 
 
+def shard(model, function):
+    """Shards a transformers language model over all ranks with FSDP2 -> function bound to the model.
+
+    One unit a decoder layer and one for the rest; float32 masters, and on a GPU bfloat16 compute with
+    float32 reductions. The bound function takes the place of forward: it finds the weights gathered.
+    Gradients come out averaged over ranks. To be called before the optimizer is made.
+    """
+    precision = MixedPrecisionPolicy()
+    if model.device.type == "cuda":
+        precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+    for layer in model.base_model.layers:
+        fully_shard(layer, mp_policy=precision)
+    fully_shard(model, mp_policy=precision)
+    model.sharded_function = MethodType(function, model)
+    register_fsdp_forward_method(model, "sharded_function")
+    return model.sharded_function
+
+
+def full_tensors(model):
+    """(name, whole tensor) of every weight, gathered one at a time; all ranks iterate in step."""
+    if isinstance(model, FSDPModule):
+        model.reshard()
+    for name, tensor in model.state_dict().items():
+        yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def clip_gradients(model, limit):
+    """Averages gradients over ranks, unless FSDP has, and clips them. -> the true global norm"""
+    if not isinstance(model, FSDPModule):
+        average_gradients(model)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+
+
 def run(function):
     """Runs a script's main function and turns what goes wrong into one line and a non-zero exit.
 
@@ -101,6 +156,7 @@ def run(function):
     """
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    signal.signal(signal.SIGTERM, lambda *_: SIGTERM_CAME.set())
     try:
         function()
     except Exception as error:
@@ -116,30 +172,36 @@ def run(function):
         dist.destroy_process_group()
 
 
-def save_checkpoint(path, state, keep=2):
-    """Writes `state`, and this rank's random state, as the folder `path`; all ranks call it.
+def save_checkpoint(path, model, optimizer, state, keep=2):
+    """Saves model, optimizer, each rank's random state and `state` as the folder `path`; all ranks
+    call it.
 
-    The files are written beside, flushed to the disk, and renamed, so that `path` is whole or not
-    there. Only the `keep` newest folders of its kind stay.
+    The files are written beside, flushed to the disk, and renamed: `path` is whole or not there.
+    Only the `keep` newest folders stay. An OSError (a full disk) leaves the older ones as they are.
     """
     path, rank = Path(path), dist.get_rank()
     beside = path.with_name(f".{path.name}.partial")
-    beside.mkdir(parents=True, exist_ok=True)
-    files = {f"random_{rank}.pt": random_state()}
     if rank == 0:
-        files["state.pt"] = state
-    for name, content in files.items():
-        with open(beside / name, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+    dist.barrier()
+    try:
+        weights, moments = get_state_dict(model, optimizer)
+        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=beside)
+        for name, content in [(f"random_{rank}.pt", random_state()), ("state.pt", state)][:2 - bool(rank)]:
+            with open(beside / name, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+    except (OSError, RuntimeError, CheckpointException) as error:
+        raise OSError(f"the checkpoint {path} could not be written ({first_line(error)}): make room "
+                      "and go on with --resume from the one before") from error
     dist.barrier()
     if rank == 0:
+        shutil.rmtree(path, ignore_errors=True)
         beside.rename(path)
         for old in checkpoints(path.parent)[:-keep]:
-            for file in old.iterdir():
-                file.unlink()
-            old.rmdir()
+            shutil.rmtree(old)
     dist.barrier()
 
 
@@ -148,15 +210,43 @@ def checkpoints(folder):
     return sorted(path for path in Path(folder).glob("step_*") if path.is_dir())
 
 
-def load_checkpoint(path):
-    """What save_checkpoint was given. -> state
+def load_checkpoint(folder, model, optimizer):
+    """Loads the newest readable checkpoint in `folder`, made on any number of ranks. -> its state
 
+    None if there is none. One that cannot be read is announced and passed over for the one before.
     This rank's random state is restored; a rank that the saved run did not have keeps its own.
     """
-    own = Path(path) / f"random_{dist.get_rank()}.pt"
-    if own.exists():
-        set_random_state(torch.load(own, weights_only=False))
-    return torch.load(Path(path) / "state.pt", map_location="cpu", weights_only=False)
+    found = checkpoints(folder)
+    for path in reversed(found):
+        state, error = None, None
+        try:
+            state = torch.load(path / "state.pt", map_location="cpu", weights_only=False)
+            own = path / f"random_{dist.get_rank()}.pt"
+            random_before = torch.load(own, weights_only=False) if own.exists() else None
+        except Exception as raised:
+            error = raised
+        if not all_sum([error is not None]).item():
+            try:
+                weights, moments = get_state_dict(model, optimizer)
+                dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=path)
+                set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+            except Exception as raised:
+                error = raised
+        if not all_sum([error is not None]).item():
+            if random_before:
+                set_random_state(random_before)
+            return state
+        if dist.get_rank() == 0:
+            print(f"the checkpoint {path} cannot be read ({first_line(error)}): falling back to the "
+                  "one before", flush=True)
+    if found:
+        raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start a new run")
+    return None
+
+
+def first_line(error):
+    """The beginning of an exception's text, for a message of one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def random_state():

@@ -86,7 +86,7 @@ class Config:
     is_cap: float = opt(2.0, "cap of a token's importance weight, trainer / engine; 0: no weight")
     kl_coef: float = opt(0.0, "weight of the KL term to the frozen initial policy")
     grad_clip: float = opt(1.0, "largest global gradient norm")
-    max_tokens_per_microbatch: int = opt(16384, "tokens, padding included, in one backward pass")
+    max_tokens_per_microbatch: int = opt(4096, "tokens, padding included, in one pass of a model")
     # evaluation, logging, checkpoints
     eval_every: int = opt(10, "evaluate every N steps; also before the first and after the last")
     eval_samples: int = opt(4, "responses to each evaluation problem (T 0.6, top-p 0.95)")
@@ -204,8 +204,7 @@ def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
             loss.backward()
             for key, value in stats.items():
                 sums[key] += value
-        distributed.average_gradients(policy)
-        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), cfg.grad_clip).item()
+        norm = distributed.clip_gradients(policy, cfg.grad_clip)
         if norm != norm or norm == float("inf"):
             raise ValueError(f"the gradient's norm is {norm}: the step would destroy the policy; "
                              "lower --learning_rate, or look at the last group in rollouts.jsonl")
@@ -249,7 +248,8 @@ def load(cfg, ranks):
     if cfg.kl_coef:
         reference = from_pretrained(AutoModelForCausalLM, paths["policy"], dtype=torch.float32)
         reference = reference.to(ranks.device).eval().requires_grad_(False)
-    scorer = RewardModel(paths["reward_model"], ranks.device, system=cfg.rm_system or None)
+    scorer = RewardModel(paths["reward_model"], ranks.device, system=cfg.rm_system or None,
+                         max_tokens=cfg.max_tokens_per_microbatch)
     return fitting, evals, policy, reference, tokenizer, scorer
 
 
@@ -389,13 +389,17 @@ def train(cfg):
         append(folder / "rollouts.jsonl",
                logged_groups(cfg, ranks, step, prompts, texts, verdicts, rm, parts))
         append(folder / "metrics.jsonl", history[-1:])
-        if step % cfg.save_every == 0 or step == cfg.steps:
+        stop = distributed.stop_asked() and step < cfg.steps
+        if step % cfg.save_every == 0 or step == cfg.steps or stop:
             distributed.save_checkpoint(
-                folder / "checkpoints" / f"step_{step:06d}",
-                {"policy": policy.state_dict(), "optimizer": optimizer.state_dict(), "step": step,
-                 "sigma_sum": sigma_sum, "config": asdict(cfg)})
+                folder / "checkpoints" / f"step_{step:06d}", policy, optimizer,
+                {"step": step, "sigma_sum": sigma_sum, "config": asdict(cfg)})
         if ranks.rank == 0:
             bar.write(line_of(metrics))
+        if stop:
+            bar.write(f"stopped by SIGTERM after step {step}; go on with: python hero.py --resume "
+                      f"--name {cfg.name}")
+            return history[-1]
     if ranks.rank == 0:
         finish(cfg, folder, history, policy, tokenizer)
     return history[-1]
@@ -466,12 +470,8 @@ def start(cfg, folder, policy, optimizer):
     if not cfg.resume:
         append(folder / "config.json", [asdict(cfg)])
         return 0, 0.0, []
-    found = distributed.checkpoints(folder / "checkpoints")
-    state = {"step": -1, "sigma_sum": 0.0}
-    if found:
-        state = distributed.load_checkpoint(found[-1])
-        policy.load_state_dict(state["policy"])
-        optimizer.load_state_dict(state["optimizer"])
+    state = distributed.load_checkpoint(folder / "checkpoints", policy, optimizer)
+    state = state or {"step": -1, "sigma_sum": 0.0}
     distributed.rewind(folder / "rollouts.jsonl", state["step"])
     history = distributed.rewind(folder / "metrics.jsonl", state["step"])
     return max(0, state["step"]), state["sigma_sum"], history

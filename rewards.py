@@ -176,7 +176,7 @@ class RewardModel:
     """
 
     def __init__(self, name_or_path, device="cpu", dtype=torch.float32, system=None,
-                 max_tokens=16384):
+                 max_tokens=4096):
         self.name, self.system, self.max_tokens = str(name_or_path), system, max_tokens
         self.tokenizer = load_tokenizer(name_or_path)
         model, info = from_pretrained(AutoModelForSequenceClassification, name_or_path, dtype=dtype,

@@ -87,7 +87,7 @@ class TransformersEngine:
     decoded together, and with them the memory of the KV cache.
     """
 
-    def __init__(self, model, eos_id, max_rows=256):
+    def __init__(self, model, eos_id, max_rows=512):
         self.model, self.eos_id, self.max_rows = model, eos_id, max_rows
 
     def generate(self, prompt_ids, n, sampling, seed):
@@ -174,7 +174,7 @@ def nucleus(logp, top_p):
     return torch.log_softmax(torch.empty_like(logp).scatter_(-1, index, ordered), -1)
 
 
-def make_engine(kind, model, tokenizer, max_rows=256):
+def make_engine(kind, model, tokenizer, max_rows=512):
     """The generation engine called `kind`: "auto" or "transformers"; ValueError for others."""
     if kind not in ("auto", "transformers"):
         raise ValueError(f"engine={kind!r} is not known: choose auto or transformers")
