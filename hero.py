@@ -32,6 +32,7 @@ from rollout import (
     Sampling,
     chat_prompt,
     derive_seed,
+    engine_kind,
     from_pretrained,
     load_tokenizer,
     make_engine,
@@ -62,7 +63,8 @@ class Config:
     instruction: str = opt("", "text added to every problem in the policy's prompt")
     world_seed: int = opt(0, "which tiny world")
     # rollouts
-    engine: str = opt("auto", "what generates: auto or transformers")
+    engine: str = opt("auto", "what generates: vllm, transformers, or auto: vllm where a GPU has it")
+    gpu_memory_utilization: float = opt(0.4, "share of a GPU for vLLM's weights and KV cache")
     prompts_per_step: int = opt(16, "P, prompts in a rollout batch")
     rollouts_per_prompt: int = opt(8, "G, responses to each prompt: the group")
     max_prompt_tokens: int = opt(1024, "longer prompts are left out")
@@ -322,10 +324,13 @@ def train(cfg):
     cfg = distributed.from_rank_0(lambda: checked(cfg, ranks.world_size))
     folder, P, G = Path("runs") / cfg.name, cfg.prompts_per_step, cfg.rollouts_per_prompt
     problems, evals, policy, reference, tokenizer, reward_model = load(cfg, ranks)
-    engine = make_engine(cfg.engine, policy, tokenizer)
+    engine = make_engine(cfg.engine, policy, tokenizer,
+                         gpu_memory_utilization=cfg.gpu_memory_utilization)
     optimizer = torch.optim.AdamW(policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
                                   weight_decay=0.0)
     done, sigma_sum, history = start(cfg, folder, policy, optimizer)
+    if done:
+        engine.update_weights(policy.state_dict().items())
 
     def evaluation():
         return {f"eval/{name}/{key}": value for name, rows in evals.items()
@@ -348,6 +353,7 @@ def train(cfg):
             [chat_prompt(tokenizer, prompts[p]["problem"], cfg.instruction) for p in mine], G,
             Sampling(cfg.max_response_tokens, cfg.temperature),
             [derive_seed(cfg.seed, "rollout", step, p) for p in mine])
+        engine.sleep()
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
         clock("generate")
         verdicts = verify_all(texts, [prompts[p]["answer"] for p in mine for _ in range(G)])
@@ -370,6 +376,7 @@ def train(cfg):
         adv = parts["adv"][ranks.rank::ranks.world_size].flatten()                        # (B,)
         stats = update(cfg, ranks, policy, reference, optimizer, rollouts, adv)
         engine.update_weights(policy.state_dict().items())
+        engine.wake()
         clock("update")
 
         metrics = {"step": step} | group_stats(rm, correct, parts) | {
@@ -390,6 +397,7 @@ def train(cfg):
             bar.write(line_of(metrics))
     if ranks.rank == 0:
         finish(cfg, folder, history, policy, tokenizer)
+    engine.close()
     return history[-1]
 
 
@@ -419,11 +427,11 @@ def finish(cfg, folder, history, policy, tokenizer):
 def checked(cfg, world_size):
     """cfg with a name. Raises ValueError for settings that cannot work, and says the way out."""
     choices = {"reward": list(REWARDS), "scale": ["none", "std"],
-               "regime": ["easy", "hard", "mixed"], "weight": ["advantage", "reward", "none"],
-               "engine": ["auto", "transformers"]}
+               "regime": ["easy", "hard", "mixed"], "weight": ["advantage", "reward", "none"]}
     for name, allowed in choices.items():
         if getattr(cfg, name) not in allowed:
             raise ValueError(f"--{name} {getattr(cfg, name)}: choose one of {', '.join(allowed)}")
+    engine_kind(cfg.engine)
     for name in ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",
                  "temperature", "learning_rate", "minibatches", "eval_every", "eval_samples",
                  "save_every", "max_tokens_per_microbatch", "grad_clip"):
