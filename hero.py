@@ -63,7 +63,7 @@ class Config:
     instruction: str = opt("", "text added to every problem in the policy's prompt")
     world_seed: int = opt(0, "which tiny world")
     # rollouts
-    engine: str = opt("auto", "what generates: vllm, transformers, or auto: vllm where a GPU has it")
+    engine: str = opt("auto", "what generates: vllm, transformers or auto, vllm where a GPU has it")
     gpu_memory_utilization: float = opt(0.4, "share of a GPU for vLLM's weights and KV cache")
     prompts_per_step: int = opt(16, "P, prompts in a rollout batch")
     rollouts_per_prompt: int = opt(8, "G, responses to each prompt: the group")
