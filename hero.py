@@ -376,7 +376,6 @@ def train(cfg):
         adv = parts["adv"][ranks.rank::ranks.world_size].flatten()                        # (B,)
         stats = update(cfg, ranks, policy, reference, optimizer, rollouts, adv)
         engine.update_weights(policy.state_dict().items())
-        engine.wake()
         clock("update")
 
         metrics = {"step": step} | group_stats(rm, correct, parts) | {

@@ -225,6 +225,7 @@ class VLLMEngine:
 
     def generate(self, prompt_ids, n, sampling, seed):
         """As TransformersEngine.generate. ValueError for a prompt that leaves too little room."""
+        self.wake()                              # asleep, vLLM would wait for ever
         longest, limit = max(map(len, prompt_ids), default=0), self.config.max_model_len
         if longest + sampling.max_tokens > limit:          # vLLM would cut the response silently
             raise ValueError(f"a prompt of {longest} tokens and a response of "
@@ -253,7 +254,7 @@ class VLLMEngine:
         an iterator that gathers each when its turn comes needs memory for about one layer.
         Raises RuntimeError if the cache of prompts, which holds the old weights' work, stays.
         """
-        self._wake("weights")                    # the KV cache can wait: gathering needs room
+        self._wake("weights")                    # the KV cache sleeps on: gathering needs room
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named_tensors})
         if self.on_cpu:                          # the head works on a repacked copy of its weight,
             # which nobody renews where it is tied to the embedding
@@ -271,12 +272,13 @@ class VLLMEngine:
             self.asleep = {"weights", "kv_cache"}
 
     def wake(self):
-        """The counterpart of sleep, after update_weights and before generate."""
+        """The counterpart of sleep; generate calls it, so that nobody has to."""
         self._wake("weights", "kv_cache")
 
     def _wake(self, *tags):
         tags = self.asleep.intersection(tags)
         if tags:
+            torch.cuda.empty_cache()             # what the trainer has freed but still holds
             self.llm.wake_up(list(tags))
             self.asleep -= tags
 

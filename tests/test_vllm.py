@@ -184,6 +184,26 @@ def test_top_p_logprobs_are_those_of_the_distribution_sampled_from(engine, model
 
 
 @vllm
+def test_the_order_of_sleeping_pushing_and_waking(engine, model, tokenizer, monkeypatch):
+    """As a GPU would see it, where only the weights may be awake while they are gathered; a CPU has
+    no sleep, so these two calls are recorded instead of made."""
+    calls = []
+    monkeypatch.setattr(engine, "can_sleep", True)
+    monkeypatch.setattr(engine.llm, "sleep", lambda level: calls.append(f"sleep {level}"))
+    monkeypatch.setattr(engine.llm, "wake_up", lambda tags: calls.append(f"wake {sorted(tags)}"))
+    pairs = model.state_dict().items()
+    engine.sleep()
+    engine.sleep()
+    engine.update_weights((calls.append("push") if i == 0 else None) or pair
+                          for i, pair in enumerate(pairs))
+    assert gap(model, engine.generate(prompts(tokenizer), 1, Sampling(8), 0)) < 1e-4
+    assert calls == ["sleep 1", "wake ['weights']", "push", "wake ['kv_cache']"]
+    engine.sleep()
+    engine.generate(prompts(tokenizer), 1, Sampling(8), 0)
+    assert calls[4:] == ["sleep 1", "wake ['kv_cache', 'weights']"]
+
+
+@vllm
 def test_what_does_not_fit_is_refused_and_not_cut(engine, tokenizer):
     with pytest.raises(ValueError, match="a prompt of 200 tokens and a response of 100 do not fit"):
         engine.generate([[5] * 200], 1, Sampling(100), 0)
