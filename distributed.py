@@ -50,7 +50,7 @@ def init():
     """
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in
                                     (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-    store = None if "RANK" in os.environ else dist.HashStore()       # None: torchrun has made one
+    store = None if "MASTER_ADDR" in os.environ else dist.HashStore()      # None: torchrun's own
     device = torch.device("cpu")
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)

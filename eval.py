@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM
 
 import distributed
 from rewards import RewardModel, auroc
@@ -24,7 +23,6 @@ from rollout import (
     Sampling,
     chat_prompt,
     derive_seed,
-    from_pretrained,
     load_tokenizer,
     make_engine,
     response_text,
@@ -245,13 +243,13 @@ def main():
     parser.add_argument("--temperature", type=float, default=0.6, help="sampling temperature")
     parser.add_argument("--top_p", type=float, default=0.95, help="nucleus sampling")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
+    parser.add_argument("--engine", default="auto", help="what generates: auto, vllm, transformers")
     parser.add_argument("--out", help="JSON file to write; default MODEL/eval.json for a directory")
     args = parser.parse_args()
     benchmarks = load_benchmarks(args.benchmarks)
     ranks = distributed.init()
     tokenizer = load_tokenizer(args.model)
-    model = from_pretrained(AutoModelForCausalLM, args.model).to(ranks.device).eval()
-    engine = make_engine("auto", model, tokenizer)
+    engine = make_engine(args.engine, args.model, tokenizer)
     judge = RewardModel(args.reward_model, ranks.device) if args.reward_model else None
     sampling = Sampling(args.max_tokens, args.temperature, args.top_p)
     bar = tqdm(benchmarks.items(), desc="evaluation", disable=ranks.rank > 0)
@@ -263,6 +261,7 @@ def main():
                                 else "eval.json"))
         out.write_text(json.dumps({"settings": vars(args), "results": summaries}, indent=1))
         print(f"written to {out}")
+    engine.close()
 
 
 if __name__ == "__main__":

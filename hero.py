@@ -17,6 +17,7 @@ import os
 import random
 import time
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,6 +33,7 @@ from rollout import (
     Sampling,
     chat_prompt,
     derive_seed,
+    engine_kind,
     from_pretrained,
     load_tokenizer,
     make_engine,
@@ -62,7 +64,8 @@ class Config:
     instruction: str = opt("", "text added to every problem in the policy's prompt")
     world_seed: int = opt(0, "which tiny world")
     # rollouts
-    engine: str = opt("auto", "what generates: auto or transformers")
+    engine: str = opt("auto", "what generates: vllm, transformers or auto, vllm where a GPU has it")
+    gpu_memory_utilization: float = opt(0.4, "share of a GPU for vLLM's weights and KV cache")
     prompts_per_step: int = opt(16, "P, prompts in a rollout batch")
     rollouts_per_prompt: int = opt(8, "G, responses to each prompt: the group")
     max_prompt_tokens: int = opt(1024, "longer prompts are left out")
@@ -86,6 +89,8 @@ class Config:
     is_cap: float = opt(2.0, "cap of a token's importance weight, trainer / engine; 0: no weight")
     kl_coef: float = opt(0.0, "weight of the KL term to the frozen initial policy")
     grad_clip: float = opt(1.0, "largest global gradient norm")
+    shard: str = opt("auto", "FSDP2, with bf16 compute on GPUs: on, off, or auto: on where GPUs are")
+    gradient_checkpointing: bool = opt(False, "keep only each layer's input for the backward pass")
     max_tokens_per_microbatch: int = opt(4096, "tokens, padding included, in one pass of a model")
     # evaluation, logging, checkpoints
     eval_every: int = opt(10, "evaluate every N steps; also before the first and after the last")
@@ -150,22 +155,30 @@ def policy_loss(logp, old_logp, adv, mask, denom, clip_low=0.2, clip_high=0.28, 
     return (token_loss * mask).sum() / denom, {key: v.sum().item() for key, v in stats.items()}
 
 
-def microbatches(lengths, budget):
-    """Row indices in groups with rows * longest <= budget; a row over the budget goes alone."""
+def microbatches(lengths, budget, count=1):
+    """Row indices in groups with rows * longest <= budget; a row over the budget goes alone.
+
+    At least `count` groups, if there are so many rows: under FSDP all ranks need the same number.
+    """
     batches = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         if not batches or (len(batches[-1]) + 1) * lengths[i] > budget:
             batches.append([])
         batches[-1].append(i)
+    while len(batches) < min(count, len(lengths)):
+        most = batches.pop(max(range(len(batches)), key=lambda i: len(batches[i])))
+        batches += [most[::2], most[1::2]]
     return batches
 
 
-def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
+def update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv):
     """The optimizer steps of one rollout batch. -> stats, means over tokens of all ranks
 
+    logprobs, ref_logprobs: token_logprobs bound to the policy, and to the reference or None.
     rollouts: this rank's, the prompts in order; adv: their advantages, (B,). Minibatch m holds the
     same prompts whatever the number of ranks.
     """
+    policy.train(cfg.gradient_checkpointing)         # the mode in which transformers checkpoints
     rows = [rollout.prompt_ids + rollout.ids for rollout in rollouts]
     packed = []                                      # minibatches of micro-batches of tensors
     sums = {"tokens": 0.0, "entropy": 0.0, "gap": 0.0, "clip_low": 0.0, "clip_high": 0.0,
@@ -173,16 +186,17 @@ def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
     share = len(rows) // cfg.minibatches
     for start in range(0, len(rows), share):
         packed.append([])
-        for batch in microbatches([len(row) for row in rows[start:start + share]],
-                                  cfg.max_tokens_per_microbatch):
+        lengths, budget = [len(row) for row in rows[start:start + share]], cfg.max_tokens_per_microbatch
+        count = max(distributed.gather_interleaved([len(microbatches(lengths, budget))]))
+        for batch in microbatches(lengths, budget, count):
             batch = [start + i for i in batch]
             ids, real = right_padded([rows[i] for i in batch])                            # (B, T)
             prompt = torch.tensor([len(rollouts[i].prompt_ids) for i in batch])[:, None]
             mask = real * (torch.arange(ids.shape[1]) >= prompt)                          # (B, T)
             ids, mask = ids.to(ranks.device), mask.to(ranks.device)
             with torch.no_grad():
-                old, entropy = token_logprobs(policy, ids, mask, cfg.temperature, entropy=True)
-                ref = token_logprobs(reference, ids, mask, cfg.temperature) if reference else None
+                old, entropy = logprobs(ids, mask, cfg.temperature, entropy=True)
+                ref = ref_logprobs(ids, mask, cfg.temperature) if ref_logprobs else None
             gap = old.clone()                        # log of trainer / engine, 0 off the responses
             gap[mask.bool()] -= torch.cat([torch.tensor(rollouts[i].logprobs)
                                            for i in batch]).to(gap)
@@ -197,7 +211,7 @@ def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
         sums["tokens"] += tokens / ranks.world_size
         optimizer.zero_grad()
         for ids, mask, old, advantages, importance, ref in minibatch:
-            logp = token_logprobs(policy, ids, mask, cfg.temperature)
+            logp = logprobs(ids, mask, cfg.temperature)
             # gradients are averaged over ranks, hence the denominator a rank
             loss, stats = policy_loss(logp, old, advantages, mask, tokens / ranks.world_size,
                                       cfg.clip_low, cfg.clip_high, importance, ref, cfg.kl_coef)
@@ -210,10 +224,11 @@ def update(cfg, ranks, policy, reference, optimizer, rollouts, adv):
                              "lower --learning_rate, or look at the last group in rollouts.jsonl")
         norms.append(norm)
         optimizer.step()
+    policy.eval()
     total = dict(zip(sums, distributed.all_sum(list(sums.values())).tolist(), strict=True))
     stats = {f"policy/{key}": total[key] / total["tokens"]
              for key in ("entropy", "clip_low", "clip_high", "kl_old", "kl_ref")
-             if key != "kl_ref" or reference}
+             if key != "kl_ref" or ref_logprobs}
     return stats | {"policy/gradient_norm": sum(norms) / len(norms),
                     "rollout/logprob_gap": total["gap"] / total["tokens"]}
 
@@ -244,6 +259,8 @@ def load(cfg, ranks):
                          f"max_prompt_tokens={cfg.max_prompt_tokens}: raise it")
     policy = from_pretrained(AutoModelForCausalLM, paths["policy"], dtype=torch.float32)
     policy = policy.to(ranks.device).eval()          # no dropout: ratios are of the same function
+    if cfg.gradient_checkpointing:
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
     reference = None
     if cfg.kl_coef:
         reference = from_pretrained(AutoModelForCausalLM, paths["policy"], dtype=torch.float32)
@@ -330,10 +347,17 @@ def train(cfg):
     cfg = distributed.from_rank_0(lambda: checked(cfg, ranks.world_size))
     folder, P, G = Path("runs") / cfg.name, cfg.prompts_per_step, cfg.rollouts_per_prompt
     problems, evals, policy, reference, tokenizer, reward_model = load(cfg, ranks)
-    engine = make_engine(cfg.engine, policy, tokenizer)
+    sharded = cfg.shard == "on" or cfg.shard == "auto" and ranks.device.type == "cuda"
+    engine = make_engine(cfg.engine, policy.name_or_path if sharded else policy, tokenizer,
+                         gpu_memory_utilization=cfg.gpu_memory_utilization)
+    logprobs, ref_logprobs = (
+        model and (distributed.shard(model, token_logprobs) if sharded
+                   else partial(token_logprobs, model)) for model in (policy, reference))
     optimizer = torch.optim.AdamW(policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
                                   weight_decay=0.0)
     done, sigma_sum, history = start(cfg, folder, policy, optimizer)
+    if done:
+        engine.update_weights(distributed.full_tensors(policy))
 
     def evaluation():
         return {f"eval/{name}/{key}": value for name, rows in evals.items()
@@ -356,6 +380,7 @@ def train(cfg):
             [chat_prompt(tokenizer, prompts[p]["problem"], cfg.instruction) for p in mine], G,
             Sampling(cfg.max_response_tokens, cfg.temperature),
             [derive_seed(cfg.seed, "rollout", step, p) for p in mine])
+        engine.sleep()
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
         clock("generate")
         verdicts = verify_all(texts, [prompts[p]["answer"] for p in mine for _ in range(G)])
@@ -376,8 +401,8 @@ def train(cfg):
             name: getattr(cfg, name) for name in ("reward", "alpha", "beta", "mix", "scale",
                                                   "weight", "w_min", "w_max", "k")})
         adv = parts["adv"][ranks.rank::ranks.world_size].flatten()                        # (B,)
-        stats = update(cfg, ranks, policy, reference, optimizer, rollouts, adv)
-        engine.update_weights(policy.state_dict().items())
+        stats = update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv)
+        engine.update_weights(distributed.full_tensors(policy))
         clock("update")
 
         metrics = {"step": step} | group_stats(rm, correct, parts) | {
@@ -400,15 +425,17 @@ def train(cfg):
             bar.write(f"stopped by SIGTERM after step {step}; go on with: python hero.py --resume "
                       f"--name {cfg.name}")
             return history[-1]
+    weights = {name: tensor.cpu() for name, tensor in distributed.full_tensors(policy)}
     if ranks.rank == 0:
-        finish(cfg, folder, history, policy, tokenizer)
+        policy.save_pretrained(folder / "final", state_dict=weights)
+        tokenizer.save_pretrained(folder / "final")
+        report(cfg, folder, history)
+    engine.close()
     return history[-1]
 
 
-def finish(cfg, folder, history, policy, tokenizer):
-    """Writes final/ and curves.png, and prints what the run has done and what to try next."""
-    for part in (policy, tokenizer):
-        part.save_pretrained(folder / "final")
+def report(cfg, folder, history):
+    """Draws curves.png, and prints what the run has done and what to try next."""
     plot_curves(history, folder / "curves.png", cfg.name)
     first, last = history[0], history[-1]
     names = dict.fromkeys(key.split("/")[1] for key in first if key.startswith("eval/"))
@@ -432,10 +459,11 @@ def checked(cfg, world_size):
     """cfg with a name. Raises ValueError for settings that cannot work, and says the way out."""
     choices = {"reward": list(REWARDS), "scale": ["none", "std"],
                "regime": ["easy", "hard", "mixed"], "weight": ["advantage", "reward", "none"],
-               "engine": ["auto", "transformers"]}
+               "shard": ["auto", "on", "off"]}
     for name, allowed in choices.items():
         if getattr(cfg, name) not in allowed:
             raise ValueError(f"--{name} {getattr(cfg, name)}: choose one of {', '.join(allowed)}")
+    engine_kind(cfg.engine)
     for name in ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",
                  "temperature", "learning_rate", "minibatches", "eval_every", "eval_samples",
                  "save_every", "max_tokens_per_microbatch", "grad_clip"):

@@ -3,14 +3,22 @@
     engine = make_engine("auto", model, tokenizer)
     rollouts = engine.generate(prompt_ids, n, Sampling(max_tokens=64), seed)     # P * n Rollouts
 
+Two engines: the model itself, and vLLM inside the training process, one a rank, with weights of its
+own that the trainer pushes after every update. A run's last call to its engine is close().
 Text is made from ids once, to be read by the verifier and the reward model, and never goes back.
 """
 
 import hashlib
+import importlib.util
+import os
+import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from transformers import AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+
+import distributed
 
 
 @dataclass(frozen=True)
@@ -34,6 +42,11 @@ class Rollout:
 def derive_seed(*parts):
     """A 62-bit seed from numbers and strings, the same on every machine and in every process."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 2
+
+
+def prompt_seeds(seed, count):
+    """One seed a prompt: those given as a list, or `count` of them made from one int."""
+    return seed if isinstance(seed, list) else [derive_seed(seed, i) for i in range(count)]
 
 
 def from_pretrained(auto_class, name_or_path, **options):
@@ -96,8 +109,7 @@ class TransformersEngine:
         seed: an int, or one int a prompt (at least n apart). Response j of a prompt draws from its
         own stream, seed + j, so it does not depend on what else is in the batch or on the rank.
         """
-        seeds = seed if isinstance(seed, list) else [derive_seed(seed, i)
-                                                     for i in range(len(prompt_ids))]
+        seeds = prompt_seeds(seed, len(prompt_ids))
         rows = [(ids, s + j) for ids, s in zip(prompt_ids, seeds, strict=True) for j in range(n)]
         order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
         done = {}
@@ -163,6 +175,9 @@ class TransformersEngine:
     def wake(self):
         """The counterpart of sleep."""
 
+    def close(self):
+        """Nothing was started, so nothing is ended."""
+
 
 def nucleus(logp, top_p):
     """Keeps the most likely tokens that together reach top_p, renormalised. logp: (B, V) -> same"""
@@ -174,8 +189,149 @@ def nucleus(logp, top_p):
     return torch.log_softmax(torch.empty_like(logp).scatter_(-1, index, ordered), -1)
 
 
-def make_engine(kind, model, tokenizer, max_rows=512):
-    """The generation engine called `kind`: "auto" or "transformers"; ValueError for others."""
-    if kind not in ("auto", "transformers"):
-        raise ValueError(f"engine={kind!r} is not known: choose auto or transformers")
+class VLLMEngine:
+    """Generation with vLLM 0.32, one engine a rank, in the training process.
+
+    It starts with the weights in the model's files and keeps its own copy, float32 on a CPU and
+    bfloat16 on a GPU: what the trainer has changed since has to be pushed.
+    """
+
+    def __init__(self, name_or_path, eos_id, max_rows, gpu_memory_utilization):
+        ranks = distributed.init()               # first: vLLM would make a group of its own
+        self.eos_id, self.on_cpu, self.asleep = eos_id, ranks.device.type == "cpu", set()
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        for name in ("RANK", "LOCAL_RANK"):      # where torchrun has not set them
+            os.environ.setdefault(name, "0")
+        if self.on_cpu:                          # or g++ compiles a helper of the sampler for 15 s
+            import torch._dynamo
+            torch._dynamo.config.disable = True
+        random_state = distributed.random_state()          # LLM() seeds every global generator
+        with held_back_stderr():
+            import vllm
+            from vllm.platforms import current_platform
+            self.can_sleep = current_platform.is_sleep_mode_available()
+            self.llm = vllm.LLM(
+                str(name_or_path), skip_tokenizer_init=True, generation_config="vllm",
+                dtype="float32" if self.on_cpu else "bfloat16", enforce_eager=self.on_cpu,
+                distributed_executor_backend="external_launcher",    # in this process, on its GPU
+                logprobs_mode="processed_logprobs", max_num_seqs=max_rows,
+                max_model_len=-1,                # the model's, or what fits into the KV cache
+                enable_sleep_mode=self.can_sleep, use_tqdm_on_load=False,
+                **({"kv_cache_memory_bytes": 256 << 20} if self.on_cpu else
+                   {"gpu_memory_utilization": gpu_memory_utilization}))
+        distributed.set_random_state(random_state)
+        self.sampling_params, self.config = vllm.SamplingParams, self.llm.llm_engine.model_config
+
+    def generate(self, prompt_ids, n, sampling, seed):
+        """As TransformersEngine.generate. ValueError for a prompt that leaves too little room."""
+        self.wake()                              # asleep, vLLM would wait for ever
+        longest, limit = max(map(len, prompt_ids), default=0), self.config.max_model_len
+        if longest + sampling.max_tokens > limit:          # vLLM would cut the response silently
+            raise ValueError(f"a prompt of {longest} tokens and a response of "
+                             f"{sampling.max_tokens} do not fit into the {limit} that the model, "
+                             "or vLLM's memory for it, has room for: shorten them, or raise "
+                             "--gpu_memory_utilization")
+        # vLLM seeds the j-th of n with seed + j; one stop token, whatever the model's config says
+        params = [self.sampling_params(n=n, seed=s, max_tokens=sampling.max_tokens, logprobs=0,
+                                       temperature=sampling.temperature, top_p=sampling.top_p,
+                                       stop_token_ids=[self.eos_id], ignore_eos=True,
+                                       detokenize=False)
+                  for s in prompt_seeds(seed, len(prompt_ids))]
+        requests = self.llm.generate([{"prompt_token_ids": ids} for ids in prompt_ids], params,
+                                     use_tqdm=False)
+        return [Rollout(prompt, list(row.token_ids),
+                        [step[token].logprob for token, step in
+                         zip(row.token_ids, row.logprobs, strict=True)],
+                        row.finish_reason == "stop")
+                for prompt, request in zip(prompt_ids, requests, strict=True)
+                for row in request.outputs]
+
+    def update_weights(self, named_tensors):
+        """Copies the trainer's weights into vLLM's, one tensor at a time, and empties its cache.
+
+        named_tensors: (name, tensor) under the names of the transformers model, all of them whole;
+        an iterator that gathers each when its turn comes needs memory for about one layer.
+        Raises RuntimeError if the cache of prompts, which holds the old weights' work, stays.
+        """
+        self._wake("weights")                    # the KV cache sleeps on: gathering needs room
+        self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named_tensors})
+        if self.on_cpu:                          # the head works on a repacked copy of its weight,
+            # which nobody renews where it is tied to the embedding
+            self.llm.apply_model(lambda model: model.lm_head.quant_method
+                                 .process_weights_after_loading(model.lm_head))
+        if not self.llm.reset_prefix_cache():
+            raise RuntimeError("vLLM refused to reset its prefix cache, so that it would answer "
+                               "from the old weights: a generation is still running in it")
+
+    def sleep(self):
+        """Gives the GPU memory back between rollouts, where the platform can; weights go to RAM,
+        so that an engine that is woken without a push is still right."""
+        if self.can_sleep and not self.asleep:
+            self.llm.sleep(level=1)
+            self.asleep = {"weights", "kv_cache"}
+
+    def wake(self):
+        """The counterpart of sleep; generate calls it, so that nobody has to."""
+        self._wake("weights", "kv_cache")
+
+    def _wake(self, *tags):
+        tags = self.asleep.intersection(tags)
+        if tags:
+            torch.cuda.empty_cache()             # what the trainer has freed but still holds
+            self.llm.wake_up(list(tags))
+            self.asleep -= tags
+
+    def close(self):
+        """Ends vLLM, which ends the process group with it: all ranks call it when all is done."""
+        torch.distributed.barrier()
+        self.llm.llm_engine.engine_core.shutdown()
+
+
+@contextmanager
+def held_back_stderr():
+    """What is written to stderr meanwhile, by C++ too, is shown only if an exception ends it."""
+    with tempfile.TemporaryFile() as held:
+        stderr = os.dup(2)
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(stderr, held.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def engine_kind(kind):
+    """"auto" is vllm where it is installed and a GPU is there, else transformers. -> its name
+
+    Raises ValueError for vllm where it is not installed and for other names.
+    """
+    installed = importlib.util.find_spec("vllm") is not None
+    if kind == "auto":
+        return "vllm" if installed and torch.cuda.is_available() else "transformers"
+    if kind not in ("vllm", "transformers"):
+        raise ValueError(f"engine={kind!r} is not known: choose auto, vllm or transformers")
+    if kind == "vllm" and not installed:
+        raise ValueError("engine='vllm' is not installed: pip install -r requirements-gpu.txt (on "
+                         "a CPU: the lines of .ci/run), or choose --engine transformers")
+    return kind
+
+
+def make_engine(kind, model, tokenizer, max_rows=512, gpu_memory_utilization=0.4):
+    """The generation engine called `kind`: auto, vllm or transformers. ValueError: engine_kind.
+
+    model: a transformers model that was loaded from a directory or the hub, or the name of one.
+    vLLM reads the same files again. max_rows: sequences decoded together; gpu_memory_utilization:
+    the share of a GPU that vLLM takes for its weights and KV cache.
+    """
+    by_name = not isinstance(model, torch.nn.Module)
+    if engine_kind(kind) == "vllm":
+        return VLLMEngine(model if by_name else model.name_or_path, tokenizer.eos_token_id,
+                          max_rows, gpu_memory_utilization)
+    if by_name:
+        model = from_pretrained(AutoModelForCausalLM, model).to(distributed.init().device).eval()
     return TransformersEngine(model, tokenizer.eos_token_id, max_rows)
