@@ -114,14 +114,14 @@ def average_gradients(model):
 
 
 def shard(model, function):
-    """Shards a transformers language model over all ranks with FSDP2 -> function bound to the model.
+    """Shards a transformers language model over all ranks with FSDP2. -> function, bound to it
 
-    One unit a decoder layer and one for the rest; float32 masters, and on a GPU bfloat16 compute with
-    float32 reductions. The bound function takes the place of forward: it finds the weights gathered.
-    Gradients come out averaged over ranks. To be called before the optimizer is made.
+    One unit a decoder layer and one for the rest; float32 masters, and on a GPU bfloat16 compute
+    with float32 reductions. The bound function takes the place of forward: it finds the weights
+    gathered. Gradients come out averaged over ranks. To be called before the optimizer is made.
     """
     precision = MixedPrecisionPolicy()
-    if model.device.type == "cuda":
+    if torch.cuda.is_available():
         precision = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     for layer in model.base_model.layers:
         fully_shard(layer, mp_policy=precision)
@@ -188,14 +188,15 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
     try:
         weights, moments = get_state_dict(model, optimizer)
         dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=beside)
-        for name, content in [(f"random_{rank}.pt", random_state()), ("state.pt", state)][:2 - bool(rank)]:
+        files = {f"random_{rank}.pt": random_state()} | ({"state.pt": state} if rank == 0 else {})
+        for name, content in files.items():
             with open(beside / name, "wb") as file:
                 torch.save(content, file)
                 file.flush()
                 os.fsync(file.fileno())
     except (OSError, RuntimeError, CheckpointException) as error:
-        raise OSError(f"the checkpoint {path} could not be written ({first_line(error)}): make room "
-                      "and go on with --resume from the one before") from error
+        raise OSError(f"the checkpoint {path} could not be written ({first_line(error)}): make "
+                      "room and go on with --resume from the one before") from error
     dist.barrier()
     if rank == 0:
         shutil.rmtree(path, ignore_errors=True)
@@ -237,10 +238,10 @@ def load_checkpoint(folder, model, optimizer):
                 set_random_state(random_before)
             return state
         if dist.get_rank() == 0:
-            print(f"the checkpoint {path} cannot be read ({first_line(error)}): falling back to the "
-                  "one before", flush=True)
+            print(f"the checkpoint {path} cannot be read ({first_line(error)}): falling back to "
+                  "the one before", flush=True)
     if found:
-        raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start a new run")
+        raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start anew")
     return None
 
 

@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM
 import distributed
 import tiny
 from eval import evaluate, load_benchmarks, load_problems, plot_curves, summary_table
+from prepare import memory_plan
 from rewards import REWARDS, RewardModel, group_stats, hero_advantages
 from rollout import (
     Sampling,
@@ -54,6 +55,7 @@ class Config:
     seed: int = opt(0, "decides the order of the data and every sample")
     steps: int = opt(60, "rollout batches to train on")
     resume: bool = opt(False, "go on with the run called --name from its last checkpoint")
+    preset: str = opt("", "settings to start from; without one: tiny on a CPU, qwen3-4b on GPUs")
     # models and data; empty means the tiny world's, which is built when it is missing
     policy: str = opt("", "policy to train: directory or hub name, with a chat template")
     reward_model: str = opt("", "one-label sequence classifier: directory or hub name")
@@ -89,14 +91,36 @@ class Config:
     is_cap: float = opt(2.0, "cap of a token's importance weight, trainer / engine; 0: no weight")
     kl_coef: float = opt(0.0, "weight of the KL term to the frozen initial policy")
     grad_clip: float = opt(1.0, "largest global gradient norm")
-    shard: str = opt("auto", "FSDP2, with bf16 compute on GPUs: on, off, or auto: on where GPUs are")
+    shard: str = opt("auto", "FSDP2, bf16 compute on GPUs: on, off, or auto, which is on with GPUs")
     gradient_checkpointing: bool = opt(False, "keep only each layer's input for the backward pass")
-    max_tokens_per_microbatch: int = opt(4096, "tokens, padding included, in one pass of a model")
+    max_tokens_per_microbatch: int = opt(4096, "tokens, padding included, in one forward pass")
     # evaluation, logging, checkpoints
     eval_every: int = opt(10, "evaluate every N steps; also before the first and after the last")
     eval_samples: int = opt(4, "responses to each evaluation problem (T 0.6, top-p 0.95)")
     groups_logged: int = opt(2, "groups of each step written to rollouts.jsonl, whole")
     save_every: int = opt(20, "write a checkpoint every N steps; also after the last")
+
+
+# The paper's runs (its appendix A.1). 20 epochs of 2,000 problems in batches of 512 are 78 steps.
+# alpha and beta are 0.05 for easy data, as here, and 0.1 for mixed and hard data. What deviates:
+# the advantage is not divided by std, for then the weight would cancel; w acts on the advantage.
+STEP_BY_STEP = "Please reason step by step, and put your final answer within \\boxed{}."
+PAPER = {"policy": "Qwen/Qwen3-4B-Base", "reward_model": "nvidia/AceMath-7B-RM",
+         "rm_system": "Please reason step by step, and check your final answer within \\boxed{}.",
+         "instruction": "\n" + STEP_BY_STEP, "data": "data", "eval_data": "data/eval.jsonl",
+         "regime": "easy", "steps": 78, "prompts_per_step": 512, "minibatches": 4,
+         "rollouts_per_prompt": 8, "max_prompt_tokens": 1024, "max_response_tokens": 8192,
+         "learning_rate": 1e-6, "max_tokens_per_microbatch": 16384, "gradient_checkpointing": True,
+         "eval_samples": 1}
+PRESETS = {
+    "tiny": {},
+    "qwen3-4b": PAPER,
+    "octothinker-8b": PAPER | {"policy": "OctoThinker/OctoThinker-8B-Hybrid-Base",
+                               "rollouts_per_prompt": 16, "max_response_tokens": 4096,
+                               "kl_coef": 0.001},
+    # one small GPU: shorter responses and batches, a reward model of the user's own (prepare.py)
+    "qwen3-0.6b": PAPER | {"policy": "Qwen/Qwen3-0.6B-Base", "reward_model": "reward_model",
+                           "rm_system": "", "prompts_per_step": 64, "max_response_tokens": 2048}}
 
 
 # ---------------------------------------------------------------------------- log-probabilities
@@ -186,7 +210,8 @@ def update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv)
     share = len(rows) // cfg.minibatches
     for start in range(0, len(rows), share):
         packed.append([])
-        lengths, budget = [len(row) for row in rows[start:start + share]], cfg.max_tokens_per_microbatch
+        lengths = [len(row) for row in rows[start:start + share]]
+        budget = cfg.max_tokens_per_microbatch
         count = max(distributed.gather_interleaved([len(microbatches(lengths, budget))]))
         for batch in microbatches(lengths, budget, count):
             batch = [start + i for i in batch]
@@ -237,7 +262,8 @@ def update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv)
 
 
 def load(cfg, ranks):
-    """Problems, models and engine, checked. -> (train, evals, policy, reference, tokenizer, rm)"""
+    """Problems, models and engine, checked. -> (problems, evals, policy, its token_logprobs, those
+    of the frozen reference or None, tokenizer, reward model, engine)"""
     world = Path(f"runs/world-{cfg.world_seed}")
     paths = {"policy": world / "policy", "reward_model": world / "reward_model",
              "data": world / "train",
@@ -257,17 +283,32 @@ def load(cfg, ranks):
     if not fitting:
         raise ValueError(f"every prompt of {data} is longer than "
                          f"max_prompt_tokens={cfg.max_prompt_tokens}: raise it")
+    if ranks.device.type == "cuda":
+        plan = memory_plan(paths["policy"], paths["reward_model"], ranks.world_size,
+                           torch.cuda.get_device_properties(ranks.device).total_memory / 2**30,
+                           cfg.max_tokens_per_microbatch, cfg.gradient_checkpointing,
+                           bool(cfg.kl_coef), cfg.gpu_memory_utilization)
+        if ranks.rank == 0:
+            print(plan, flush=True)
     policy = from_pretrained(AutoModelForCausalLM, paths["policy"], dtype=torch.float32)
-    policy = policy.to(ranks.device).eval()          # no dropout: ratios are of the same function
+    sharded = cfg.shard == "on" or cfg.shard == "auto" and ranks.device.type == "cuda"
+    place = "cpu" if sharded else ranks.device       # sharding moves layer by layer
+    policy = policy.to(place).eval()                 # no dropout: ratios are of the same function
     if cfg.gradient_checkpointing:
         policy.gradient_checkpointing_enable({"use_reentrant": False})
     reference = None
     if cfg.kl_coef:
         reference = from_pretrained(AutoModelForCausalLM, paths["policy"], dtype=torch.float32)
-        reference = reference.to(ranks.device).eval().requires_grad_(False)
+        reference = reference.to(place).eval().requires_grad_(False)
     scorer = RewardModel(paths["reward_model"], ranks.device, system=cfg.rm_system or None,
+                         dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32,
                          max_tokens=cfg.max_tokens_per_microbatch)
-    return fitting, evals, policy, reference, tokenizer, scorer
+    logprobs, ref_logprobs = (
+        model and (distributed.shard(model, token_logprobs) if sharded
+                   else partial(token_logprobs, model)) for model in (policy, reference))
+    engine = make_engine(cfg.engine, policy.name_or_path if sharded else policy, tokenizer,
+                         gpu_memory_utilization=cfg.gpu_memory_utilization)
+    return fitting, evals, policy, logprobs, ref_logprobs, tokenizer, scorer, engine
 
 
 def prompts_of(cfg, problems, step):
@@ -346,13 +387,8 @@ def train(cfg):
     ranks = distributed.init()
     cfg = distributed.from_rank_0(lambda: checked(cfg, ranks.world_size))
     folder, P, G = Path("runs") / cfg.name, cfg.prompts_per_step, cfg.rollouts_per_prompt
-    problems, evals, policy, reference, tokenizer, reward_model = load(cfg, ranks)
-    sharded = cfg.shard == "on" or cfg.shard == "auto" and ranks.device.type == "cuda"
-    engine = make_engine(cfg.engine, policy.name_or_path if sharded else policy, tokenizer,
-                         gpu_memory_utilization=cfg.gpu_memory_utilization)
-    logprobs, ref_logprobs = (
-        model and (distributed.shard(model, token_logprobs) if sharded
-                   else partial(token_logprobs, model)) for model in (policy, reference))
+    problems, evals, policy, logprobs, ref_logprobs, tokenizer, reward_model, engine = load(
+        cfg, ranks)
     optimizer = torch.optim.AdamW(policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
                                   weight_decay=0.0)
     done, sigma_sum, history = start(cfg, folder, policy, optimizer)
@@ -507,8 +543,11 @@ def start(cfg, folder, policy, optimizer):
 
 def parse(arguments=None):
     """The command line -> Config. ValueError names the flag at fault."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False,
-                                     argument_default=argparse.SUPPRESS)
+    presets = "\n".join(f"  {name}: " + ", ".join(f"{key}={value!r}" for key, value in p.items())
+                        for name, p in PRESETS.items())
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=f"presets:\n{presets}", allow_abbrev=False,
+        argument_default=argparse.SUPPRESS, formatter_class=argparse.RawDescriptionHelpFormatter)
 
     def error(message):
         raise ValueError(f"{message}; python hero.py --help lists every flag")
@@ -518,7 +557,14 @@ def parse(arguments=None):
         kind = {"action": "store_true"} if f.type is bool else {"type": f.type, "metavar": "VALUE"}
         parser.add_argument(f"--{f.name}", help=f.metadata["help"] + default, **kind)
     given = vars(parser.parse_args(arguments))
-    return resumed(given) if given.get("resume") else Config(**given)
+    if given.get("resume"):
+        return resumed(given)
+    if not given.get("preset"):
+        given["preset"] = "qwen3-4b" if torch.cuda.is_available() else "tiny"
+        print(f"preset: {given['preset']}", flush=True)
+    if given["preset"] not in PRESETS:
+        raise ValueError(f"--preset {given['preset']}: choose one of {', '.join(PRESETS)}")
+    return Config(**PRESETS[given["preset"]] | given)
 
 
 def resumed(given):

@@ -9,9 +9,10 @@ import random
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rewards import bradley_terry_loss
-from rollout import chat_prompt, right_padded
+from rollout import chat_prompt, from_pretrained, right_padded
 
 
 def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50):
@@ -107,3 +108,58 @@ def fit_reward_model(reward_model, pairs, steps, batch_size, learning_rate, rng,
                  learning_rate, "reward model")
     reward_model.model.requires_grad_(False)
     return losses
+
+
+# ---------------------------------------------------------------------------- what a GPU will hold
+
+
+def parameters(auto_class, name_or_path, **options):
+    """Parameters of a model that is not loaded: (all, of a decoder layer), and its config."""
+    config = from_pretrained(AutoConfig, name_or_path, **options)
+    with torch.device("meta"):
+        model = auto_class.from_config(config)
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+    return count(model), count(model.base_model.layers[0]), config
+
+
+def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
+                vllm_share=0.4, logits=2**26):
+    """What sharded training will hold on each GPU, in GiB. -> a text, a line an item
+
+    tokens: of a micro-batch; logits: at once, as in hero.token_logprobs; vllm_share: of the GPU.
+    Weights are counted exactly, from the configs; activations are estimated: bfloat16, 2 * hidden a
+    token and layer kept with checkpointing, and 16 * hidden + 6 * feed-forward in the layer at work
+    (in every layer without). Raises ValueError with advice if it cannot fit.
+    """
+    n, layer, config = parameters(AutoModelForCausalLM, policy)
+    rm, _, _ = parameters(AutoModelForSequenceClassification, reward_model, num_labels=1)
+    depth, hidden = config.num_hidden_layers, config.hidden_size
+    at_work = tokens * (16 * hidden + 6 * config.intermediate_size) * 2
+    kept = tokens * hidden * 2 * depth + at_work if checkpointing else at_work * depth
+    root = n - depth * layer                        # embedding, norm, head: gathered as a whole
+    gathered = 2 * (root + 2 * layer)
+    items = {"master weights, float32, sharded": 4 * n / gpus, "Adam's moments": 8 * n / gpus,
+             "reward model, bfloat16": 2 * rm,
+             "reference, float32, sharded": 4 * n / gpus if reference else 0}
+    update = {"gradients, float32, sharded": 4 * n / gpus,
+              "gathered layers and head, bfloat16": gathered + 4 * root,
+              "activations (estimate)": kept, "logits, float32, and their gradient": 12 * logits}
+    vllm = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
+    always, training, rollouts = (sum(part.values()) / 2**30 for part in (items, update, vllm))
+    lines = [f"memory on each of {gpus} GPUs of {gpu_gib:.0f} GiB; update and rollouts take turns:"]
+    lines += [f"  {size / 2**30:7.2f} GiB  {name}" for part in (items, update, vllm)
+              for name, size in part.items() if size]
+    peak = always + max(training, rollouts)
+    lines.append(f"  {peak:7.2f} GiB  at the peak, during the "
+                 f"{'update' if training > rollouts else 'rollouts'}")
+    plan = "\n".join(lines)
+    if 2 * n > vllm_share * gpu_gib * 2**30:
+        raise ValueError(f"vLLM's share of {vllm_share * gpu_gib:.1f} GiB does not hold the "
+                         f"policy's {2 * n / 2**30:.1f}: raise --gpu_memory_utilization\n{plan}")
+    if peak > 0.95 * gpu_gib:
+        advice = ("lower --gpu_memory_utilization" if rollouts > training else
+                  "lower --max_tokens_per_microbatch")
+        raise ValueError(f"this run needs {peak:.1f} GiB on GPUs of {gpu_gib:.1f}: take more GPUs, "
+                         f"a smaller model, or {advice}\n{plan}")
+    return plan

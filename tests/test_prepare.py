@@ -4,8 +4,17 @@ import random
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config
 
-from prepare import fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled
+from prepare import (
+    fit_reward_model,
+    memory_plan,
+    parameters,
+    preference_pairs,
+    sft_loss,
+    sft_rows,
+    shuffled,
+)
 from rewards import RewardModel
 
 
@@ -50,3 +59,33 @@ def test_bradley_terry_training_learns_to_rank(world):
     rejected = reward_model.score(["compute 9+9*4-5"], [pairs[0][2]])
     assert chosen > rejected
     assert not any(p.requires_grad for p in reward_model.model.parameters())
+
+
+@pytest.fixture
+def paper_models(tmp_path):
+    """Configs of the shapes of Qwen3-4B-Base and AceMath-7B-RM, without weights."""
+    Qwen3Config(vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36,
+                num_attention_heads=32, num_key_value_heads=8, head_dim=128,
+                tie_word_embeddings=True).save_pretrained(tmp_path / "policy")
+    Qwen2Config(vocab_size=152064, hidden_size=3584, intermediate_size=18944,
+                num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
+                tie_word_embeddings=False).save_pretrained(tmp_path / "rm")
+    return tmp_path / "policy", tmp_path / "rm"
+
+
+def test_memory_plan_of_the_papers_models_by_hand(paper_models):
+    """A layer of the 4B model: attention 2560 * 128 * (32 + 8 + 8 + 32) = 26,214,400; feed-forward
+    3 * 2560 * 9728 = 74,711,040; norms 2 * 2560 + 2 * 128 = 5,376: 100,930,816. 36 of them, the
+    embedding 151936 * 2560 and the last norm: 4,022,468,096 weights; on 8 GPUs the masters take
+    4 * that / 8 = 1.87 GiB and Adam's moments 3.75."""
+    assert parameters(AutoModelForCausalLM, paper_models[0])[:2] == (4_022_468_096, 100_930_816)
+    plan = memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384)
+    assert "   1.87 GiB  master weights" in plan and "   3.75 GiB  Adam's moments" in plan
+    assert "  32.00 GiB  vLLM: weights and KV cache" in plan
+
+
+def test_memory_plan_refuses_with_advice(paper_models):
+    with pytest.raises(ValueError, match="needs .* GiB on GPUs of 24.0: take more GPUs"):
+        memory_plan(*paper_models, gpus=1, gpu_gib=24, tokens=16384)
+    with pytest.raises(ValueError, match="raise --gpu_memory_utilization"):
+        memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384, vllm_share=0.05)
