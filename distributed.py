@@ -231,7 +231,7 @@ def load_checkpoint(folder, model, optimizer):
                 weights, moments = get_state_dict(model, optimizer)
                 dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=path)
                 set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
-            except Exception as raised:
+            except (Exception, CheckpointException) as raised:
                 error = raised
         if not all_sum([error is not None]).item():
             if random_before:

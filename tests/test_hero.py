@@ -1,16 +1,11 @@
 """The loss, the log-probabilities, the batches, the command line, and whole small runs."""
 
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, script
+from conftest import SMALL, script
 from transformers import AutoModelForCausalLM
 
 from eval import load_problems
@@ -232,36 +227,6 @@ def test_eval_command_agrees_with_the_runs_own_evaluation(unbroken):
     report = json.loads((folder / "runs/a/final/eval.json").read_text())
     assert set(report["results"]) == {"easy", "hard"}
     assert report["results"]["hard"]["low"] <= report["results"]["hard"]["pass@1"]
-
-
-def test_killed_at_a_random_moment_and_resumed_it_is_the_same_run(unbroken, tmp_path):
-    """SIGKILL three times, wherever it lands; then the metrics are those of the unbroken run."""
-    folder, _ = unbroken
-    log = tmp_path / "log"
-    command = [sys.executable, ROOT / "hero.py", "--name", "b"]
-    options = [str(x) for x in SMALL]
-    metrics, kills, rng = folder / "runs/b/metrics.jsonl", 0, random.Random(time.time())
-    for _ in range(12):
-        arguments = options if not (folder / "runs/b").exists() else ["--resume"]
-        with open(log, "a") as out:
-            process = subprocess.Popen([*command, *arguments], cwd=folder, stdout=out, stderr=out,
-                                       env=os.environ | {"OMP_NUM_THREADS": "1"})
-            known = metrics.read_text().count("\n") if metrics.exists() else 0
-            if kills < 3:
-                while process.poll() is None and (
-                        not metrics.exists() or metrics.read_text().count("\n") <= known):
-                    time.sleep(0.01)
-                time.sleep(rng.uniform(0, 0.5))
-                if process.poll() is None:
-                    process.send_signal(signal.SIGKILL)
-                    kills += 1
-            if process.wait() == 0:
-                break
-    assert process.returncode == 0, log.read_text()
-    assert kills > 0, "the run was over before it could be killed"
-    assert metrics_of(folder, "b") == metrics_of(folder, "a")
-    read = [(folder / "runs" / name / "rollouts.jsonl").read_text() for name in "ab"]
-    assert read[0] == read[1]
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(unbroken):

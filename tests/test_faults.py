@@ -1,0 +1,188 @@
+"""What goes wrong in long runs: kills, torn checkpoints, full disks, broken reward models."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import ROOT, SMALL, script
+from test_hero import metrics_of
+from transformers import AutoModelForSequenceClassification
+
+LONG = [*map(str, SMALL), "--steps", "40", "--eval_every", "50"]
+
+
+def start(folder, *arguments, ranks=0):
+    """hero.py as a child that writes into `log`. -> Popen"""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    with open(folder / "log", "a") as log:
+        return subprocess.Popen([sys.executable, *launcher[:5 * bool(ranks)], ROOT / "hero.py",
+                                 *map(str, arguments)], cwd=folder, stdout=log, stderr=log,
+                                env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def wait_for_step(folder, name, step, process):
+    metrics = folder / "runs" / name / "metrics.jsonl"
+    while not metrics.exists() or metrics.read_text().count("\n") <= step:
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.01)
+
+
+def workers_of(process):
+    """Process ids of torchrun's ranks, the lowest rank first."""
+    children = f"/proc/{process.pid}/task/{process.pid}/children"
+    return sorted(map(int, open(children).read().split()))
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_rank_ends_the_other_and_is_named(folder, victim):
+    process = start(folder, "--name", "k", *LONG, ranks=2)
+    wait_for_step(folder, "k", 2, process)
+    os.kill(workers_of(process)[victim], signal.SIGKILL)
+    killed = time.time()
+    assert process.wait(60) != 0
+    assert time.time() - killed < 60
+    log = (folder / "log").read_text()
+    assert f"local_rank: {victim}" in log and "Signal 9 (SIGKILL)" in log
+    done = len(metrics_of(folder, "k"))
+    result = script(folder, "hero.py", "--resume", "--name", "k", "--steps", done + 1, ranks=2)
+    assert result.returncode == 0, result.stderr
+    assert [row["step"] for row in metrics_of(folder, "k")] == list(range(done + 2))
+
+
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_sigterm_saves_and_ends_well(folder, ranks):
+    process = start(folder, "--name", "t", *LONG, "--save_every", 100, ranks=ranks)
+    wait_for_step(folder, "t", 2, process)
+    process.send_signal(signal.SIGTERM)
+    code = process.wait(60)
+    assert ranks or code == 0
+    log = (folder / "log").read_text()
+    assert "stopped by SIGTERM after step" in log and "--resume --name t" in log
+    last = metrics_of(folder, "t")[-1]["step"]
+    assert (folder / f"runs/t/checkpoints/step_{last:06d}").is_dir()
+    result = script(folder, "hero.py", "--resume", "--name", "t", "--steps", last + 1, ranks=ranks)
+    assert result.returncode == 0, result.stderr
+    assert metrics_of(folder, "t")[-1]["step"] == last + 1
+
+
+def test_a_torn_checkpoint_is_passed_over(folder):
+    assert script(folder, "hero.py", "--name", "x", *SMALL).returncode == 0
+    whole = metrics_of(folder, "x")
+    newest = folder / "runs/x/checkpoints/step_000004"
+    data = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
+    data.write_bytes(data.read_bytes()[:1000])
+    result = script(folder, "hero.py", "--resume", "--name", "x")
+    assert result.returncode == 0, result.stderr
+    assert "step_000004 cannot be read" in result.stdout and "falling back" in result.stdout
+    assert metrics_of(folder, "x") == whole
+    for path in (folder / "runs/x/checkpoints").glob("*/state.pt"):
+        path.write_bytes(b"")
+    result = script(folder, "hero.py", "--resume", "--name", "x")
+    assert result.returncode != 0 and "none of the 2 checkpoints" in result.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of limited size needs root")
+def test_a_full_disk_is_announced_and_nothing_is_lost(folder):
+    run = folder / "runs" / "d"
+    checkpoints = run / "checkpoints"
+    assert script(folder, "hero.py", "--name", "d", *SMALL, "--steps", 2).returncode == 0
+    kept = folder / "kept"
+    shutil.move(checkpoints, kept)
+    checkpoints.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", checkpoints]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mount is not allowed here")
+    try:
+        shutil.copytree(kept, checkpoints, dirs_exist_ok=True)
+        result = script(folder, "hero.py", "--resume", "--name", "d", "--steps", 4)
+        assert result.returncode != 0
+        lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
+        assert len(lines) == 1 and "could not be written" in lines[0] and "make room" in lines[0]
+        assert "step_000002" in {path.name for path in checkpoints.iterdir()}
+        subprocess.run(["mount", "-o", "remount,size=64m", checkpoints], check=True)
+        result = script(folder, "hero.py", "--resume", "--name", "d", "--steps", 4)
+        assert result.returncode == 0, result.stderr
+    finally:
+        subprocess.run(["umount", checkpoints], check=True)
+    assert [row["step"] for row in metrics_of(folder, "d")] == [0, 1, 2, 3, 4]
+
+
+def broken_reward_model(folder, change):
+    """A copy of the world's reward model whose score head is changed in place."""
+    path = folder / "broken"
+    shutil.copytree(folder / "runs/world-0/reward_model", path)
+    model = AutoModelForSequenceClassification.from_pretrained(path)
+    with torch.no_grad():
+        change(model.score.weight)
+    model.save_pretrained(path)
+    return path
+
+
+def test_nan_from_the_reward_model_ends_the_run_with_its_rows(folder):
+    path = broken_reward_model(folder, lambda weight: weight.fill_(float("nan")))
+    result = script(folder, "hero.py", "--name", "n", *SMALL, "--reward_model", path, ranks=2)
+    assert result.returncode != 0
+    assert "gave nan or inf for" in result.stderr and "rows [0, 1" in result.stderr
+
+
+def test_a_constant_reward_model_leaves_the_verifier_to_lead(folder):
+    path = broken_reward_model(folder, lambda weight: weight.zero_())
+    result = script(folder, "hero.py", "--name", "z", *SMALL, "--reward_model", path,
+                    "--regime", "easy")
+    assert result.returncode == 0, result.stderr
+    for row in metrics_of(folder, "z")[1:]:
+        assert row["hero/sigma"] == 0 and row["rm/auroc"] in (None, 0.5)
+        assert row["reward/abs_adv_uniform"] in (None, 0)
+
+
+def test_a_batch_of_truncated_responses_trains_and_says_so(folder):
+    result = script(folder, "hero.py", "--name", "c", *SMALL, "--max_response_tokens", 1)
+    assert result.returncode == 0, result.stderr
+    rows = metrics_of(folder, "c")[1:]
+    assert all(row["rollout/truncated"] == 1 and row["verify/no_answer"] == 1 for row in rows)
+
+
+def test_a_batch_of_empty_responses_trains(folder, policy, tokenizer):
+    """A policy that only ever says EOS: one token a response, empty texts."""
+    with torch.no_grad():
+        for name, weight in policy.named_parameters():
+            weight.fill_(1.0 if name.endswith("norm.weight") else 0.0)
+        policy.model.embed_tokens.weight.fill_(0.1)              # the head too: they are tied
+        policy.model.embed_tokens.weight[tokenizer.eos_token_id] = 2.0
+    for part in (policy, tokenizer):
+        part.save_pretrained(folder / "mute")
+    result = script(folder, "hero.py", "--name", "e", *SMALL, "--policy", "mute")
+    assert result.returncode == 0, result.stderr
+    rows = metrics_of(folder, "e")[1:]
+    assert rows[0]["rollout/length"] == 1 and rows[0]["verify/no_answer"] == 1
+
+
+def test_killed_at_random_moments_it_is_still_the_same_run(folder):
+    """SIGKILL of the whole job, HERO_KILLS times (5), then the log of a run that nobody touched."""
+    options = [*SMALL, "--steps", 12, "--eval_every", 6]
+    assert script(folder, "hero.py", "--name", "a", *options).returncode == 0
+    metrics, rng = folder / "runs/b/metrics.jsonl", random.Random(time.time())
+    kills, wanted = 0, int(os.environ.get("HERO_KILLS", "5"))
+    process = start(folder, "--name", "b", *options)
+    while True:
+        known = metrics.read_text().count("\n") if metrics.exists() else 0
+        while kills < wanted and process.poll() is None and (
+                not metrics.exists() or metrics.read_text().count("\n") <= known):
+            time.sleep(0.005)                        # until it has written one line more
+        if kills < wanted:
+            time.sleep(rng.uniform(0, 0.3))
+            process.kill()
+        if process.wait() == 0:
+            break
+        kills += 1
+        process = start(folder, "--name", "b", "--resume")
+    assert kills >= min(wanted, 3), "the run was over before it could be killed"
+    assert metrics_of(folder, "b") == metrics_of(folder, "a")
+    samples = [(folder / "runs" / name / "rollouts.jsonl").read_text() for name in "ab"]
+    assert samples[0] == samples[1]
