@@ -50,7 +50,8 @@ def init():
     """
     rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in
                                     (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-    store = None if "MASTER_ADDR" in os.environ else dist.HashStore()      # None: torchrun's own
+    # None is torchrun's own store; RANK alone says nothing, since a vLLM engine wants it set
+    store = None if {"RANK", "MASTER_ADDR"} <= os.environ.keys() else dist.HashStore()
     device = torch.device("cpu")
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
