@@ -131,7 +131,6 @@ def answer_in_text(text: str) -> str | None:
 
 # --- 2. normalisation: one spelling, in plain characters where there is one ---------------------
 
-
 FUNCTIONS = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
     "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan, "sinh": sp.sinh, "cosh": sp.cosh,
@@ -180,9 +179,10 @@ UNIT_NAMES = (
     "unit units|square sq")
 UNITS = {alias: names.split()[0] for names in UNIT_NAMES.split("|") for alias in names.split()}
 # Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
-TURNING = """not no is are was and or but except maybe possibly perhaps probably never than
+TURNING_WORDS = """not no is are was and or but except maybe possibly perhaps probably never than
     less more plus minus times half dozen score twice double past short of wrong incorrect if
     either neither all any true false quarter without unless undefined between"""
+TURNING = set(TURNING_WORDS.split())
 # Letters side by side are a product, xy, but for functions and for words: four letters, or these.
 PLAIN = "(?:" + "|".join([*FUNCTIONS, "sqrt", "binom", "pi"]) + ")"
 SHORT = "|".join(["is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to",
@@ -201,7 +201,7 @@ FIRST = [(re.compile(pattern, re.I), new) for pattern, new in (
 RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applied in this order
     (r"\*\*+", "^"), (r"\.{3,}", "…"), (r"<=+", "≤"), (r">=+", "≥"), (r"(?<![0-9}])!=+", "≠"),
     (r"={2,}", "="),
-    (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN})(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})"
+    (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN}\b)(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})"
      r"(?![A-Za-z\"])", r'"\g<0>"'),                                    # words stand in quotes
     (r"(?:\^ ?)+(?:°|\{ ?° ?\})", "°"),
     (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),          # 12^{th}
@@ -212,7 +212,7 @@ RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applie
     (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),
     (r"(?<![\w.^}/])([0-9]+) ([0-9]+/[0-9]+)(?![0-9])", r"(\1+\2)"),    # 1 1/2, above 1\frac12
     (r"(?<![\"\w])\(?([0-9]+)\)?_ ?\{? ?\(?([0-9]+)\)? ?\}?", r'"\1_\2"'),      # 25_{6}, base 6
-    (r"\.(?= ?[\])])", ""), (r" +", " "), (r"[\s.,;:^]+$", ""))]
+    (r"\.(?= ?[\])])", ""), (r" +", " "))]
 
 
 def number_words(match: re.Match) -> str:
@@ -243,7 +243,7 @@ def normalise(text: str) -> str:
     text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, text))
     for pattern, new in RULES:
         text = pattern.sub(new, text)
-    return text.strip()
+    return text.strip(" ").rstrip(" .,;:^")
 
 
 # --- 3. tokens, with brackets nested ------------------------------------------------------------
@@ -424,7 +424,7 @@ def read_quantity(tokens, source: str) -> Value:
     parser = Parser([token for token in tokens if token.text != "¤"])
     expr, words = parser.expression(), ["dollar"] * (len(parser.tokens) < len(tokens))
     for before, (kind, text, inner) in itertools.pairwise(parser.tokens[parser.at - 1:]):
-        if kind in ("word", "sym") and text.lower() not in TURNING.split() and len(words) < 6:
+        if kind in ("word", "sym") and text.lower() not in TURNING and len(words) < 6:
             words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
         elif not words or text not in "^/" and before.text != "^" and not (    # yuan (A)
                 text == "()" and all(token.kind in ("sym", "word") for token in inner)):
@@ -468,12 +468,6 @@ def divide(a: sp.Expr, b: sp.Expr) -> sp.Expr:
     return a / b
 
 
-def modulo(a: sp.Expr, b: sp.Expr) -> sp.Expr:
-    if not (a.is_Integer and b.is_Integer and b):
-        raise Unreadable("mod of what is no integer")
-    return a % b
-
-
 def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     """base ** exponent, once it is known that no number in it grows above MAX_BITS bits."""
     numbers = [exponent] if not exponent.free_symbols else exponent.atoms(sp.Rational)
@@ -499,7 +493,8 @@ PREFIX = {"+": sp.S.One, "-": sp.S.NegativeOne, "±": PLUS_MINUS, "∓": -PLUS_M
 POSTFIX = {"!": careful(sp.factorial, MAX_FACTORIAL), "%": lambda x: x * PERCENT,
            "°": lambda x: x * DEGREE}
 INFIX = {sign: (1, lambda a, b, one=one: a + one * b) for sign, one in PREFIX.items()} | {
-    "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, modulo), "^": (3, power)}
+    "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, sp.Function("mod")),
+    "^": (3, power)}
 # What brackets do to the expression in them: nothing, as the sum of one term is that term.
 AROUND = {"()": sp.Add, "[]": sp.Add, "{}": sp.Add, "||": sp.Abs,
           "⌊⌋": careful(sp.floor), "⌈⌉": careful(sp.ceiling)}
@@ -941,11 +936,12 @@ def evaluate(expr: sp.Expr, values: dict):
 
 def judge(reference: str, answer: str) -> tuple[Verdict, str, Value | None, Value | None]:
     """The verdict on a bare answer, the step that decided it, and how both were read."""
+    plain = "".join(answer.split())
+    if plain == "".join(reference.split()) and plain.lower() not in NO_ANSWER:
+        return Verdict(True, answer, "correct"), "same text", None, None
     try:
         step, a, b = compare(reference, answer)
     except (TooLarge, RecursionError, MemoryError) as error:
-        if "".join(reference.split()) == "".join(answer.split()):
-            return Verdict(True, answer, "correct"), "same text", None, None
         return Verdict(False, answer, "too_large"), repr(error), None, None
     reason = "correct" if step else "unparsed" if b.kind == "text" != a.kind else "wrong"
     return Verdict(bool(step), answer, reason), step or "no step found them equal", a, b
