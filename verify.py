@@ -167,7 +167,7 @@ NUMBER_NAMES = (
 CARDINALS = dict(zip(NUMBER_NAMES.split(), [*range(20), *range(20, 100, 10), 100, 1000, 10**6,
                                             1, *range(3, 10)], strict=True))
 CARDINAL = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
-NUMBER_WORDS = re.compile(rf"(?<![\w\\\"])(?<![0-9] ){CARDINAL}(?:(?: |-|(?<=hundred) and |"
+NUMBER_WORDS = re.compile(rf"(?<![A-Za-z\\\"]){CARDINAL}(?:(?: |-|(?<=hundred) and |"
                           rf"(?<=thousand) and ){CARDINAL})*", re.I)
 # One canonical name for each unit of measure: two different ones are two different answers.
 UNIT_NAMES = (
@@ -189,30 +189,32 @@ SHORT = "|".join(["is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "t
                   "all", "any", "for", "if", "nan", *(u for u in UNITS if 1 < len(u) < 4)])
 WRAPPER = re.compile(r"\\(text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it|sf)|operatorname|"
                      r"boldsymbol) ?\{([^{}\"]*)\}")
-WORD = re.compile(rf"[A-Za-z]{{2,}}|\b(?:{'|'.join(u for u in UNITS if len(u) == 1)})\b")
+LETTERS = "|".join(unit for unit in UNITS if len(unit) == 1)
+WORD = re.compile(rf"(?<![\\A-Za-z])(?:[A-Za-z]{{2,}}|\b(?:{LETTERS})\b)")
 FIRST = [(re.compile(pattern, re.I), new) for pattern, new in (
     (r"\x0c(?=rac)", r"\\f"), (r"\t(?=ext|imes|heta|frac)", r"\\t"),    # "\f" taken for an escape
     (r"\s+", " "), (r"\\mathbb ?\{?([RZN])\}?", lambda m: "ℝℤℕ"["RZN".index(m[1].upper())]),
     (r"\\begin ?\{(?:[pb]?matrix\}|array\} ?\{[lcr| ]*\})", "⟦"),
     (r"\\end ?\{(?:[pb]?matrix|array)\}", "⟧"),
-    (r" *(?:\{ ?, ?\}|(?<!\\), *\\!) *", "{,}"),                        # 5{,}000 and 5,\!000
+    (r"(?<!\\), ?\\!", "{,}"),                                         # 5,\!000 is 5{,}000
     (r"\.([0-9]*)\\overline ?\{([0-9]+)\}", lambda m: ".{}+\\frac{{{}}}{{{}}}".format(
         m[1], m[2], "9" * len(m[2]) + "0" * len(m[1]))))]               # 0.\overline{3}
 RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applied in this order
-    (r"\*\*+", "^"), (r"\.{3,}", "…"), (r"<=+", "≤"), (r">=+", "≥"), (r"(?<![0-9}])!=+", "≠"),
-    (r"={2,}", "="),
+    (r"\*\*+", "^"), (r"\.{3,}", "…"), (r"<=+", "≤"), (r">=+", "≥"), (r"(?<![0-9})\"])!=+", "≠"),
+    (r"={2,}", "="), (r" ?\{ ?, ?\} ?", "{,}"),
     (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN}\b)(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})"
      r"(?![A-Za-z\"])", r'"\g<0>"'),                                    # words stand in quotes
     (r"(?:\^ ?)+(?:°|\{ ?° ?\})", "°"),
     (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),          # 12^{th}
     (r"\{([^{}]*)\\over\b([^{}]*)\}", r"\\frac{\1}{\2}"),
     (r"\{([^{}]*)\\choose\b([^{}]*)\}", r"\\binom{\1}{\2}"),
-    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕ] ?\)?$", ""), (r"^([A-Z])\)$", r"\1"),    # k ∈ Z; the choice B)
+    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕ] ?\)?$", ""),                         # n pi, n ∈ Z
+    (r"^([A-Z])\)[ .,;:^]*$", r"\1"),                                  # the choice B)
     (r"\\(frac|binom) ?([0-9])", r"\\\1{\2}"),                          # \frac12 is \frac{1}2
     (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),
     (r"(?<![\w.^}/])([0-9]+) ([0-9]+/[0-9]+)(?![0-9])", r"(\1+\2)"),    # 1 1/2, above 1\frac12
     (r"(?<![\"\w])\(?([0-9]+)\)?_ ?\{? ?\(?([0-9]+)\)? ?\}?", r'"\1_\2"'),      # 25_{6}, base 6
-    (r"\.(?= ?[\])])", ""), (r" +", " "))]
+    (r"\.+(?= ?[\])])", ""), (r" +", " "))]
 
 
 def number_words(match: re.Match) -> str:
@@ -240,7 +242,10 @@ def normalise(text: str) -> str:
     if len(text) > MAX_CHARS:
         raise TooLarge(f"an answer of more than {MAX_CHARS} characters")
     text = PIECE.sub(lambda piece: SAME.get(piece[0], piece[0]) + " " * bool(piece[1]), text)
-    text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, text))
+    text = NUMBER_WORDS.sub(number_words, text)
+    while WRAPPER.search(text):                                 # from the inside out
+        text = WRAPPER.sub(unwrap, text)
+    text = re.sub(r" +", " ", text).strip()
     for pattern, new in RULES:
         text = pattern.sub(new, text)
     return text.strip(" ").rstrip(" .,;:^")
