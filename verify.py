@@ -131,7 +131,6 @@ def answer_in_text(text: str) -> str | None:
 
 # --- 2. normalisation: one spelling, in plain characters where there is one ---------------------
 
-
 FUNCTIONS = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
     "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan, "sinh": sp.sinh, "cosh": sp.cosh,
@@ -168,7 +167,7 @@ NUMBER_NAMES = (
 CARDINALS = dict(zip(NUMBER_NAMES.split(), [*range(20), *range(20, 100, 10), 100, 1000, 10**6,
                                             1, *range(3, 10)], strict=True))
 CARDINAL = "(?:" + "|".join(sorted(CARDINALS, key=len, reverse=True)) + r")\b"
-NUMBER_WORDS = re.compile(rf"(?<![\w\\\"])(?<![0-9] ){CARDINAL}(?:(?: |-|(?<=hundred) and |"
+NUMBER_WORDS = re.compile(rf"(?<![A-Za-z\\\"]){CARDINAL}(?:(?: |-|(?<=hundred) and |"
                           rf"(?<=thousand) and ){CARDINAL})*", re.I)
 # One canonical name for each unit of measure: two different ones are two different answers.
 UNIT_NAMES = (
@@ -180,39 +179,42 @@ UNIT_NAMES = (
     "unit units|square sq")
 UNITS = {alias: names.split()[0] for names in UNIT_NAMES.split("|") for alias in names.split()}
 # Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
-TURNING = """not no is are was and or but except maybe possibly perhaps probably never than
+TURNING_WORDS = """not no is are was and or but except maybe possibly perhaps probably never than
     less more plus minus times half dozen score twice double past short of wrong incorrect if
     either neither all any true false quarter without unless undefined between"""
+TURNING = set(TURNING_WORDS.split())
 # Letters side by side are a product, xy, but for functions and for words: four letters, or these.
 PLAIN = "(?:" + "|".join([*FUNCTIONS, "sqrt", "binom", "pi"]) + ")"
 SHORT = "|".join(["is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to",
                   "all", "any", "for", "if", "nan", *(u for u in UNITS if 1 < len(u) < 4)])
 WRAPPER = re.compile(r"\\(text(?:bf|it|rm|normal)?|mbox|math(?:rm|bf|it|sf)|operatorname|"
                      r"boldsymbol) ?\{([^{}\"]*)\}")
-WORD = re.compile(rf"[A-Za-z]{{2,}}|\b(?:{'|'.join(u for u in UNITS if len(u) == 1)})\b")
+LETTERS = "|".join(unit for unit in UNITS if len(unit) == 1)
+WORD = re.compile(rf"(?<![\\A-Za-z])(?:[A-Za-z]{{2,}}|\b(?:{LETTERS})\b)")
 FIRST = [(re.compile(pattern, re.I), new) for pattern, new in (
     (r"\x0c(?=rac)", r"\\f"), (r"\t(?=ext|imes|heta|frac)", r"\\t"),    # "\f" taken for an escape
     (r"\s+", " "), (r"\\mathbb ?\{?([RZN])\}?", lambda m: "ℝℤℕ"["RZN".index(m[1].upper())]),
     (r"\\begin ?\{(?:[pb]?matrix\}|array\} ?\{[lcr| ]*\})", "⟦"),
     (r"\\end ?\{(?:[pb]?matrix|array)\}", "⟧"),
-    (r" *(?:\{ ?, ?\}|(?<!\\), *\\!) *", "{,}"),                        # 5{,}000 and 5,\!000
+    (r"(?<!\\), ?\\!", "{,}"),                                         # 5,\!000 is 5{,}000
     (r"\.([0-9]*)\\overline ?\{([0-9]+)\}", lambda m: ".{}+\\frac{{{}}}{{{}}}".format(
         m[1], m[2], "9" * len(m[2]) + "0" * len(m[1]))))]               # 0.\overline{3}
 RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applied in this order
-    (r"\*\*+", "^"), (r"\.{3,}", "…"), (r"<=+", "≤"), (r">=+", "≥"), (r"(?<![0-9}])!=+", "≠"),
-    (r"={2,}", "="),
-    (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN})(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})"
+    (r"\*\*+", "^"), (r"\.{3,}", "…"), (r"<=+", "≤"), (r">=+", "≥"), (r"(?<![0-9})\"])!=+", "≠"),
+    (r"={2,}", "="), (r" ?\{ ?, ?\} ?", "{,}"),
+    (rf"(?<![\\\"A-Za-z])(?:(?-i:(?!{PLAIN}\b)(?=[A-Za-z]*[a-z])[A-Za-z]{{4,}})|{SHORT})"
      r"(?![A-Za-z\"])", r'"\g<0>"'),                                    # words stand in quotes
     (r"(?:\^ ?)+(?:°|\{ ?° ?\})", "°"),
     (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),          # 12^{th}
     (r"\{([^{}]*)\\over\b([^{}]*)\}", r"\\frac{\1}{\2}"),
     (r"\{([^{}]*)\\choose\b([^{}]*)\}", r"\\binom{\1}{\2}"),
-    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕ] ?\)?$", ""), (r"^([A-Z])\)$", r"\1"),    # k ∈ Z; the choice B)
+    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕ] ?\)?$", ""),                         # n pi, n ∈ Z
+    (r"^([A-Z])\)[ .,;:^]*$", r"\1"),                                  # the choice B)
     (r"\\(frac|binom) ?([0-9])", r"\\\1{\2}"),                          # \frac12 is \frac{1}2
     (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),
     (r"(?<![\w.^}/])([0-9]+) ([0-9]+/[0-9]+)(?![0-9])", r"(\1+\2)"),    # 1 1/2, above 1\frac12
     (r"(?<![\"\w])\(?([0-9]+)\)?_ ?\{? ?\(?([0-9]+)\)? ?\}?", r'"\1_\2"'),      # 25_{6}, base 6
-    (r"\.(?= ?[\])])", ""), (r" +", " "), (r"[\s.,;:^]+$", ""))]
+    (r"\.+(?= ?[\])])", ""), (r" +", " "))]
 
 
 def number_words(match: re.Match) -> str:
@@ -240,10 +242,13 @@ def normalise(text: str) -> str:
     if len(text) > MAX_CHARS:
         raise TooLarge(f"an answer of more than {MAX_CHARS} characters")
     text = PIECE.sub(lambda piece: SAME.get(piece[0], piece[0]) + " " * bool(piece[1]), text)
-    text = WRAPPER.sub(unwrap, NUMBER_WORDS.sub(number_words, text))
+    text = NUMBER_WORDS.sub(number_words, text)
+    while WRAPPER.search(text):                                 # from the inside out
+        text = WRAPPER.sub(unwrap, text)
+    text = re.sub(r" +", " ", text).strip()
     for pattern, new in RULES:
         text = pattern.sub(new, text)
-    return text.strip()
+    return text.strip(" ").rstrip(" .,;:^")
 
 
 # --- 3. tokens, with brackets nested ------------------------------------------------------------
@@ -424,7 +429,7 @@ def read_quantity(tokens, source: str) -> Value:
     parser = Parser([token for token in tokens if token.text != "¤"])
     expr, words = parser.expression(), ["dollar"] * (len(parser.tokens) < len(tokens))
     for before, (kind, text, inner) in itertools.pairwise(parser.tokens[parser.at - 1:]):
-        if kind in ("word", "sym") and text.lower() not in TURNING.split() and len(words) < 6:
+        if kind in ("word", "sym") and text.lower() not in TURNING and len(words) < 6:
             words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
         elif not words or text not in "^/" and before.text != "^" and not (    # yuan (A)
                 text == "()" and all(token.kind in ("sym", "word") for token in inner)):
@@ -468,12 +473,6 @@ def divide(a: sp.Expr, b: sp.Expr) -> sp.Expr:
     return a / b
 
 
-def modulo(a: sp.Expr, b: sp.Expr) -> sp.Expr:
-    if not (a.is_Integer and b.is_Integer and b):
-        raise Unreadable("mod of what is no integer")
-    return a % b
-
-
 def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     """base ** exponent, once it is known that no number in it grows above MAX_BITS bits."""
     numbers = [exponent] if not exponent.free_symbols else exponent.atoms(sp.Rational)
@@ -499,7 +498,8 @@ PREFIX = {"+": sp.S.One, "-": sp.S.NegativeOne, "±": PLUS_MINUS, "∓": -PLUS_M
 POSTFIX = {"!": careful(sp.factorial, MAX_FACTORIAL), "%": lambda x: x * PERCENT,
            "°": lambda x: x * DEGREE}
 INFIX = {sign: (1, lambda a, b, one=one: a + one * b) for sign, one in PREFIX.items()} | {
-    "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, modulo), "^": (3, power)}
+    "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, sp.Function("mod")),
+    "^": (3, power)}
 # What brackets do to the expression in them: nothing, as the sum of one term is that term.
 AROUND = {"()": sp.Add, "[]": sp.Add, "{}": sp.Add, "||": sp.Abs,
           "⌊⌋": careful(sp.floor), "⌈⌉": careful(sp.ceiling)}
@@ -941,11 +941,12 @@ def evaluate(expr: sp.Expr, values: dict):
 
 def judge(reference: str, answer: str) -> tuple[Verdict, str, Value | None, Value | None]:
     """The verdict on a bare answer, the step that decided it, and how both were read."""
+    plain = "".join(answer.split())
+    if plain == "".join(reference.split()) and plain.lower() not in NO_ANSWER:
+        return Verdict(True, answer, "correct"), "same text", None, None
     try:
         step, a, b = compare(reference, answer)
     except (TooLarge, RecursionError, MemoryError) as error:
-        if "".join(reference.split()) == "".join(answer.split()):
-            return Verdict(True, answer, "correct"), "same text", None, None
         return Verdict(False, answer, "too_large"), repr(error), None, None
     reason = "correct" if step else "unparsed" if b.kind == "text" != a.kind else "wrong"
     return Verdict(bool(step), answer, reason), step or "no step found them equal", a, b

@@ -614,8 +614,7 @@ def test_a_changed_tree_is_different(tree, leaf, one, other):
 
 MARKS = r"""\frac \sqrt { } ( ) [ ] \{ \} ^ _ 1 2 10 0.5 x y i e \pi + - * / = < \le , ; \text{and}
     or \pm \infty \cup % ^\circ ! | \left( \right) \begin{pmatrix} & \\ \end{pmatrix} dollars
-    \boxed{
-    $ 1,000 \sin \log \binom : ... two hundred"""
+    \boxed{ $ 1,000 \sin \log \binom : ... two hundred"""
 FRAGMENTS = st.lists(st.sampled_from([*MARKS.split(), " ", "\x00", "½", "²"]), max_size=14).map(
     " ".join
 ) | st.text(max_size=40)
