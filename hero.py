@@ -458,20 +458,25 @@ def train(cfg):
         if ranks.rank == 0:
             bar.write(line_of(metrics))
         if stop:
-            bar.write(f"stopped by SIGTERM after step {step}; go on with: python hero.py --resume "
-                      f"--name {cfg.name}")
-            return history[-1]
-    weights = {name: tensor.cpu() for name, tensor in distributed.full_tensors(policy)}
-    if ranks.rank == 0:
-        policy.save_pretrained(folder / "final", state_dict=weights)
-        tokenizer.save_pretrained(folder / "final")
-        report(cfg, folder, history)
+            break
+    finish(cfg, ranks, folder, history, policy, tokenizer)
     engine.close()
     return history[-1]
 
 
-def report(cfg, folder, history):
-    """Draws curves.png, and prints what the run has done and what to try next."""
+def finish(cfg, ranks, folder, history, policy, tokenizer):
+    """Writes final/ and curves.png, and prints what the run has done and what to try next."""
+    if history[-1]["step"] < cfg.steps:
+        if ranks.rank == 0:
+            print(f"stopped by SIGTERM after step {history[-1]['step']}; go on with: "
+                  f"python hero.py --resume --name {cfg.name}", flush=True)
+        return
+    weights = {name: tensor.cpu() for name, tensor in distributed.full_tensors(policy)
+               if ranks.rank == 0}
+    if ranks.rank > 0:
+        return
+    policy.save_pretrained(folder / "final", state_dict=weights)
+    tokenizer.save_pretrained(folder / "final")
     plot_curves(history, folder / "curves.png", cfg.name)
     first, last = history[0], history[-1]
     names = dict.fromkeys(key.split("/")[1] for key in first if key.startswith("eval/"))

@@ -1,11 +1,15 @@
 """Real processes under torchrun: the same run on 1 and 2 ranks, failures, checkpoints."""
 
 import json
+import os
 import random
+import socket
+import subprocess
+import sys
 
 import pytest
 import torch
-from conftest import SMALL, script
+from conftest import ROOT, SMALL, script
 from test_hero import metrics_of
 
 import distributed
@@ -58,6 +62,24 @@ def test_a_run_resumes_on_another_number_of_processes(folder):
     for row, theirs in zip(metrics_of(folder, "whole"), metrics_of(folder, "parts"), strict=True):
         assert close(row.get("hero/sigma_bar"), theirs.get("hero/sigma_bar"))
         assert close(row.get("rollout/length"), theirs.get("rollout/length"))
+
+
+def test_two_nodes_give_the_same_run(folder):
+    """Two torchrun agents that meet at a rendezvous, as on two machines, with one rank each."""
+    assert script(folder, "hero.py", "--name", "one", *SMALL, "--steps", 2).returncode == 0
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node",
+               "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}", "--rdzv_id",
+               "hero", ROOT / "hero.py", "--name", "nodes", *map(str, SMALL), "--steps", "2"]
+    nodes = [subprocess.Popen(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"},
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+             for _ in range(2)]
+    outputs = [node.communicate(timeout=200)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    for row, theirs in zip(metrics_of(folder, "one"), metrics_of(folder, "nodes"), strict=True):
+        assert all(close(row[key], theirs[key]) for key in row)
 
 
 FAILING = """
