@@ -1005,7 +1005,8 @@ def verify_all(responses: list[str], references: list[str], timeout: float = 5.0
     A row that takes longer than `timeout` seconds costs its worker: that is replaced, the verdict
     is `timeout`, no other row is touched. A worker that dies otherwise, of memory, gives its row
     `too_large`. workers=0 works in this process, without a time-out. Any thread may call; calls
-    take turns. Raises ValueError when the lists differ in length.
+    take turns. Raises ValueError when the lists differ in length, RuntimeError when a worker
+    cannot start.
     """
     global _pool_key
     if len(responses) != len(references):
@@ -1023,8 +1024,13 @@ def verify_all(responses: list[str], references: list[str], timeout: float = 5.0
             _pool_key = (os.getpid(), timeout)
         while len(_pool) < min(workers, len(todo)):
             _pool.append(spawn(timeout))
-        with ThreadPoolExecutor(len(_pool) or 1) as threads:
-            list(threads.map(lambda at: work_off(at, todo, verdicts, timeout), range(len(_pool))))
+        try:
+            with ThreadPoolExecutor(len(_pool) or 1) as threads:
+                list(threads.map(lambda at: work_off(at, todo, verdicts, timeout),
+                                 range(len(_pool))))
+        except BaseException:       # leave no worker behind that still owes verdicts
+            close_pool()
+            raise
     return verdicts
 
 
@@ -1043,6 +1049,9 @@ def work_off(at: int, todo: deque, verdicts: list[Verdict], timeout: float) -> N
             line = worker.stdout.readline()
             if not line.endswith("\n"):
                 worker.communicate()
+                if worker.returncode == 1:              # it never started: no row is to blame
+                    raise RuntimeError("a verifier worker cannot start; its error is shown by: "
+                                       + " ".join(map(str, worker.args)))
                 timed_out = worker.returncode == -signal.SIGALRM
                 verdicts[row] = Verdict(False, None, "timeout" if timed_out else "too_large")
                 todo.appendleft(chunk[done:])
@@ -1063,7 +1072,12 @@ def worker_main(timeout: float) -> None:
     for line in sys.stdin:
         for response, reference in json.loads(line):
             signal.setitimer(signal.ITIMER_REAL, timeout)
-            print(json.dumps(verify(response, reference)), flush=True)
+            try:
+                verdict = verify(response, reference)
+            except Exception as error:                  # a fault of this file costs one row
+                memory = isinstance(error, MemoryError)
+                verdict = Verdict(False, None, "too_large" if memory else "unparsed")
+            print(json.dumps(verdict), flush=True)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
