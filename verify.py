@@ -878,6 +878,7 @@ def rounds_to(exact: Value, decimal: Value) -> bool:
 
 MP = mpmath.mp.clone()              # its own precision: no other user of mpmath is disturbed
 MP.dps = 60
+MP_LOCK = threading.RLock()         # mpmath's functions change the precision while they work
 EXACT = {sp.pi: MP.pi, sp.E: MP.e, IMAGINARY: MP.j, sp.I: MP.j}
 NUMERIC = {sp.sin: MP.sin, sp.cos: MP.cos, sp.tan: MP.tan, sp.cot: MP.cot, sp.sec: MP.sec,
            sp.csc: MP.csc, sp.asin: MP.asin, sp.acos: MP.acos, sp.atan: MP.atan, sp.sinh: MP.sinh,
@@ -910,7 +911,7 @@ def sample(expr: sp.Expr, point: int, names):
     """expr in 60 digits, its names drawn from REGIONS[point]; None where it is undefined."""
     values = {name: MP.mpf(random.Random(f"{point} {name.name}").uniform(*REGIONS[point]))
               for name in names}
-    with contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
+    with MP_LOCK, contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
         value = evaluate(expr, EXACT | values)
         return value if MP.isfinite(value) else None
 
