@@ -176,7 +176,7 @@ UNIT_NAMES = (
     "km|centimeter centimeters cm|millimeter millimeters mm|inch inches|foot feet ft|mile miles|"
     "yard yards|gram grams g gm|kilogram kilograms kg|ounce ounces oz|ton tons|liter liters|"
     "second seconds s|minute minutes min|hour hours h hr hrs|week weeks|month months|year years|"
-    "unit units|square sq")
+    "unit units|square sq|joule joules J|newton newtons N|watt watts W|volt volts V|kelvin K")
 UNITS = {alias: names.split()[0] for names in UNIT_NAMES.split("|") for alias in names.split()}
 # Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
 TURNING_WORDS = """not no is are was and or but except maybe possibly perhaps probably never than
@@ -208,7 +208,7 @@ RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applie
     (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),          # 12^{th}
     (r"\{([^{}]*)\\over\b([^{}]*)\}", r"\\frac{\1}{\2}"),
     (r"\{([^{}]*)\\choose\b([^{}]*)\}", r"\\binom{\1}{\2}"),
-    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕ] ?\)?$", ""),                         # n pi, n ∈ Z
+    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕZN] ?\)?$", ""),                         # n pi, n ∈ Z
     (r"^([A-Z])\)[ .,;:^]*$", r"\1"),                                  # the choice B)
     (r"\\(frac|binom) ?([0-9])", r"\\\1{\2}"),                          # \frac12 is \frac{1}2
     (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),
@@ -339,8 +339,8 @@ class Value(NamedTuple):
 PERCENT, DEGREE, PLUS_MINUS = sp.symbols("% ° ±")
 IMAGINARY = sp.Symbol("i")          # a symbol: i^2 is an unevaluated copy of -1, not accepted
 CONSTANTS = {"π": sp.pi, "∞": sp.oo} | {name: sp.Symbol(name) for name in "ℝ∅…"}
-NAME = re.compile(r"[A-Z]{2,4}|∠[A-Z]{1,3}|[A-Z]_\{?\w\}?:[A-Z]_\{?\w\}?|"  # AB, ∠ABC, V_1:V_2,
-                  r"([A-Za-z])'*(?:_\{?\w+\}?)?\((?!.*\1)\w+(?:,\w+)*\)")   # f(x), T(10)
+NAME = re.compile(r"[|{]?[A-Z]{2,4}[|}]?|∠[A-Z]{1,3}|[A-Z]_\{?\w\}?:[A-Z]_\{?\w\}?|"    # |AB|, ∠A,
+                  r"([A-Za-z])'*(?:_\{?\w+\}?|\^\{-1\})?\((?!.*\1)\w+(?:,\w+)*\)")  # V_1:V_2, f(x)
 THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 DECIMAL = re.compile(r"^-?[0-9]+,[0-9]+$")
 
