@@ -176,7 +176,7 @@ UNIT_NAMES = (
     "km|centimeter centimeters cm|millimeter millimeters mm|inch inches|foot feet ft|mile miles|"
     "yard yards|gram grams g gm|kilogram kilograms kg|ounce ounces oz|ton tons|liter liters|"
     "second seconds s|minute minutes min|hour hours h hr hrs|week weeks|month months|year years|"
-    "unit units|square sq")
+    "unit units|square sq|joule joules J|newton newtons N|watt watts W|volt volts V|kelvin K")
 UNITS = {alias: names.split()[0] for names in UNIT_NAMES.split("|") for alias in names.split()}
 # Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
 TURNING_WORDS = """not no is are was and or but except maybe possibly perhaps probably never than
@@ -208,7 +208,7 @@ RULES = [(re.compile(pattern, re.I), new) for pattern, new in (         # applie
     (r"(?<=[0-9])\^? ?\{? ?\"?(?:st|nd|rd|th)\b\"? ?\}?", ""),          # 12^{th}
     (r"\{([^{}]*)\\over\b([^{}]*)\}", r"\\frac{\1}{\2}"),
     (r"\{([^{}]*)\\choose\b([^{}]*)\}", r"\\binom{\1}{\2}"),
-    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕ] ?\)?$", ""),                         # n pi, n ∈ Z
+    (r"[,;]? ?\(?\b[a-z] ?∈ ?[ℤℕZN] ?\)?$", ""),                         # n pi, n ∈ Z
     (r"^([A-Z])\)[ .,;:^]*$", r"\1"),                                  # the choice B)
     (r"\\(frac|binom) ?([0-9])", r"\\\1{\2}"),                          # \frac12 is \frac{1}2
     (r"(?<![\w.^}])([0-9]+) ?\\frac ?\{([0-9]+)\} ?\{?([0-9]+)\}?", r"(\1+\\frac{\2}{\3})"),
@@ -339,8 +339,8 @@ class Value(NamedTuple):
 PERCENT, DEGREE, PLUS_MINUS = sp.symbols("% ° ±")
 IMAGINARY = sp.Symbol("i")          # a symbol: i^2 is an unevaluated copy of -1, not accepted
 CONSTANTS = {"π": sp.pi, "∞": sp.oo} | {name: sp.Symbol(name) for name in "ℝ∅…"}
-NAME = re.compile(r"[A-Z]{2,4}|∠[A-Z]{1,3}|[A-Z]_\{?\w\}?:[A-Z]_\{?\w\}?|"  # AB, ∠ABC, V_1:V_2,
-                  r"([A-Za-z])'*(?:_\{?\w+\}?)?\((?!.*\1)\w+(?:,\w+)*\)")   # f(x), T(10)
+NAME = re.compile(r"[|{]?[A-Z]{2,4}[|}]?|∠[A-Z]{1,3}|[A-Z]_\{?\w\}?:[A-Z]_\{?\w\}?|"    # |AB|, ∠A,
+                  r"([A-Za-z])'*(?:_\{?\w+\}?|\^\{-1\})?\((?!.*\1)\w+(?:,\w+)*\)")  # V_1:V_2, f(x)
 THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 DECIMAL = re.compile(r"^-?[0-9]+,[0-9]+$")
 
@@ -878,6 +878,7 @@ def rounds_to(exact: Value, decimal: Value) -> bool:
 
 MP = mpmath.mp.clone()              # its own precision: no other user of mpmath is disturbed
 MP.dps = 60
+MP_LOCK = threading.RLock()         # mpmath's functions change the precision while they work
 EXACT = {sp.pi: MP.pi, sp.E: MP.e, IMAGINARY: MP.j, sp.I: MP.j}
 NUMERIC = {sp.sin: MP.sin, sp.cos: MP.cos, sp.tan: MP.tan, sp.cot: MP.cot, sp.sec: MP.sec,
            sp.csc: MP.csc, sp.asin: MP.asin, sp.acos: MP.acos, sp.atan: MP.atan, sp.sinh: MP.sinh,
@@ -910,7 +911,7 @@ def sample(expr: sp.Expr, point: int, names):
     """expr in 60 digits, its names drawn from REGIONS[point]; None where it is undefined."""
     values = {name: MP.mpf(random.Random(f"{point} {name.name}").uniform(*REGIONS[point]))
               for name in names}
-    with contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
+    with MP_LOCK, contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
         value = evaluate(expr, EXACT | values)
         return value if MP.isfinite(value) else None
 
@@ -1005,7 +1006,8 @@ def verify_all(responses: list[str], references: list[str], timeout: float = 5.0
     A row that takes longer than `timeout` seconds costs its worker: that is replaced, the verdict
     is `timeout`, no other row is touched. A worker that dies otherwise, of memory, gives its row
     `too_large`. workers=0 works in this process, without a time-out. Any thread may call; calls
-    take turns. Raises ValueError when the lists differ in length.
+    take turns. Raises ValueError when the lists differ in length, RuntimeError when a worker
+    cannot start.
     """
     global _pool_key
     if len(responses) != len(references):
@@ -1023,8 +1025,13 @@ def verify_all(responses: list[str], references: list[str], timeout: float = 5.0
             _pool_key = (os.getpid(), timeout)
         while len(_pool) < min(workers, len(todo)):
             _pool.append(spawn(timeout))
-        with ThreadPoolExecutor(len(_pool) or 1) as threads:
-            list(threads.map(lambda at: work_off(at, todo, verdicts, timeout), range(len(_pool))))
+        try:
+            with ThreadPoolExecutor(len(_pool) or 1) as threads:
+                list(threads.map(lambda at: work_off(at, todo, verdicts, timeout),
+                                 range(len(_pool))))
+        except BaseException:       # leave no worker behind that still owes verdicts
+            close_pool()
+            raise
     return verdicts
 
 
@@ -1043,6 +1050,9 @@ def work_off(at: int, todo: deque, verdicts: list[Verdict], timeout: float) -> N
             line = worker.stdout.readline()
             if not line.endswith("\n"):
                 worker.communicate()
+                if worker.returncode == 1:              # it never started: no row is to blame
+                    raise RuntimeError("a verifier worker cannot start; its error is shown by: "
+                                       + " ".join(map(str, worker.args)))
                 timed_out = worker.returncode == -signal.SIGALRM
                 verdicts[row] = Verdict(False, None, "timeout" if timed_out else "too_large")
                 todo.appendleft(chunk[done:])
@@ -1063,7 +1073,12 @@ def worker_main(timeout: float) -> None:
     for line in sys.stdin:
         for response, reference in json.loads(line):
             signal.setitimer(signal.ITIMER_REAL, timeout)
-            print(json.dumps(verify(response, reference)), flush=True)
+            try:
+                verdict = verify(response, reference)
+            except Exception as error:                  # a fault of this file costs one row
+                memory = isinstance(error, MemoryError)
+                verdict = Verdict(False, None, "too_large" if memory else "unparsed")
+            print(json.dumps(verdict), flush=True)
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -83,11 +83,7 @@ def main() -> None:
         )
         for at, (row, verdict) in enumerate(zip(rows, verdicts, strict=True)):
             done[verdict.reason] += 1
-            if (
-                verdict.reason == "timeout"
-                or verdict.reason == "too_large"
-                and verdict.answer is None
-            ):
+            if verdict.answer is None and verdict.reason != "no_answer":  # a hang, death, fault
                 dead.append(row)
             if verdict.correct and args.show > 0 and row[1] not in row[0]:
                 args.show -= 1

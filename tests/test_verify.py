@@ -151,6 +151,11 @@ EQUAL = [
     ("e^2", r"\text{e}^2"),
     ("√2", r"\sqrt{2}"),
     ("x²", "x^2"),
+    ("2", "|3-5|"),
+    (r"\left|x\right|", "|-x|"),
+    (r"\frac13", r"0.\overline{3}"),
+    ("10", r"{5 \choose 2}"),
+    ("2i", r"\sqrt{-4}"),
     # expressions
     ("(a+5)(b+2)", "ab+2a+5b+10"),
     (r"\frac{11+9a}{20}", r"\frac{9a+11}{20}"),
@@ -218,6 +223,14 @@ EQUAL = [
     (r"\sqrt2", "1.41421356"),
 ]
 DIFFERENT = [
+    (r"\sqrt{10001}", r"\frac{20001}{200}"),
+    ("x^2", "x^2+10^{-9}"),
+    (r"\frac{9}{17}", "0.529"),
+    (r"\frac{6}{11}", "0.5455"),
+    ("4,4", "4,4,4"),
+    ("1,1,2", "1,2,2,2"),
+    ("3", "3 hundred"),
+    ("6 feet 2 inches", "6 feet"),
     ("5", "5.001"),
     ("1/2^{99}", "1/2^{98}"),
     ("1000!", "1000!+1"),
@@ -388,6 +401,11 @@ BOMBS = [
     r"\cos(e^{e^{e^{e}}})",
     r"\pi^{\pi^{\pi^\pi}}",
     "(x+1)^{100000}",
+    "(9x)^{9^9}",
+    r"(2\sqrt{3})^{9^9}",
+    "2^{x} 2^{9^9-x}",
+    r"\binom{e}{10^9}",
+    r"\lfloor e^{100000} \rfloor",
     r"(\sqrt2+\sqrt3)^{200}",
     r"\sum_{i=1}^{10^{10}} i",
     r"\gcd(10^{10^8},3)",
@@ -699,6 +717,7 @@ FAULTY = """
         if response == "sleep": time.sleep(100)
         if response == "die": os._exit(3)
         if response == "eat": bytearray(8 << 30)
+        if response == "raise": raise KeyError(response)
         return sound(response, reference)
     verify.verify = faulty
     verify.worker_main(float({timeout!r}))
@@ -725,7 +744,7 @@ def faulty_workers(monkeypatch):
 
 def test_a_hung_worker_is_killed_and_nobody_else_suffers(faulty_workers):
     V.verify_all(["warm", "up"], ["1", "1"], timeout=1.0)
-    faults = {10: "loop", 30: "loop in C", 31: "sleep", 55: "die", 80: "eat"}
+    faults = {10: "loop", 30: "loop in C", 31: "sleep", 55: "die", 80: "eat", 90: "raise"}
     responses = [faults.get(n, rf"\boxed{{{n}}}") for n in range(100)]
     references = [str(n) for n in range(100)]
     start = time.perf_counter()
@@ -737,6 +756,7 @@ def test_a_hung_worker_is_killed_and_nobody_else_suffers(faulty_workers):
         31: "timeout",
         55: "too_large",
         80: "too_large",
+        90: "unparsed",
     }
     assert time.perf_counter() - start < 15
     assert all(
@@ -749,6 +769,18 @@ def test_a_hang_ends_within_its_timeout_plus_one_second(faulty_workers):
     start = time.perf_counter()
     assert V.verify_all(["loop"], ["1"], timeout=1.0, workers=1) == [(False, None, "timeout")]
     assert time.perf_counter() - start < 2
+
+
+def test_a_worker_that_cannot_start_is_an_error(monkeypatch):
+    """Silence here would be a reward of 0 for every row."""
+    V.close_pool()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    broken = [sys.executable, "-c", "import no_such_module"]
+    with monkeypatch.context() as patch:
+        patch.setattr(V, "spawn", lambda timeout: subprocess.Popen(broken, text=True, **pipes))
+        with pytest.raises(RuntimeError, match="import no_such_module"):
+            V.verify_all(["a"] * 9, ["b"] * 9)
+    assert V.verify_all([r"\boxed{1}"] * 9, ["1"] * 9)[8].correct
 
 
 def test_from_threads():
