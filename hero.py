@@ -219,24 +219,26 @@ def update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv)
             prompt = torch.tensor([len(rollouts[i].prompt_ids) for i in batch])[:, None]
             mask = real * (torch.arange(ids.shape[1]) >= prompt)                          # (B, T)
             ids, mask = ids.to(ranks.device), mask.to(ranks.device)
-            with torch.no_grad():
-                old, entropy = logprobs(ids, mask, cfg.temperature, entropy=True)
+            engine = torch.zeros(ids.shape, device=ranks.device)                          # (B, T)
+            engine[mask.bool()] = torch.cat([torch.tensor(rollouts[i].logprobs)
+                                             for i in batch]).to(ranks.device)
+            with torch.no_grad():                    # the first minibatch meets the policy as it is
+                old = logprobs(ids, mask, cfg.temperature) if start > 0 else None
                 ref = ref_logprobs(ids, mask, cfg.temperature) if ref_logprobs else None
-            gap = old.clone()                        # log of trainer / engine, 0 off the responses
-            gap[mask.bool()] -= torch.cat([torch.tensor(rollouts[i].logprobs)
-                                           for i in batch]).to(gap)
-            # truncated importance sampling: the engine's numerics are not quite the trainer's
-            importance = gap.exp().clamp(max=cfg.is_cap) if cfg.is_cap else None
-            sums["gap"] += gap.abs().sum().item()
-            sums["entropy"] += entropy.sum().item()
-            packed[-1].append((ids, mask, old, adv[batch].to(ranks.device), importance, ref))
+            packed[-1].append((ids, mask, old, engine, adv[batch].to(ranks.device), ref))
     norms = []
     for minibatch in packed:
         tokens = distributed.all_sum(sum(mask.sum().item() for _, mask, *_ in minibatch)).item()
         sums["tokens"] += tokens / ranks.world_size
         optimizer.zero_grad()
-        for ids, mask, old, advantages, importance, ref in minibatch:
-            logp = logprobs(ids, mask, cfg.temperature)
+        for ids, mask, old, engine, advantages, ref in minibatch:
+            logp, entropy = logprobs(ids, mask, cfg.temperature, entropy=True)
+            old = logp.detach() if old is None else old
+            gap = old - engine                       # log of trainer / engine, 0 off the responses
+            # truncated importance sampling: the engine's numerics are not quite the trainer's
+            importance = gap.exp().clamp(max=cfg.is_cap) if cfg.is_cap else None
+            sums["gap"] += gap.abs().sum().item()
+            sums["entropy"] += entropy.sum().item()
             # gradients are averaged over ranks, hence the denominator a rank
             loss, stats = policy_loss(logp, old, advantages, mask, tokens / ranks.world_size,
                                       cfg.clip_low, cfg.clip_high, importance, ref, cfg.kl_coef)
@@ -303,6 +305,9 @@ def load(cfg, ranks):
     scorer = RewardModel(paths["reward_model"], ranks.device, system=cfg.rm_system or None,
                          dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32,
                          max_tokens=cfg.max_tokens_per_microbatch)
+    if ranks.device.type == "cpu":                   # faster at the sizes that suit a CPU
+        for model in (policy, reference, scorer.model):
+            model and model.set_attn_implementation("eager")
     logprobs, ref_logprobs = (
         model and (distributed.shard(model, token_logprobs) if sharded
                    else partial(token_logprobs, model)) for model in (policy, reference))

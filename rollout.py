@@ -97,7 +97,7 @@ class TransformersEngine:
     """Generation with the model itself: nothing to install, nothing to copy, runs anywhere.
 
     The model may be the trainer's own, which then never needs a push. max_rows bounds the sequences
-    decoded together, and with them the memory of the KV cache.
+    decoded together, and with them the memory of the KV cache, down to one prompt's n.
     """
 
     def __init__(self, model, eos_id, max_rows=512):
@@ -110,24 +110,25 @@ class TransformersEngine:
         own stream, seed + j, so it does not depend on what else is in the batch or on the rank.
         """
         seeds = prompt_seeds(seed, len(prompt_ids))
-        rows = [(ids, s + j) for ids, s in zip(prompt_ids, seeds, strict=True) for j in range(n)]
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
-        done = {}
-        for start in range(0, len(order), self.max_rows):
-            chunk = order[start:start + self.max_rows]
-            done.update(zip(chunk, self._decode([rows[i] for i in chunk], sampling), strict=True))
-        return [done[i] for i in range(len(rows))]
+        order = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
+        share, done = max(1, self.max_rows // n), {}
+        for start in range(0, len(order), share):
+            chunk = order[start:start + share]
+            rollouts = self._decode([prompt_ids[i] for i in chunk], n, sampling,
+                                    [seeds[i] + j for i in chunk for j in range(n)])
+            done.update((i, rollouts[k * n:(k + 1) * n]) for k, i in enumerate(chunk))
+        return [rollout for i in range(len(prompt_ids)) for rollout in done[i]]
 
     @torch.no_grad()
-    def _decode(self, rows, sampling):
-        device, count = self.model.device, len(rows)
+    def _decode(self, prompts, n, sampling, seeds):
+        device, count = self.model.device, len(seeds)
         # one uniform number a token a row: sampling is then by inverse transform, row by row
         uniform = torch.stack([torch.rand(sampling.max_tokens, dtype=torch.float64,
                                           generator=torch.Generator().manual_seed(seed))
-                               for _, seed in rows]).to(device)                  # (B, max_tokens)
-        width = max(len(ids) for ids, _ in rows)
-        ids = torch.tensor([[0] * (width - len(p)) + p for p, _ in rows], device=device)   # (B, T)
-        lengths = torch.tensor([len(p) for p, _ in rows], device=device)
+                               for seed in seeds]).to(device)                    # (B, max_tokens)
+        width = max(len(ids) for ids in prompts)
+        ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)   # (P, T)
+        lengths = torch.tensor([len(p) for p in prompts], device=device)
         mask = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
         position = (mask.cumsum(1) - 1).clamp(min=0)
         tokens = torch.full((count, sampling.max_tokens), self.eos_id, device=device)
@@ -139,6 +140,10 @@ class TransformersEngine:
             logits = self.model(input_ids=ids, attention_mask=mask, position_ids=position,
                                 past_key_values=cache, use_cache=True,
                                 logits_to_keep=1).logits[:, -1].float()          # (B, V)
+            if t == 0:                               # a prompt is read once for its n responses
+                logits, mask, position = (x.repeat_interleave(n, 0)
+                                          for x in (logits, mask, position))
+                cache.batch_repeat_interleave(n)
             logp = nucleus(torch.log_softmax(logits / sampling.temperature, -1), sampling.top_p)
             cumulative = logp.double().exp().cumsum(-1)
             draw = uniform[live, t, None] * cumulative[:, -1:]
@@ -158,9 +163,8 @@ class TransformersEngine:
             ids, position = token, position[:, -1:] + 1
             mask = torch.cat([mask, torch.ones_like(token)], 1)
         tokens, logprobs, used = tokens.tolist(), logprobs.tolist(), used.tolist()
-        return [Rollout(prompt, tokens[i][:used[i]], logprobs[i][:used[i]],
-                        tokens[i][used[i] - 1] == self.eos_id)
-                for i, (prompt, _) in enumerate(rows)]
+        return [Rollout(prompts[i // n], tokens[i][:used[i]], logprobs[i][:used[i]],
+                        tokens[i][used[i] - 1] == self.eos_id) for i in range(count)]
 
     def update_weights(self, named_tensors):
         """Takes the trainer's weights; costs nothing for those it shares with the trainer."""
