@@ -139,7 +139,8 @@ def token_logprobs(model, ids, mask, temperature=1.0, entropy=False, max_logits=
 
     def head(hidden, target):
         logp = torch.log_softmax(model.lm_head(hidden).float() / temperature, -1)         # (n, V)
-        spread = -(logp.exp() * logp).sum(-1).detach() if entropy else logp.new_zeros(len(logp))
+        with torch.no_grad():
+            spread = -(logp.exp() * logp).sum(-1) if entropy else logp.new_zeros(len(logp))
         return logp.gather(1, target[:, None])[:, 0], spread
 
     size = max(1, max_logits // model.config.vocab_size)

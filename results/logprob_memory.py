@@ -1,6 +1,6 @@
 """Peak memory and time of hero.token_logprobs, against the form that everybody writes first.
 
-    OMP_NUM_THREADS=1 python -m results.logprob_memory     about three minutes, 17 GB of memory
+    OMP_NUM_THREADS=1 python -m results.logprob_memory     about four minutes, 15 GiB of memory
 
 Writes logprob_memory.md beside this file. Qwen3's vocabulary over a body of almost nothing, batch
 1, all tokens wanted, forward and backward; each case runs in a process of its own. A case for which

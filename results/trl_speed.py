@@ -1,7 +1,7 @@
 """Seconds a training step: TRL's GRPOTrainer and ours, in turns in one process, the same policy.
 
     pip install -r requirements.txt "trl==1.16.*"          in an environment of its own
-    OMP_NUM_THREADS=1 python -m results.trl_speed          about three minutes on one core
+    OMP_NUM_THREADS=1 python -m results.trl_speed          about a minute on one core
 
 Writes trl_speed.md beside this file. The tiny world's policy, one optimizer step a batch and a
 reward that costs nothing (the parity of the response's length); then our whole HERO step, with
