@@ -138,7 +138,8 @@ def token_logprobs(model, ids, mask, temperature=1.0, entropy=False, max_logits=
     hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
 
     def head(hidden, target):
-        logp = torch.log_softmax(model.lm_head(hidden).float() / temperature, -1)         # (n, V)
+        logits = model.lm_head(hidden).float().div_(temperature)                          # (n, V)
+        logp = torch.log_softmax(logits, -1)
         with torch.no_grad():
             spread = -(logp.exp() * logp).sum(-1) if entropy else logp.new_zeros(len(logp))
         return logp.gather(1, target[:, None])[:, 0], spread
