@@ -60,7 +60,7 @@ def main():
         return np.array([runs[method, seed][which][key] for seed in SEEDS])
 
     def cell(values):
-        return f"{values.mean():.3f} ({values.min():.3f}-{values.max():.3f})"
+        return f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"
     lines = ["| trained on hard problems, 60 steps | hard pass@1 | easy pass@1 | "
              "RM score, hard | RM AUROC against the truth, hard |", "|---|---|---|---|---|"]
     columns = ("eval/hard/pass@1", "eval/easy/pass@1", "eval/hard/rm", "eval/hard/rm_auroc")
@@ -70,7 +70,7 @@ def main():
     before = runs["HERO", 0][0]
     mixed = [row["rm/auroc"] for seed in SEEDS for row in runs["HERO", seed][1:11]
              if row["rm/auroc"] is not None]
-    lines += ["", "Mean of three seeds (lowest-highest). The verifier on the hard problems, cold "
+    lines += ["", "Mean of three seeds (lowest to highest). The verifier on the hard problems, cold "
               f"start, seed 0: precision {before['eval/hard/precision']:.3f}, recall "
               f"{before['eval/hard/recall']:.3f}. RM AUROC against the verifier's verdicts in the "
               f"mixed training groups of HERO's first ten steps: {np.mean(mixed):.3f}."]
