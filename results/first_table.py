@@ -70,8 +70,8 @@ def main():
     before = runs["HERO", 0][0]
     mixed = [row["rm/auroc"] for seed in SEEDS for row in runs["HERO", seed][1:11]
              if row["rm/auroc"] is not None]
-    lines += ["", "Mean of three seeds (lowest to highest). The verifier on the hard problems, cold "
-              f"start, seed 0: precision {before['eval/hard/precision']:.3f}, recall "
+    lines += ["", "Mean of three seeds (lowest to highest). The verifier on the hard problems, "
+              f"cold start, seed 0: precision {before['eval/hard/precision']:.3f}, recall "
               f"{before['eval/hard/recall']:.3f}. RM AUROC against the verifier's verdicts in the "
               f"mixed training groups of HERO's first ten steps: {np.mean(mixed):.3f}."]
     (HERE / "first_table.md").write_text("\n".join(lines) + "\n")
