@@ -111,3 +111,10 @@ def test_seeds_are_the_same_in_every_process_and_differ():
     assert derive_seed(0, "rollout", 1, 2) == 2911219518903743010
     seeds = {derive_seed(s, "rollout", t, p) for s in range(5) for t in range(5) for p in range(5)}
     assert len(seeds) == 125
+
+
+def test_a_small_top_p_always_takes_the_likeliest_token(policy, tokenizer):
+    rollouts = make_engine("transformers", policy, tokenizer).generate(
+        prompts(tokenizer), 4, Sampling(8, top_p=0.01), 0)
+    assert len({tuple(r.ids) for r in rollouts}) == len(PROBLEMS)
+    assert all(value == 0 for r in rollouts for value in r.logprobs)   # of the only token left
