@@ -54,6 +54,22 @@ def load_problems(path):
     return rows
 
 
+def hub_rows(name, split, config=None, revision=None):
+    """Streams the rows of a dataset on the hub, or in a local folder of the same files. -> dicts
+
+    Raises ValueError where there is no such dataset or it cannot be reached. Library:
+    https://huggingface.co/docs/datasets/stream
+    """
+    from datasets import load_dataset
+    try:
+        yield from load_dataset(str(name), config, split=split, revision=revision, streaming=True)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read split {split!r} of {str(name)!r}: it is neither a folder of "
+                         "data files nor a hub dataset that can be reached from here "
+                         f"({distributed.first_line(error)}); a local JSONL file always works"
+                         ) from error
+
+
 def load_benchmarks(paths):
     """{file name without its ending: problems}; ValueError if two files share a name."""
     benchmarks = {}

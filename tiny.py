@@ -14,6 +14,7 @@ more often than the right rule, and slip now and then, so there is something to 
 """
 
 import hashlib
+import inspect
 import json
 import random
 import re
@@ -216,6 +217,7 @@ def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=2500):
 
     The policy's own samples on easy problems, labelled by the rule verifier; and demonstrations, in
     both answer forms, of the right rule against the misconception, a slip, or a wrong last word.
+    Without demonstrations the reward model has never seen an answer in words: it misleads there.
     """
     rng = random.Random(f"pairs {seed}")
     easy = make_problems(prompts, False, seed, evaluation=False)
@@ -280,9 +282,9 @@ def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_
 
 def code_version():
     """A hash of the code that makes the world: a world of other code is another world."""
-    here = Path(__file__).parent
-    code = b"".join((here / name).read_bytes() for name in ("tiny.py", "prepare.py"))
-    return hashlib.blake2b(code, digest_size=8).hexdigest()
+    used = (fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled)
+    code = Path(__file__).read_text() + "".join(map(inspect.getsource, used))
+    return hashlib.blake2b(code.encode(), digest_size=8).hexdigest()
 
 
 def ensure(folder, seed=0):
