@@ -183,6 +183,11 @@ def evaluate(engine, tokenizer, problems, samples=4, sampling=None, seed=0, inst
 
 # ---------------------------------------------------------------------------- tables and plots
 
+# a method has the same colour in every figure: the palette of Okabe and Ito, safe for the
+# colour-blind
+COLOURS = {"verifier": "#0072B2", "rm": "#D55E00", "hero": "#009E73", "hero std": "#56B4E9",
+           "naive": "#CC79A7", "gate": "#000000", "cold start": "#999999"}
+
 
 def results_table(rows, columns):
     """Aligned plain text. rows: list of (name, {column: number, text or None}) -> str"""
