@@ -93,7 +93,7 @@ class Config:
     grad_clip: float = opt(1.0, "largest global gradient norm")
     shard: str = opt("auto", "FSDP2, bf16 compute on GPUs: on, off, or auto, which is on with GPUs")
     gradient_checkpointing: bool = opt(False, "keep only each layer's input for the backward pass")
-    max_tokens_per_microbatch: int = opt(4096, "tokens, padding included, in one forward pass")
+    max_tokens_per_microbatch: int = opt(2048, "tokens, padding included, in one forward pass")
     # evaluation, logging, checkpoints
     eval_every: int = opt(10, "evaluate every N steps; also before the first and after the last")
     eval_samples: int = opt(4, "responses to each evaluation problem (T 0.6, top-p 0.95)")

@@ -119,7 +119,7 @@ class TransformersEngine:
             done.update((i, rollouts[k * n:(k + 1) * n]) for k, i in enumerate(chunk))
         return [rollout for i in range(len(prompt_ids)) for rollout in done[i]]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _decode(self, prompts, n, sampling, seeds):
         device, count = self.model.device, len(seeds)
         # one uniform number a token a row: sampling is then by inverse transform, row by row
