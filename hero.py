@@ -29,7 +29,7 @@ import distributed
 import tiny
 from eval import evaluate, load_benchmarks, load_problems, plot_curves, summary_table
 from prepare import memory_plan
-from rewards import REWARDS, RewardModel, group_stats, hero_advantages
+from rewards import REWARDS, RewardModel, group_stats, hero_advantages, reliability
 from rollout import (
     Sampling,
     chat_prompt,
@@ -83,6 +83,7 @@ class Config:
     w_min: float = opt(0.4, "smallest weight, Eq. 4")
     w_max: float = opt(3.0, "largest weight, Eq. 4")
     k: float = opt(6.0, "steepness of the weight, Eq. 4")
+    gate: bool = opt(False, "scale uniform groups' advantages by the reward model's reliability")
     # policy update
     learning_rate: float = opt(3e-5, "of AdamW; constant, no warm-up")
     minibatches: int = opt(4, "optimizer steps for one rollout batch")
@@ -398,7 +399,7 @@ def train(cfg):
         cfg, ranks)
     optimizer = torch.optim.AdamW(policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
                                   weight_decay=0.0)
-    done, sigma_sum, history = start(cfg, folder, policy, optimizer)
+    done, running, history = start(cfg, folder, policy, optimizer)
     if done:
         engine.update_weights(distributed.full_tensors(policy))
 
@@ -438,9 +439,10 @@ def train(cfg):
         groups = distributed.gather_interleaved([rows[i:i + G] for i in range(0, len(rows), G)])
         rm = torch.tensor([[row["rm"] for row in group] for group in groups])             # (P, G)
         correct = torch.tensor([[float(row["correct"]) for row in group] for group in groups])
-        sigma_sum += rm.std(1, correction=0).sum().item()
-        sigma_bar = sigma_sum / (step * P)                     # mean over every group of the run
-        parts = hero_advantages(rm, correct, sigma_bar, **{
+        running["sigma_sum"] += rm.std(1, correction=0).sum().item()
+        sigma_bar = running["sigma_sum"] / (step * P)          # mean over every group of the run
+        running["auroc"], trust = reliability(running["auroc"], rm, correct)
+        parts = hero_advantages(rm, correct, sigma_bar, gate=trust if cfg.gate else 1.0, **{
             name: getattr(cfg, name) for name in ("reward", "alpha", "beta", "mix", "scale",
                                                   "weight", "w_min", "w_max", "k")})
         adv = parts["adv"][ranks.rank::ranks.world_size].flatten()                        # (B,)
@@ -449,7 +451,7 @@ def train(cfg):
         clock("update")
 
         metrics = {"step": step} | group_stats(rm, correct, parts) | {
-            "hero/sigma_bar": sigma_bar} | row_stats(groups) | stats
+            "hero/sigma_bar": sigma_bar, "rm/reliability": trust} | row_stats(groups) | stats
         if step % cfg.eval_every == 0 or step == cfg.steps:
             metrics |= evaluation()
             clock("evaluate")
@@ -461,7 +463,7 @@ def train(cfg):
         if step % cfg.save_every == 0 or step == cfg.steps or stop:
             distributed.save_checkpoint(
                 folder / "checkpoints" / f"step_{step:06d}", policy, optimizer,
-                {"step": step, "sigma_sum": sigma_sum, "config": asdict(cfg)})
+                {"step": step, "running": running, "config": asdict(cfg)})
         if ranks.rank == 0:
             bar.write(line_of(metrics))
         if stop:
@@ -539,18 +541,20 @@ def checked(cfg, world_size):
 
 
 def start(cfg, folder, policy, optimizer):
-    """A new run's folder, or the state of the last checkpoint. -> (steps done, sigma sum, history)
+    """A new run's folder, or the state of the last checkpoint. -> (steps done, running, history)
 
+    running: what the method carries from step to step: the sum of sigma, the fading AUROC.
     A run that was killed before its first checkpoint starts again from nothing.
     """
+    running = {"sigma_sum": 0.0, "auroc": (0.0, 0.0)}
     if not cfg.resume:
         append(folder / "config.json", [asdict(cfg)])
-        return 0, 0.0, []
+        return 0, running, []
     state = distributed.load_checkpoint(folder / "checkpoints", policy, optimizer)
-    state = state or {"step": -1, "sigma_sum": 0.0}
+    state = state or {"step": -1, "running": running}
     distributed.rewind(folder / "rollouts.jsonl", state["step"])
     history = distributed.rewind(folder / "metrics.jsonl", state["step"])
-    return max(0, state["step"]), state["sigma_sum"], history
+    return max(0, state["step"]), state["running"], history
 
 
 def parse(arguments=None):

@@ -117,13 +117,33 @@ def auroc(score, label):
     return ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
 
 
+def mixed_aurocs(rm, correct):
+    """AUROC of the scores against the verdicts in each group that holds both. -> list of numbers"""
+    solved = correct.mean(1)
+    mixed = (solved > 0) & (solved < 1)
+    return [auroc(s, c) for s, c in zip(rm[mixed], correct[mixed], strict=True)]
+
+
+def reliability(running, rm, correct, decay=0.9):
+    """How far the reward model deserves to be followed where the verifier is silent.
+
+    Not in the paper. running: (sum, count) of the AUROCs of mixed groups, older steps fading by
+    decay a step; (0, 0) at first. -> running with this batch, and 2 * its mean AUROC - 1, at least
+    0: nothing at chance (and before any mixed group), 1 where the scores order all verdicts right.
+    """
+    aurocs = mixed_aurocs(rm, correct)
+    total, count = decay * running[0] + sum(aurocs), decay * running[1] + len(aurocs)
+    return (total, count), max(0.0, 2 * total / count - 1) if count else 0.0
+
+
 def hero_advantages(rm, correct, sigma_bar, *, reward="hero", alpha=0.05, beta=0.05, mix=0.5,
-                    scale="none", weight="advantage", w_min=0.4, w_max=3.0, k=6.0):
+                    scale="none", weight="advantage", w_min=0.4, w_max=3.0, k=6.0, gate=1.0):
     """Eq. 3, 4, 5 and the advantage of a rollout batch, with what stood in between.
 
     rm, correct: (P, G); sigma_bar: the running mean of sigma. reward: a key of REWARDS.
-    weight: what Eq. 4's w multiplies: "advantage", "reward" (Eq. 5 to the letter), or "none";
-    the baselines are never weighted.
+    weight: what Eq. 4's w multiplies: "advantage", "reward" (Eq. 5 to the letter), or "none".
+    gate: factor on the advantages of uniform groups, where the reward model rules alone.
+    The baselines are neither weighted nor gated.
     -> {"r_hat", "reward", "adv": (P, G), "sigma", "weight": (P,)}
     """
     r_hat = REWARDS[reward](rm, correct, alpha=alpha, beta=beta, mix=mix)
@@ -133,6 +153,9 @@ def hero_advantages(rm, correct, sigma_bar, *, reward="hero", alpha=0.05, beta=0
         w = difficulty_weight(sigma, sigma_bar, w_min, w_max, k)
     final = r_hat * w[:, None] if weight == "reward" else r_hat                           # Eq. 5
     adv = group_advantages(final, scale, w if weight == "advantage" else None)
+    if reward.startswith("hero"):
+        uniform = correct.amin(1) == correct.amax(1)                                   # (P,)
+        adv = torch.where(uniform[:, None], gate * adv, adv)
     return {"r_hat": r_hat, "reward": final, "adv": adv, "sigma": sigma, "weight": w}
 
 
@@ -143,7 +166,7 @@ def group_stats(rm, correct, parts):
     """
     solved = correct.mean(1)
     mixed = (solved > 0) & (solved < 1)
-    aurocs = [auroc(s, c) for s, c in zip(rm[mixed], correct[mixed], strict=True)]
+    aurocs = mixed_aurocs(rm, correct)
     size = parts["adv"].abs()
 
     def mean(values):

@@ -15,6 +15,8 @@ from rewards import (
     bradley_terry_loss,
     difficulty_weight,
     group_advantages,
+    hero_advantages,
+    reliability,
     stratify,
 )
 
@@ -187,6 +189,33 @@ def test_auroc_golden():
     assert auroc(RM[0], CORRECT[0]) == 0.75
     assert auroc(torch.tensor([1.0, 1.0]), torch.tensor([1, 0])) == 0.5
     assert math.isnan(auroc(RM[0], torch.ones(4)))
+
+
+def test_reliability_golden():
+    # RM, CORRECT: of the pairs (4, 2), (4, -1), (1, 2), (1, -1) three are in order: AUROC 0.75
+    running, gate = reliability((0.0, 0.0), RM, CORRECT)
+    assert running == (0.75, 1.0) and gate == pytest.approx(2 * 0.75 - 1)
+    # a step later a group in perfect order: (0.9 * 0.75 + 1) / (0.9 + 1) = 0.88158
+    running, gate = reliability(running, torch.tensor([[5.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
+    assert gate == pytest.approx(2 * (0.9 * 0.75 + 1) / 1.9 - 1)
+    # below chance is nothing, and so is a start without any mixed group
+    assert reliability((0.0, 0.0), -RM, CORRECT)[1] == 0.0
+    assert reliability((0.0, 0.0), RM, torch.zeros(1, 4)) == ((0.0, 0.0), 0.0)
+
+
+@pytest.mark.parametrize("scale", ["none", "std"])
+def test_the_gate_scales_uniform_groups_and_no_other(scale):
+    rm = RM.repeat(3, 1)
+    correct = torch.stack([CORRECT[0], torch.zeros(4), torch.ones(4)]).double()
+    open_, half = (hero_advantages(rm, correct, 1.0, scale=scale, gate=gate)["adv"]
+                   for gate in (1.0, 0.5))
+    assert open_[1:].abs().min() > 0
+    torch.testing.assert_close(half[0], open_[0])
+    torch.testing.assert_close(half[1:], open_[1:] / 2)
+    for reward in ("verifier", "rm", "naive"):
+        torch.testing.assert_close(
+            hero_advantages(rm, correct, 1.0, reward=reward, gate=0.0)["adv"],
+            hero_advantages(rm, correct, 1.0, reward=reward)["adv"])
 
 
 def test_bradley_terry_golden():
