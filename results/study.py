@@ -213,7 +213,7 @@ def save(path, rows):
 
 
 def make_runs(jobs, out, steps):
-            print(f"{number} of {len(todo)}: {row['cell']}, seed {row['seed']}: hard "
+    """Makes the runs of jobs [(cell, settings, seed)] that are not in out's files, two at once."""
     files = [out / f"study_{name}.csv" for name in ("curves", "samples", "runs")]
     curves, samples, runs = map(read, files)
     done = {(row["cell"], row["seed"]) for row in runs}
