@@ -64,18 +64,49 @@ def test_a_run_resumes_on_another_number_of_processes(folder):
         assert close(row.get("rollout/length"), theirs.get("rollout/length"))
 
 
-def test_two_nodes_give_the_same_run(folder):
+@pytest.fixture
+def two_hosts():
+    """Two hosts for torchrun agents: [(command prefix, address, interface)]. Network namespaces
+    joined by a virtual cable where this user may make them, else twice this machine."""
+    tag, made = f"hero{os.getpid()}", []
+
+    def ip(*arguments):
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+    hosts = [(["ip", "netns", "exec", f"{tag}{i}"], f"10.83.0.{i + 1}", f"e{i}") for i in (0, 1)]
+    try:
+        for i in (0, 1):
+            ip("netns", "add", f"{tag}{i}")
+            made.append(f"{tag}{i}")
+        ip("link", "add", "e0", "netns", f"{tag}0", "type", "veth", "peer", "name", "e1", "netns",
+           f"{tag}1")
+        for i, (_, address, device) in enumerate(hosts):
+            ip("-n", f"{tag}{i}", "addr", "add", f"{address}/24", "dev", device)
+            for name in (device, "lo"):
+                ip("-n", f"{tag}{i}", "link", "set", name, "up")
+        yield hosts
+    except (OSError, subprocess.CalledProcessError):
+        yield [([], "127.0.0.1", "lo")] * 2
+    finally:
+        for name in made:
+            ip("netns", "del", name)
+
+
+def test_two_nodes_give_the_same_run(folder, two_hosts):
     """Two torchrun agents that meet at a rendezvous, as on two machines, with one rank each."""
     assert script(folder, "hero.py", "--name", "one", *SMALL, "--steps", 2).returncode == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node",
-               "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", f"127.0.0.1:{port}", "--rdzv_id",
-               "hero", ROOT / "hero.py", "--name", "nodes", *map(str, SMALL), "--steps", "2"]
-    nodes = [subprocess.Popen(command, cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"},
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-             for _ in range(2)]
+    nodes = []
+    for i, (prefix, address, interface) in enumerate(two_hosts):
+        command = [*prefix, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2",
+                   "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint",
+                   f"{two_hosts[0][1]}:{port}", "--rdzv_id", "hero", "--rdzv_conf",
+                   f"is_host={i == 0}", "--local_addr", address, ROOT / "hero.py", "--name",
+                   "nodes", *map(str, SMALL), "--steps", "2"]
+        nodes.append(subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": interface}))
     outputs = [node.communicate(timeout=200)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     for row, theirs in zip(metrics_of(folder, "one"), metrics_of(folder, "nodes"), strict=True):

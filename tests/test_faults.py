@@ -39,7 +39,7 @@ def workers_of(process):
     return sorted(map(int, open(children).read().split()))
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victim", [0, 1, 1, 0, 1])
 def test_a_killed_rank_ends_the_other_and_is_named(folder, victim):
     process = start(folder, "--name", "k", *LONG, ranks=2)
     wait_for_step(folder, "k", 2, process)
