@@ -31,8 +31,9 @@ from transformers import Qwen3ForSequenceClassification  # noqa: E402
 import distributed  # noqa: E402
 import hero  # noqa: E402
 import tiny  # noqa: E402
-from eval import evaluate, grade, load_problems  # noqa: E402
+from eval import evaluate, grade, load_problems, sample  # noqa: E402
 from prepare import fit_reward_model  # noqa: E402
+from results.study_tables import report  # noqa: E402
 from rewards import RewardModel  # noqa: E402
 from rollout import Sampling, load_tokenizer, make_engine  # noqa: E402
 
@@ -79,22 +80,22 @@ def write(path, rows):
                             + "\n" for row in rows), encoding="utf-8")
 
 
-def prepare_world(world, folder, count):
-    """`folder`: what the study needs beside runs/world-N. validation_*: a part of the world's own
-    held-out problems, on which all choices were ever made; hard, easy: `count` fresh ones each;
-    share_*: training problems of which that percentage is hard; misleading: a reward model that
-    has only seen easy answers."""
-    if folder.exists():
-        return
+def prepare_world(world, folder, count=1000, validation=300, rm_steps=300):
+    """`folder`: what the study needs beside runs/world-N. validation_*: the world's own held-out
+    problems, on which all choices were ever made; hard, easy: `count` fresh ones each; share_*:
+    training problems of which that percentage is hard; misleading: a reward model that has only
+    seen easy answers."""
     home = Path(f"runs/world-{world}")
     tiny.ensure(home, world)
+    if folder.exists():
+        return
     beside = folder.with_name(folder.name + ".partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    validation = {name: load_problems(home / "eval" / f"{name}.jsonl") for name in ("hard", "easy")}
-    known = {base(row["problem"]) for rows in validation.values() for row in rows}
-    write(beside / "validation_hard.jsonl", validation["hard"])
-    write(beside / "validation_easy.jsonl", validation["easy"][:100])
+    known = {name: load_problems(home / "eval" / f"{name}.jsonl") for name in ("hard", "easy")}
+    write(beside / "validation_hard.jsonl", known["hard"][:validation])
+    write(beside / "validation_easy.jsonl", known["easy"][:validation // 3])
+    known = {base(row["problem"]) for rows in known.values() for row in rows}
     for name in ("hard", "easy"):
         rows = {row["problem"]: row for part in (1, 2) for row in tiny.make_problems(
             850, name == "hard", f"study {world} {part}", evaluation=True)
@@ -112,7 +113,7 @@ def prepare_world(world, folder, count):
     for part in (scorer, tokenizer):
         part.save_pretrained(beside / "misleading")
     reward_model = RewardModel(beside / "misleading")
-    fit_reward_model(reward_model, pairs, 300, 32, 1e-3, random.Random(f"misleading {world}"))
+    fit_reward_model(reward_model, pairs, rm_steps, 32, 1e-3, random.Random(f"misleading {world}"))
     reward_model.model.save_pretrained(beside / "misleading")
     beside.rename(folder)
 
@@ -120,14 +121,13 @@ def prepare_world(world, folder, count):
 # ---------------------------------------------------------------------------- runs
 
 
-def one_run(cell, settings, seed, steps, out):
+def one_run(cell, settings, seed, steps, home):
     """Trains and evaluates one run, in a worker process. -> (its row, its curve, its samples)"""
     os.chdir(ROOT)
     distributed.init()
-    started, world = time.time(), seed % 2
-    folder, name = Path(f"runs/study-{world}"), f"{out.name}-{cell}-{seed}".replace(" / ", "-")
-    name = name.replace(" ", "_")
-    settings = dict(settings)
+    started, world, settings = time.time(), seed % 2, dict(settings)
+    folder = Path(f"{home}-{world}")
+    name = f"{folder.name}-{cell}-{seed}".replace(" / ", "-").replace(" ", "_")
     if "data" in settings:
         settings["data"] = str(folder / settings["data"])
     if "reward_model" in settings:
@@ -154,8 +154,8 @@ def one_run(cell, settings, seed, steps, out):
                               for key in ("pass@1", "verifier", "rm", "length", "truncated")}
     row |= {"validation hard": curve[-1]["eval/validation_hard/pass@1"],
             "seconds": round(time.time() - started, 1)}
-    samples = hacked(Path("runs") / name / "rollouts.jsonl", folder, cell, seed)
-    shutil.rmtree(Path("runs") / name / "checkpoints")
+    samples = hacked(Path("runs") / name / "rollouts.jsonl", cell, seed)
+    shutil.rmtree(Path("runs") / name)
     return row, [{"cell": cell, "seed": seed} | curve_row(entry) for entry in curve], samples
 
 
@@ -171,18 +171,36 @@ def curve_row(metrics):
     return {name: metrics.get(key) for name, key in CURVE.items()}
 
 
-def hacked(path, folder, cell, seed):
+def hacked(path, cell, seed):
     """Of the last step's logged rollouts the three wrong ones that the reward model likes best."""
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     rows = [row for row in rows if row["step"] == rows[-1]["step"]]
     accepted = {}
-    for file in (*Path(f"runs/world-{seed % 2}/train").glob("*.jsonl"),):
+    for file in Path(f"runs/world-{seed % 2}/train").glob("*.jsonl"):
         accepted |= {row["problem"]: row for row in load_problems(file)}
     _, right = grade([row["response"] for row in rows], [accepted[row["prompt"]] for row in rows])
     wrong = {row["response"]: row for row, good in zip(rows, right, strict=True) if not good}
     best = sorted(wrong.values(), key=lambda row: row["rm"], reverse=True)[:3]
     return [{"cell": cell, "seed": seed, "problem": row["prompt"], "reference": row["reference"],
              "response": row["response"], "rm": row["rm"]} for row in best]
+
+
+def cold_start(world, home, problems=125):
+    """Groups of eight responses of the cold-started policy, graded and scored by both models."""
+    distributed.init()
+    policy, folder = f"runs/world-{world}/policy", Path(f"{home}-{world}")
+    tokenizer = load_tokenizer(policy)
+    engine = make_engine("transformers", policy, tokenizer)
+    rows = []
+    for name, path in (("good", f"runs/world-{world}/reward_model"),
+                       ("misleading", folder / "misleading")):
+        records = sample(engine, tokenizer, load_problems(folder / "hard.jsonl")[:problems], 8,
+                         Sampling(48), seed=0, reward_model=RewardModel(path))
+        rows += [{"reward model": name, "world": world, "group": group, "correct": int(correct),
+                  "right": int(right), "rm": rm} for group, record in enumerate(records)
+                 for correct, right, rm in zip(record["correct"], record["right"], record["rm"],
+                                               strict=True)]
+    return rows
 
 
 def read(path):
@@ -212,7 +230,7 @@ def save(path, rows):
     beside.rename(path)
 
 
-def make_runs(jobs, out, steps):
+def make_runs(jobs, out, steps, home):
     """Makes the runs of jobs [(cell, settings, seed)] that are not in out's files, two at once."""
     files = [out / f"study_{name}.csv" for name in ("curves", "samples", "runs")]
     curves, samples, runs = map(read, files)
@@ -221,7 +239,7 @@ def make_runs(jobs, out, steps):
                        for rows in (curves, samples))
     todo = [job for job in jobs if (job[0], job[2]) not in done]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(one_run, *job, steps, out) for job in todo]
+        futures = [pool.submit(one_run, *job, steps, home) for job in todo]
         for number, future in enumerate(as_completed(futures), 1):
             row, curve, examples = future.result()
             runs, curves, samples = runs + [row], curves + curve, samples + examples
@@ -234,29 +252,31 @@ def make_runs(jobs, out, steps):
     return read(files[2])
 
 
-def sweep_jobs(seeds):
+def sweep_jobs(seeds, rates):
     return [(f"sweep {rate:g} / {name}", METHODS[name] | {"learning_rate": rate}, seed)
-            for seed in seeds for rate in RATES for name in SWEPT]
+            for seed in seeds for rate in rates for name in SWEPT]
 
 
-def chosen_rates(runs):
+def chosen_rates(runs, rates):
     """{kind of method: the rate with the best mean validation accuracy on hard problems}"""
     def accuracy(name, rate):
         values = [row["validation hard"] for row in runs
                   if row["cell"] == f"sweep {rate:g} / {name}"]
         return sum(values) / len(values)
-    return {name: max(RATES, key=lambda rate: accuracy(name, rate)) for name in SWEPT}
+    return {name: max(rates, key=lambda rate: accuracy(name, rate)) for name in SWEPT}
 
 
 def main_jobs(rates, seeds):
-    """Every cell with every seed, first seeds of all cells first."""
+    """Every cell with every seed; the later seeds first for what the most is claimed about."""
     def settings_of(settings):
         kind = {"verifier": "verifier", "rm": "RM only", "naive": "naive 0.5"}.get(
             settings["reward"], "HERO std" if settings.get("scale") == "std" else "HERO")
         rest = {key: value for key, value in settings.items() if key != "faster"}
         return rest | {"learning_rate": rates[kind] * settings.get("faster", 1)}
-    return [(cell, settings_of(settings), seed) for seed in seeds
+    jobs = [(cell, settings_of(settings), seed) for seed in seeds
             for cell, settings in CELLS.items()]
+    core = [f"hard / {name}" for name in METHODS] + [cell for cell in CELLS if "gate" in cell]
+    return sorted(jobs, key=lambda job: job[2] > 2 and job[0] not in core)
 
 
 def main():
@@ -269,10 +289,19 @@ def main():
     os.environ["OMP_NUM_THREADS"] = "1"
     out.mkdir(parents=True, exist_ok=True)
     distributed.init()
-    for world in (0, 1):
-        prepare_world(world, Path(f"runs/study-{world}"), 1000)
-    runs = make_runs(sweep_jobs((100, 101)), out, 60)
-    make_runs(main_jobs(chosen_rates(runs), SEEDS), out, 60)
+    home, steps, seeds, sweep_seeds, rates, sizes = "runs/study", 60, SEEDS, (100, 101), RATES, {}
+    if args.quick:
+        home, steps, seeds, sweep_seeds, rates = "runs/quick-study", 2, (0,), (100,), RATES[1:2]
+        sizes = {"count": 20, "validation": 15, "rm_steps": 5}
+    worlds = sorted({seed % 2 for seed in seeds})
+    for world in worlds:
+        prepare_world(world, Path(f"{home}-{world}"), **sizes)
+    if not (out / "study_cold_start.csv").exists():
+        save(out / "study_cold_start.csv", [row for world in worlds
+                                            for row in cold_start(world, home)])
+    runs = make_runs(sweep_jobs(sweep_seeds, rates), out, steps, home)
+    make_runs(main_jobs(chosen_rates(runs, rates), seeds), out, steps, home)
+    report(read, out, rates, SWEPT)
 
 
 if __name__ == "__main__":
