@@ -63,7 +63,7 @@ CELLS = (
     | {"hard / weight on reward": HERO | {"weight": "reward"},
        "hard / std, no weight": STD | {"weight": "none"},
        "hard / std, weight on reward": STD | {"weight": "reward"}}
-    | {"hard / RM only, 3 x rate": METHODS["RM only"] | {"faster": 3}}
+    | {"hard / RM only, 10 x rate": METHODS["RM only"] | {"faster": 10}}
     | {f"share {share} / {name}": METHODS[name] | {"data": f"share_{share}.jsonl"}
        for share in (25, 75) for name in ("verifier", "RM only", "HERO")})
 

@@ -20,7 +20,7 @@ T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9:
 STYLE = {"verifier": ("verifier", "-"), "RM only": ("rm", "-"), "HERO": ("hero", "-"),
          "HERO std": ("hero std", "-"), "naive 0.1": ("naive", ":"), "naive 0.5": ("naive", "-"),
          "naive 0.9": ("naive", "--"), "HERO gate": ("gate", "-"), "HERO std gate": ("gate", "--"),
-         "RM only, 3 x rate": ("rm", "--")}
+         "RM only, 10 x rate": ("rm", "--")}
 TABLE_2 = ("verifier", "RM only", "HERO", "HERO std", "naive 0.1", "naive 0.5", "naive 0.9")
 ABLATIONS = {                                          # row: cell, by the figure of the paper
     "Fig. 2a, dense range": {"none (verifier only)": "verifier", "correct only": "dense correct",
@@ -208,8 +208,8 @@ def table_6(cold):
 
 
 def hacked(samples):
-    """The three best-liked wrong responses at the end of RM-only training at 3 x the rate."""
-    rows = sorted((row for row in samples if row["cell"] == "hard / RM only, 3 x rate"),
+    """The three best-liked wrong responses at the end of RM-only training at 10 x the rate."""
+    rows = sorted((row for row in samples if row["cell"] == "hard / RM only, 10 x rate"),
                   key=lambda row: -row["rm"])
     lines = ["| problem | reference | response | RM score |", "|---|---|---|---|"]
     seen = set()
@@ -256,7 +256,7 @@ def draw(curves, out):
     finish(figure, axes, out / "study_curves.png")
 
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), constrained_layout=True)
-    for method in ("RM only", "RM only, 3 x rate", "HERO", "verifier"):
+    for method in ("RM only", "RM only, 10 x rate", "HERO", "verifier"):
         for axis, column in zip(axes, ("hard rm", "hard", "hard rm_auroc"), strict=True):
             band(axis, curves, f"hard / {method}", column, method)
     for axis, label in zip(axes, ("mean RM score", "hard validation pass@1 (share)",
