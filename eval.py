@@ -21,7 +21,7 @@ import os
 import re
 import sys
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import combinations
 from math import comb
@@ -258,26 +258,32 @@ def judge(questions, references, answers, url=None, model="gpt-4o", cache="runs/
     client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"),
                            max_retries=retries, timeout=timeout)
 
+    failures = []
+
     def ask(key):
-        answer = client.chat.completions.create(
-            model=model, temperature=0, max_tokens=2048,
-            messages=[{"role": "user", "content": todo[key]}])
-        replies[key] = answer.choices[0].message.content or ""
+        if failures:                     # the first has ended it for all
+            return
+        try:
+            answer = client.chat.completions.create(
+                model=model, temperature=0, max_tokens=2048,
+                messages=[{"role": "user", "content": todo[key]}])
+            replies[key] = answer.choices[0].message.content or ""
+        except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
+            failures.append(error)       # the last four: a reply of another form
+            return
         line = json.dumps({"key": key, "model": model, "reply": replies[key]}) + "\n"
         file = os.open(cache, os.O_WRONLY | os.O_APPEND)
         os.write(file, line.encode())    # one write a line: other processes append here too
         os.close(file)
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(ask, key) for key in todo]
-        try:
-            for job in tqdm(as_completed(jobs), "judging", len(jobs), False, disable=not jobs):
-                job.result()
-        except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            pool.shutdown(wait=True, cancel_futures=True)
-            done = sum(key in replies for key in todo)
-            raise OSError(f"the judge {model} at {client.base_url} failed after {done} of "
-                          f"{len(todo)} judgements ({distributed.first_line(error)}); they are in "
-                          f"{cache}, and the same command goes on from there") from error
+    with (ThreadPoolExecutor(workers) as pool,
+          tqdm(total=len(todo), desc="judging", leave=False, disable=not todo) as bar):
+        for _ in pool.map(ask, todo):
+            bar.update()
+    if failures:
+        done = sum(key in replies for key in todo)
+        raise OSError(f"the judge {model} at {client.base_url} failed after {done} of {len(todo)} "
+                      f"judgements ({distributed.first_line(failures[0])}); they are in {cache}, "
+                      "and the same command goes on from there") from failures[0]
     return [decision(replies[key]) if key else False for key in keys]
 
 
@@ -810,10 +816,10 @@ def evaluate_command(parser):
         dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32)
     ask = partial(judge, url=args.judge_url, model=args.judge_model, cache=args.judge_cache)
     sampling = Sampling(max_tokens, args.temperature, args.top_p)
-    bar = tqdm(benchmarks.items(), desc="evaluation", disable=ranks.rank > 0)
-    summaries = {name: evaluate(engine, tokenizer, problems, args.seeds, sampling, args.seed,
-                                instruction, scorer, ask if name in judged else None)
-                 for name, problems in bar}
+    with tqdm(benchmarks.items(), desc="evaluation", disable=ranks.rank > 0) as bar:
+        summaries = {name: evaluate(engine, tokenizer, problems, args.seeds, sampling, args.seed,
+                                    instruction, scorer, ask if name in judged else None)
+                     for name, problems in bar}
     if ranks.rank == 0:
         print(summary_table(summaries))
         out = Path(args.out or (Path(args.model) / "eval.json" if Path(args.model).is_dir()

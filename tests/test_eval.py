@@ -58,7 +58,7 @@ def test_grade_tells_the_verdict_from_the_truth():
 
 
 def record(right, correct, **more):
-    return {"problem": "p", "right": right, "correct": correct, "reason": [], "length": [3, 5],
+    return {"problem": "p", "right": right, "correct": correct, "reason": [], "answer": ["1", "2"], "length": [3, 5],
             "finished": [True, False]} | more
 
 
