@@ -478,19 +478,16 @@ def summary_table(summaries):
     return results_table(rows, list(dict.fromkeys(names.values())))
 
 
-# Tables 2 and 3 of the paper: percent, averages over its easy and its hard benchmarks
-PAPER = {"Qwen3-4B": {("base", ""): (43.3, 42.7), ("sft", ""): (48.2, 47.1),
-                      ("rm", "easy"): (56.4, 54.6), ("rm", "hard"): (55.1, 53.7),
-                      ("rm", "mixed"): (55.1, 54.0), ("verifier", "easy"): (58.3, 57.1),
-                      ("verifier", "hard"): (47.4, 54.2), ("verifier", "mixed"): (56.1, 58.9),
-                      ("hero", "easy"): (62.0, 66.3), ("hero", "hard"): (56.8, 56.5),
-                      ("hero", "mixed"): (58.8, 64.1)},
-         "OctoThinker-8B": {("base", ""): (16.9, 23.6), ("sft", ""): (33.3, 27.0),
-                            ("rm", "easy"): (38.1, 28.7), ("rm", "hard"): (35.4, 30.9),
-                            ("rm", "mixed"): (35.6, 30.1), ("verifier", "easy"): (37.6, 30.3),
-                            ("verifier", "hard"): (34.6, 27.8), ("verifier", "mixed"): (35.4, 28.2),
-                            ("hero", "easy"): (40.1, 32.6), ("hero", "hard"): (41.0, 34.6),
-                            ("hero", "mixed"): (40.2, 33.2)}}
+# Tables 2 and 3 of the paper: percent, averages over its easy and its hard benchmarks, of the base
+# model, after SFT, and by reward for training on easy, hard and mixed data
+PAPER = {"Qwen3-4B": {"base": (43.3, 42.7), "sft": (48.2, 47.1),
+                      "rm": ((56.4, 54.6), (55.1, 53.7), (55.1, 54.0)),
+                      "verifier": ((58.3, 57.1), (47.4, 54.2), (56.1, 58.9)),
+                      "hero": ((62.0, 66.3), (56.8, 56.5), (58.8, 64.1))},
+         "OctoThinker-8B": {"base": (16.9, 23.6), "sft": (33.3, 27.0),
+                            "rm": ((38.1, 28.7), (35.4, 30.9), (35.6, 30.1)),
+                            "verifier": ((37.6, 30.3), (34.6, 27.8), (35.4, 28.2)),
+                            "hero": ((40.1, 32.6), (41.0, 34.6), (40.2, 33.2))}}
 
 
 def paper_table(reports, markdown=False, grey="({})"):
@@ -500,33 +497,40 @@ def paper_table(reports, markdown=False, grey="({})"):
     that the verifier grades (or called easy) and those that a judge grades (or called hard). The
     paper's own, for the same reward and regime, stand beside them in `grey`.
     """
-    def average(results, hard, theirs):
-        shares = [r["pass@1"] for name, r in results.items() if name == ("hard" if hard else "easy")
-                  or name in BENCHMARKS and BENCHMARKS[name].judged == hard]
-        ours = f"{100 * np.mean(shares):.1f}" if shares else "-"
-        return ours + (" " + grey.format(theirs[hard]) if theirs else "")
     rows, shown = [], {}
     for name, report in reports.items():
-        run, results = report.get("run", {}), report["results"]
-        model = str(run.get("policy") or report["settings"]["model"])
-        theirs = PAPER["OctoThinker-8B" if "octo" in model.lower() else "Qwen3-4B"].get(
-            (run["reward"], run["regime"]) if run else ("base", "") if "Base" in model else None)
-        rows.append((name, {key: f"{100 * r['pass@1']:.1f}" for key, r in results.items()} | {
-            f"{level} avg": average(results, level == "hard", theirs) for level in LEVELS}))
+        run, results = report.get("run"), report["results"]
+        model = str(run["policy"] if run else report["settings"]["model"])
+        theirs = PAPER["OctoThinker-8B" if "octo" in model.lower() else "Qwen3-4B"]
+        if run:
+            theirs = theirs.get(run["reward"], {}) and theirs[run["reward"]][
+                ("easy", "hard", "mixed").index(run["regime"])]
+        else:
+            theirs = theirs["base"] if model.endswith("Base") else ()
+        row = {key: f"{100 * result['pass@1']:.1f}" for key, result in results.items()}
+        for column, hard in (("easy avg", False), ("hard avg", True)):
+            shares = [result["pass@1"] for key, result in results.items()
+                      if (BENCHMARKS[key].judged == hard if key in BENCHMARKS
+                          else key == ("hard" if hard else "easy"))]
+            row[column] = f"{100 * np.mean(shares):.1f}" if shares else "-"
+            row[column] += " " + grey.format(theirs[hard]) if theirs else ""
+        rows.append((name, row))
         shown |= results
-    return results_table(rows, [*sorted(shown, key=[*BENCHMARKS, *shown].index),
-                                *(f"{level} avg" for level in LEVELS)], markdown)
+    return results_table(rows, [*sorted(shown, key=[*BENCHMARKS, *shown].index), "easy avg",
+                                "hard avg"], markdown)
 
 
-LEVELS = ("easy", "hard")
+def pyplot():
+    """matplotlib.pyplot, drawing to files only."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    return plt
 
 
 def plot_curves(metrics, path, title):
     """curves.png of one run from its metrics rows: accuracy, reward model, groups, policy."""
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = pyplot()
     steps = [row for row in metrics if row["step"] > 0]
     names = sorted({key.split("/")[1] for row in metrics for key in row
                     if key.startswith("eval/") and key.endswith("/pass@1")})
@@ -574,10 +578,7 @@ def plot_runs(runs, path):
     highest. A method has its colour in COLOURS; runs of one method that differ otherwise have
     different dashes, and the settings that tell them apart in the legend.
     """
-    import matplotlib
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    groups = {}
+    plt, groups = pyplot(), {}
     for config, metrics in runs:
         settings = {k: v for k, v in config.items() if k not in ("seed", "name", "resume")}
         groups.setdefault(json.dumps(settings, sort_keys=True), (settings, []))[1].append(metrics)
@@ -669,9 +670,7 @@ def verifier_study(rows, problems=None, thresholds=None, histogram=None):
               f"{100 * np.mean((values >= 0.4) & (values <= 0.6)):.0f} % in 0.4-0.6",
               "(the paper's Fig. 6: mean 0.79, median 0.92, 57 % and 14 %)"]
     if histogram:
-        import matplotlib
-        matplotlib.use("Agg")
-        import matplotlib.pyplot as plt
+        plt = pyplot()
         figure, axis = plt.subplots(figsize=(5, 3.4), constrained_layout=True)
         axis.hist(values, bins=np.linspace(0, 1, 21), color=COLOURS["rm"])
         axis.axvline(values.mean(), color="black", ls="--", label=f"mean {values.mean():.2f}")
@@ -770,6 +769,29 @@ def write(path, text):
     beside.rename(path)
 
 
+def run_of(model):
+    """The settings of the run that made a model; {} where none did."""
+    try:
+        run = json.loads((Path(model).parent / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return run if {"reward", "regime", "policy"} <= set(run) else {}
+
+
+def is_judged(name):
+    return name in BENCHMARKS and BENCHMARKS[name].judged
+
+
+def gradable(args):
+    """The benchmarks asked for; ValueError where there is nobody to grade one of them."""
+    benchmarks = load_benchmarks(args.benchmarks)
+    judged = [name for name in benchmarks if is_judged(name)]
+    if judged and not args.judge_url and not os.environ.get("OPENAI_API_KEY"):
+        raise ValueError(f"{judged[0]} is graded by a language model: set OPENAI_API_KEY, or give "
+                         "--judge_url and --judge_model, any OpenAI-compatible server")
+    return benchmarks
+
+
 STEP_BY_STEP = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
@@ -779,30 +801,26 @@ def evaluate_command(parser):
                         default=["runs/world-0/eval/easy.jsonl", "runs/world-0/eval/hard.jsonl"],
                         help="JSONL files of problems, any of " + ", ".join(BENCHMARKS) + ", or "
                         "NAME=PATH for a local copy of one: a JSONL file or a folder")
-    parser.add_argument("--seeds", type=int, default=8, help="samples of each problem")
+    parser.add_argument("--seeds", type=int, default=8, help="samples of each problem; %(default)s")
     parser.add_argument("--reward_model", help="also report what this reward model says")
     parser.add_argument("--instruction", help="text added to every problem; default: the run's "
                         "that made the model; without one, for named benchmarks, to reason and box")
     parser.add_argument("--max_tokens", type=int, help="longest response; default: the run's that "
                         "made the model; without one 8192 for named benchmarks and 512 for files")
-    parser.add_argument("--temperature", type=float, default=0.6, help="sampling temperature")
-    parser.add_argument("--top_p", type=float, default=0.95, help="nucleus sampling")
+    parser.add_argument("--temperature", type=float, default=0.6, help="sampling; %(default)s")
+    parser.add_argument("--top_p", type=float, default=0.95, help="sampling; %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
     parser.add_argument("--engine", default="auto", help="what generates: auto, vllm, transformers")
     parser.add_argument("--judge_url", help="OpenAI-compatible server that grades hardverify and "
                         "textbook, as http://HOST:8000/v1; default: OpenAI's, with OPENAI_API_KEY")
-    parser.add_argument("--judge_model", default="gpt-4o", help="its model")
-    parser.add_argument("--judge_cache", default="runs/judge.jsonl", help="its replies, kept")
+    parser.add_argument("--judge_model", default="gpt-4o", help="its model; %(default)s")
+    parser.add_argument("--judge_cache", default="runs/judge.jsonl",
+                        help="keeps its replies; %(default)s")
     parser.add_argument("--out", help="JSON file to write; default MODEL/eval.json for a directory")
     args = parser.parse_args()
     ranks = distributed.init()
-    benchmarks = distributed.from_rank_0(lambda: load_benchmarks(args.benchmarks))
-    judged = [name for name in benchmarks if name in BENCHMARKS and BENCHMARKS[name].judged]
-    if judged and not args.judge_url and not os.environ.get("OPENAI_API_KEY"):
-        raise ValueError(f"{judged[0]} is graded by a language model: set OPENAI_API_KEY, or give "
-                         "--judge_url and --judge_model, any OpenAI-compatible server")
-    made_by = Path(args.model).parent / "config.json"
-    run = read_log(made_by)[0] if made_by.is_file() else {}
+    benchmarks = distributed.from_rank_0(lambda: gradable(args))
+    run = run_of(args.model)
     named = any(name in BENCHMARKS for name in benchmarks)
     instruction, max_tokens = args.instruction, args.max_tokens
     if instruction is None:
@@ -818,7 +836,7 @@ def evaluate_command(parser):
     sampling = Sampling(max_tokens, args.temperature, args.top_p)
     with tqdm(benchmarks.items(), desc="evaluation", disable=ranks.rank > 0) as bar:
         summaries = {name: evaluate(engine, tokenizer, problems, args.seeds, sampling, args.seed,
-                                    instruction, scorer, ask if name in judged else None)
+                                    instruction, scorer, ask if is_judged(name) else None)
                      for name, problems in bar}
     if ranks.rank == 0:
         print(summary_table(summaries))

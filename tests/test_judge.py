@@ -222,7 +222,12 @@ def test_a_dead_server_is_one_line(folder):
 # ---------------------------------------------------------------------------- vLLM
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+SERVER = ("vllm", "uvicorn", "prometheus_fastapi_instrumentator",
+          "model_hosting_container_standards")
+
+
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, SERVER)),
+                    reason="vLLM or what its server needs is not installed: " + ", ".join(SERVER))
 def test_vllm_serves_the_judge(world, tmp_path, monkeypatch):
     """The tiny policy as the judge, on vLLM's server: what it says is no judgement, and is counted
     as such. (`vllm serve` is this module; the command itself wants a package called vllm, which
