@@ -156,10 +156,10 @@ def textbook_rows(rows, count=750, seed=0):
     """A hard-to-verify benchmark from rows of TextbookReasoning, in a seeded order. -> rows
 
     The paper (A.2.3) keeps about 750 questions whose answers a rule verifier does not accept, that
-    Llama-3.3-70B cannot answer, and that GPT-4o finds clear, factual and not proofs; neither the
-    subset nor the details are published. Ours: mathematics with a reference answer, no question
-    that asks for a proof or an explanation, and none whose own worked answer the rule verifier
-    accepts against the reference. No model filters, so that it is easier than the paper's.
+    Llama-3.3-70B does not answer, and that GPT-4o finds clear, factual and no proofs; it does not
+    say in what detail, nor which they are. Ours is a filter of our own: mathematics with a
+    reference answer, no question that asks for a proof or an explanation, and none whose own worked
+    answer the rule verifier accepts against the reference. No model filters, so that it is easier.
     """
     found = {row["question"]: row for row in rows
              if row["subject"] == "math" and (row["reference_answer"] or "").strip()

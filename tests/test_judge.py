@@ -16,7 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from conftest import script
 
-from eval import decision, judge
+from eval import decision, evaluate, judge, load_problems
+from rollout import Sampling, make_engine
 
 YES, NO = "They agree.\nFinal Decision: Yes", "They differ.\nFinal Decision: No"
 
@@ -163,6 +164,21 @@ def test_what_trying_again_cannot_mend_is_said_at_once(serve, tmp_path, reply):
         with pytest.raises(OSError, match=f"failed after 0 of 1 judgements.*{reply}"):
             judge(["q"], ["1"], ["2"], server.url, "m", tmp_path / "c.jsonl")
     assert server.requests == 1
+
+
+def test_only_a_yes_is_right_and_the_final_answer_is_shown(policy, tokenizer, world):
+    """The judge overrules the oracle; a reply without a decision is neither, and is counted."""
+    problems = load_problems(world / "eval" / "hard.jsonl")[:6]
+    engine, seen = make_engine("transformers", policy, tokenizer), []
+    for opinion, right, undecided in ((True, 1, 0), (False, 0, 0), (None, 0, 1)):
+        def ask(questions, references, answers, opinion=opinion):
+            seen.extend(zip(questions, references, answers, strict=True))
+            return [opinion] * len(answers)
+        summary = evaluate(engine, tokenizer, problems, 2, Sampling(40), judge=ask)
+        assert (summary["pass@1"], summary["undecided"]) == (right, undecided)
+    assert [question for question, _, _ in seen[:12:2]] == [row["problem"] for row in problems]
+    assert [reference for _, reference, _ in seen[:12:2]] == [row["answer"] for row in problems]
+    assert not any("boxed" in answer for _, _, answer in seen)
 
 
 # ---------------------------------------------------------------------------- the whole command
