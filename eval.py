@@ -255,7 +255,7 @@ def judge(questions, references, answers, url=None, model="gpt-4o", cache="runs/
     replies = {row["key"]: row["reply"] for row in read_log(cache, "key", "reply")}
     todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True)
             if key and key not in replies}
-    client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY", "none"),
+    client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none",
                            max_retries=retries, timeout=timeout)
 
     failures = []
