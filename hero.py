@@ -28,7 +28,7 @@ from transformers import AutoModelForCausalLM
 import distributed
 import tiny
 from eval import evaluate, load_benchmarks, load_problems, plot_curves, summary_table
-from prepare import memory_plan
+from prepare import DATA, EVAL_DATA, STEP_BY_STEP, memory_plan, unprepared
 from rewards import REWARDS, RewardModel, group_stats, hero_advantages
 from rollout import (
     Sampling,
@@ -104,10 +104,9 @@ class Config:
 # The paper's runs (its appendix A.1). 20 epochs of 2,000 problems in batches of 512 are 78 steps.
 # alpha and beta are 0.05 for easy data, as here, and 0.1 for mixed and hard data. What deviates:
 # the advantage is not divided by std, for then the weight would cancel; w acts on the advantage.
-STEP_BY_STEP = "Please reason step by step, and put your final answer within \\boxed{}."
 PAPER = {"policy": "Qwen/Qwen3-4B-Base", "reward_model": "nvidia/AceMath-7B-RM",
          "rm_system": "Please reason step by step, and check your final answer within \\boxed{}.",
-         "instruction": "\n" + STEP_BY_STEP, "data": "data", "eval_data": "data/eval.jsonl",
+         "instruction": "\n" + STEP_BY_STEP, "data": DATA, "eval_data": EVAL_DATA,
          "regime": "easy", "steps": 78, "prompts_per_step": 512, "minibatches": 4,
          "rollouts_per_prompt": 8, "max_prompt_tokens": 1024, "max_response_tokens": 8192,
          "learning_rate": 1e-6, "max_tokens_per_microbatch": 16384, "gradient_checkpointing": True,
@@ -531,6 +530,8 @@ def checked(cfg, world_size):
     if cfg.name and (Path("runs") / cfg.name).exists():
         raise ValueError(f"runs/{cfg.name} holds another run: choose another --name, or go on with "
                          "it by --resume")
+    if PRESETS.get(cfg.preset):                      # all but the tiny world want data of their own
+        cfg = replace(cfg, **unprepared(cfg.data, cfg.eval_data, cfg.regime))
     base, number = f"{cfg.reward}-{cfg.regime}-seed{cfg.seed}", 1
     while not cfg.name or (Path("runs") / cfg.name).exists():
         cfg = replace(cfg, name=base + (f"-{number}" if number > 1 else ""))
