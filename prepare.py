@@ -480,16 +480,12 @@ def save(folder, model, tokenizer):
 
 # ---------------------------------------------------------------------------- the three stages
 
-# what decides a stage's result, beside the model's weights: its folder is of one set of these
-ALWAYS = ("stage", "model", "seed", "instruction", "max_tokens", "temperature", "max_prompt_tokens")
-TRAINING = ("data", "samples", "count", "epochs", "batch_size", "learning_rate")
-SETTINGS = {"split": (*ALWAYS, "source", "split", "revision", "sample", "count", "held_out"),
-            "sft": (*ALWAYS, *TRAINING),
-            "rm": (*ALWAYS, *TRAINING, "pairs", "held_out")}
+# flags that do not decide a stage's result: the others are its settings in manifest.json
+FREE = {"engine", "batch", "rows_at_once", "shard", "gradient_checkpointing", "out"}
 
 
 def settings_of(args):
-    return {name: getattr(args, name) for name in SETTINGS[args.stage]}
+    return {name: value for name, value in vars(args).items() if name not in FREE}
 
 
 def fitting(problems, tokenizer, args):
@@ -518,6 +514,7 @@ def split(args, ranks, tokenizer, engine):
         manifest = claim(out, settings_of(args), growing=("sample", "count"))
         if "done" in manifest and all((out / name).exists() and digest(out / name) == known
                                       for name, known in manifest["files"].items()):
+            print(f"{out} is complete: nothing to do", flush=True)
             return None, manifest
         if not path.exists() or manifest.get("drawn") != args.sample:
             rows = draw(source_rows(args.source, args.split, args.revision),
@@ -527,7 +524,7 @@ def split(args, ranks, tokenizer, engine):
         return load_problems(path), manifest
     problems, manifest = distributed.from_rank_0(sampled)
     if problems is None:
-        return already(args, ranks)
+        return
     held_out, problems = problems[:args.held_out], problems[args.held_out:]
     counts, rows = Counter(), {"easy": [], "hard": []}
     for record in responses_to(problems, out / "responses.jsonl", args, ranks, tokenizer, engine):
@@ -544,9 +541,9 @@ def split(args, ranks, tokenizer, engine):
         easy, hard = rows.values()
         if min(len(easy), len(hard)) < args.count:
             raise ValueError(
-                f"too few: of {counts.total()} problems {len(easy)} are easy and {len(hard)} hard, "
-                f"--count {args.count} wants so many of each: draw more problems by --sample above "
-                f"{args.sample}, or lower --count; what was generated is kept in {out}")
+                f"too few: {counts['correct']} of {counts.total()} problems are easy, the others "
+                f"hard, and --count {args.count} wants so many of each: draw more problems by "
+                f"--sample above {args.sample}, or lower --count; {out} keeps what was generated")
         half = args.count // 2
         files = rows | {"mixed": easy[:half] + hard[:args.count - half], "eval": held_out}
         random.Random(args.seed).shuffle(files["mixed"])
@@ -561,15 +558,11 @@ def split(args, ranks, tokenizer, engine):
     distributed.from_rank_0(written)
 
 
-def already(args, ranks):
-    if ranks.rank == 0:
-        print(f"{args.out} is complete: nothing to do", flush=True)
-
-
 def training_problems(args, ranks, tokenizer):
     """Problems of --data in an order of --seed's, and None if the stage is complete already."""
     def ordered():
         if "done" in claim(Path(args.out), settings_of(args)):
+            print(f"{args.out} is complete: nothing to do", flush=True)
             return None
         problems = load_problems(args.data)
         return fitting(draw(problems, len(problems), args.seed), tokenizer, args)
@@ -603,7 +596,7 @@ def sft(args, ranks, tokenizer, engine):
     """
     problems, out = training_problems(args, ranks, tokenizer), Path(args.out)
     if problems is None:
-        return already(args, ranks)
+        return
     pairs, counts = [], Counter()
     for record in responses_to(problems, out / "responses.jsonl", args, ranks, tokenizer, engine,
                                args.samples):
@@ -645,7 +638,7 @@ def rm(args, ranks, tokenizer, engine):
     """
     problems, out = training_problems(args, ranks, tokenizer), Path(args.out)
     if problems is None:
-        return already(args, ranks)
+        return
     groups = [(record["problem"], record["responses"], [r == "correct" for r in record["reasons"]])
               for record in responses_to(problems[:args.count], out / "responses.jsonl", args,
                                          ranks, tokenizer, engine, args.samples)]
@@ -699,73 +692,72 @@ def finish(args, ranks, model, tokenizer, figures):
 # ---------------------------------------------------------------------------- command line
 
 
+STAGES = {"split": (split, "easy, hard and mixed problems, by whether a response of the model "
+                    "passes the verifier"),
+          "sft": (sft, "the cold start: train a model on its own right, English responses"),
+          "rm": (rm, "train a reward model on verified responses of the model")}
+BOTH, ALL = ("sft", "rm"), ("split", "sft", "rm")
+FLAGS = [                                          # stages, name, default (of a stage), help
+    (["split"], "source", SOURCE, "JSONL file of problems and answers, or a hub dataset"),
+    (["split"], "split", "cot", "split of a hub dataset"),
+    (["split"], "revision", "", "commit of a hub dataset (empty: the newest; it is recorded)"),
+    (["split"], "sample", 40000, "distinct problems to draw from the source"),
+    (["split"], "count", 2000, "problems in each file"),
+    (["split"], "held_out", 200, "problems of eval.jsonl"),
+    (BOTH, "data", "data/problems.jsonl", "JSONL file of problems and answers"),
+    (["sft"], "count", 2000, "responses to train on"),
+    (["rm"], "count", 2000, "problems to sample responses for"),
+    (["rm"], "held_out", 0.1, "share of the problems with right and wrong responses to measure on"),
+    (["rm"], "pairs", 4, "most pairs of a problem"),
+    (BOTH, "samples", {"sft": 1, "rm": 8}, "responses to each problem"),
+    (BOTH, "epochs", {"sft": 2, "rm": 1}, "passes over the responses or pairs"),
+    (BOTH, "batch_size", 32, "responses or pairs of an optimizer step, over all ranks"),
+    (BOTH, "rows_at_once", 1, "responses or pairs in one forward pass of a rank"),
+    (BOTH, "learning_rate", 1e-5, "of AdamW, after a tenth of the steps as warm-up"),
+    (BOTH, "shard", "auto", "FSDP2: on, off, or auto, which is on with GPUs"),
+    (BOTH, "gradient_checkpointing", False, "keep only each layer's input for the backward pass"),
+    (ALL, "instruction", "\n" + STEP_BY_STEP, "text added to every problem in the prompt"),
+    (ALL, "engine", "auto", "what generates: auto, vllm or transformers"),
+    (ALL, "max_tokens", 8192, "longest response"),
+    (ALL, "max_prompt_tokens", 1024, "longer prompts are left out"),
+    (ALL, "temperature", 1.0, "sampling temperature"),
+    (ALL, "batch", 512, "problems generated between two writes to the disk"),
+    (ALL, "seed", 0, "decides the sample, every response and the order of training"),
+    (ALL, "out", {"split": DATA, "sft": "sft", "rm": "reward_model"}, "folder to write")]
+
+
 def parse(arguments=None):
     """The command line. ValueError names the flag at fault."""
-    parser = argparse.ArgumentParser(
-        description="What happens once, before hero.py. Every stage goes on where it was "
-        "interrupted when the same command is given again, also under torchrun.",
-        allow_abbrev=False)
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    texts = {"split": "easy.jsonl, hard.jsonl, mixed.jsonl: problems by whether a response of the "
-                      "model passes the verifier; eval.jsonl: others, held out",
-             "sft": "the cold start: train a model on its own right, English, finished responses",
-             "rm": "train a reward model on the model's own verified responses"}
-    flags = {name: stages.add_parser(name, help=text, description=text, allow_abbrev=False,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-             for name, text in texts.items()}
-
-    def add(stages, name, default, help, **options):
-        for stage in stages:
-            value = default[stage] if isinstance(default, dict) else default
-            kind = {"type": type(value)} if not isinstance(value, bool) else {
-                "action": "store_true"}
-            flags[stage].add_argument(f"--{name}", default=value, help=help, **kind | options)
-    everywhere, training = ("split", "sft", "rm"), ("sft", "rm")
-    for stage in everywhere:
-        flags[stage].add_argument("--model", required=True,
-                                  help="directory or hub name of the model, with a chat template")
-    add(["split"], "source", SOURCE, "JSONL file of problems and answers, or a hub dataset")
-    add(["split"], "split", "cot", "split of a hub dataset")
-    add(["split"], "revision", "", "commit of a hub dataset; empty: its newest, which is recorded")
-    add(["split"], "sample", 40000, "distinct problems to draw from the source")
-    add(training, "data", "data/problems.jsonl", "JSONL file of problems and answers")
-    add(everywhere, "count", 2000, "split: problems in each file; sft: samples to train on; "
-        "rm: problems to sample for")
-    add(["split"], "held_out", 200, "problems of eval.jsonl")
-    add(["rm"], "held_out", 0.1, "share of the problems to measure on")
-    add(training, "samples", {"sft": 1, "rm": 8, "split": 1}, "responses to each problem")
-    add(["rm"], "pairs", 4, "most pairs of a problem")
-    add(training, "epochs", {"sft": 2, "rm": 1}, "passes over the samples or pairs")
-    add(training, "batch_size", 32, "samples or pairs of an optimizer step, over all ranks")
-    add(training, "rows_at_once", 1, "samples or pairs in one forward pass of a rank")
-    add(training, "learning_rate", 1e-5, "peak, of AdamW")
-    add(training, "shard", "auto", "FSDP2: on, off, or auto, which is on with GPUs",
-        choices=["auto", "on", "off"])
-    add(training, "gradient_checkpointing", False, "keep only each layer's input")
-    add(everywhere, "instruction", "\n" + STEP_BY_STEP, "text added to every problem")
-    add(everywhere, "engine", "auto", "what generates: auto, vllm, transformers")
-    add(everywhere, "max_tokens", 8192, "longest response")
-    add(everywhere, "max_prompt_tokens", 1024, "longer prompts are left out")
-    add(everywhere, "temperature", 1.0, "sampling temperature")
-    add(everywhere, "batch", 512, "problems generated between two writes to the disk")
-    add(everywhere, "seed", 0, "decides the sample, every response and the training order")
-    add(everywhere, "out", {"split": "data", "sft": "sft", "rm": "reward_model"},
-        "folder to write")
-
     def error(message):
         raise ValueError(f"{message}; python prepare.py --help lists the stages, and python "
-                         "prepare.py STAGE --help every flag")
-    for each in (parser, *flags.values()):
-        each.error = error
+                         "prepare.py STAGE --help the flags of one")
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    parser.error = error
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage, (function, sentence) in STAGES.items():
+        command = commands.add_parser(stage, help=sentence, allow_abbrev=False,
+                                      description=function.__doc__.replace("\n    ", "\n"),
+                                      formatter_class=argparse.RawDescriptionHelpFormatter)
+        command.error = error
+        command.add_argument("--model", required=True, metavar="VALUE",
+                             help="directory or hub name, with a chat template")
+        for stages, name, default, text in FLAGS:
+            if stage in stages:
+                value = default[stage] if isinstance(default, dict) else default
+                kind = ({"action": "store_true"} if value is False else
+                        {"type": type(value), "metavar": "VALUE"})
+                command.add_argument(f"--{name}", default=value, **kind,
+                                     help=f"{text} (default: {str(value).strip()})")
     args = parser.parse_args(arguments)
     for name, value in vars(args).items():
-        if name not in ("seed", "held_out") and isinstance(value, int | float) \
-                and not isinstance(value, bool) and not value > 0:
+        if type(value) in (int, float) and name not in ("seed", "held_out") and not value > 0:
             raise ValueError(f"--{name} {value}: has to be above 0")
     if args.stage == "split" and args.held_out < 0 or args.stage == "rm" and not (
             0 < args.held_out < 1):
         raise ValueError(f"--held_out {args.held_out}: split wants a number of problems, rm a share"
                          " between 0 and 1")
+    if vars(args).get("shard", "auto") not in ("auto", "on", "off"):
+        raise ValueError(f"--shard {args.shard}: choose one of auto, on, off")
     engine_kind(args.engine)
     return args
 
@@ -776,7 +768,7 @@ def main():
     args = distributed.from_rank_0(parse)
     tokenizer = load_tokenizer(args.model)
     engine = cache(lambda: make_engine(args.engine, args.model, tokenizer))
-    {"split": split, "sft": sft, "rm": rm}[args.stage](args, ranks, tokenizer, engine)
+    STAGES[args.stage][0](args, ranks, tokenizer, engine)
     if engine.cache_info().currsize:
         engine().close()
 
