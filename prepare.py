@@ -258,21 +258,22 @@ def source_rows(source, split="cot", revision=None):
     """Streams {"problem", "answer"} and "accepted" where given, from a JSONL file or from a hub
     dataset (or a local folder of its files).
 
-    Rows of a dataset that have no answer, or another problem_type than OpenMathReasoning's where
-    there is one, are passed over. Raises ValueError if no row is left, or as file_rows and hub_rows.
+    Rows of a dataset without an answer, or, where there is a problem_type, of another than ANSWERED
+    are passed over. Raises ValueError if no row is left, and as file_rows and hub_rows do.
     """
     rows = file_rows(source) if Path(source).is_file() else hub_rows(source, split, None, revision)
-    number, columns, found = 0, [], False
-    for number, row in enumerate(rows, 1):
-        columns, (problem, answer) = list(row), problem_and_answer(row)
+    count, row, found = 0, {}, False
+    for row in rows:
+        count += 1
+        problem, answer = problem_and_answer(row)
         if problem and answer and row.get("problem_type", ANSWERED) == ANSWERED:
             found = True
             accepted = {"accepted": row["accepted"]} if "accepted" in row else {}
             yield {"problem": problem, "answer": answer} | accepted
     if not found:
-        raise ValueError(f"{source} holds no problem with an answer in its {number} rows of columns"
-                         f" {columns}: 'problem' and 'answer' or 'expected_answer' are wanted, and "
-                         f"{ANSWERED} where there is a 'problem_type'")
+        raise ValueError(f"{source} holds no problem with an answer in its {count} rows of columns "
+                         f"{list(row)}: 'problem' and 'answer' or 'expected_answer' are wanted, "
+                         f"and {ANSWERED} where there is a 'problem_type'")
 
 
 def draw(rows, count, seed):
@@ -293,28 +294,20 @@ def draw(rows, count, seed):
     return [kept[place] for place in sorted(kept)]
 
 
-def distinct(rows):
-    """The rows whose problem has not come before."""
-    seen = set()
-    for row in rows:
-        place = derive_seed(row["problem"])
-        if place not in seen:
-            seen.add(place)
-            yield row
-
-
-def write_rows(path, rows):
-    """A JSONL file that is there as a whole or not at all."""
-    path = Path(path)
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+def write(path, text):
+    """A file that is there as a whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, text)
-
-
-def replace(path, text):
     beside = path.with_name(f".{path.name}.partial")
     beside.write_text(text, encoding="utf-8")
     beside.replace(path)
+
+
+def write_rows(path, rows):
+    write(Path(path), "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_manifest(folder, manifest):
+    write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 
 def unprepared(data, eval_data, regime, source=SOURCE, count=2000, held_out=200):
@@ -331,7 +324,12 @@ def unprepared(data, eval_data, regime, source=SOURCE, count=2000, held_out=200)
               " into easy and hard to verify. For the paper's split run, before: python prepare.py "
               "split --model POLICY", flush=True)
         if not path.exists():
-            write_rows(path, islice(distinct(source_rows(source)), count + held_out))
+            rows = {}                              # the first row of each problem
+            for row in source_rows(source):
+                rows.setdefault(row["problem"], row)
+                if len(rows) == count + held_out:
+                    break
+            write_rows(path, rows.values())
         data = str(path)
     if eval_data == EVAL_DATA and not Path(eval_data).exists() and path.exists():
         rows = load_problems(path)
@@ -350,13 +348,14 @@ def unprepared(data, eval_data, regime, source=SOURCE, count=2000, held_out=200)
 def digest(path):
     """A hash of a file's content, or of all files of a folder."""
     total = hashlib.blake2b(digest_size=16)
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-    for file in files:
-        total.update(hashlib.file_digest(open(file, "rb"), "blake2b").digest())
+    for name in [path] if path.is_file() else sorted(path.rglob("*")):
+        if name.is_file():
+            with open(name, "rb") as file:
+                total.update(hashlib.file_digest(file, "blake2b").digest())
     return total.hexdigest()
 
 
-def revision_of(source, revision=None):
+def revision_of(source):
     """What the source is now: the hub's commit, or a hash of the local file's or folder's content.
 
     Raises ValueError where the hub cannot be reached.
@@ -365,7 +364,7 @@ def revision_of(source, revision=None):
         return digest(Path(source))
     from huggingface_hub import dataset_info
     try:
-        return dataset_info(source, revision=revision).sha
+        return dataset_info(source).sha
     except Exception as error:                     # the hub's own kinds are not all OSErrors
         raise ValueError(f"{source!r} is neither a local file or folder nor a hub dataset that can "
                          f"be reached from here ({distributed.first_line(error)})") from error
@@ -392,15 +391,10 @@ def claim(folder, settings, growing=()):
     elif any((folder / name).exists() for name in ("easy.jsonl", "hard.jsonl", "config.json")):
         raise ValueError(f"{folder} holds files that prepare.py has not made: choose another --out")
     else:
-        folder.mkdir(parents=True, exist_ok=True)
         manifest = {}
     manifest["settings"] = settings
     write_manifest(folder, manifest)
     return manifest
-
-
-def write_manifest(folder, manifest):
-    replace(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 
 def responses_to(problems, path, args, ranks, tokenizer, engine, samples=1):

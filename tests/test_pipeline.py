@@ -320,7 +320,7 @@ def test_a_source_without_answers(fresh):
 def test_a_torn_or_missing_source(fresh):
     refused(fresh, *SPLIT, "--source", "none.jsonl", says="'none.jsonl' is neither a local file or "
             "folder nor a hub dataset that can be reached from here")
-    (fresh / "source.jsonl").write_text('{"problem": "1+1", "answer": 0}\n{"problem": "1+')
+    (fresh / "source.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+')
     refused(fresh, *SPLIT, says="source.jsonl line 2 is not JSON")
 
 
@@ -328,7 +328,8 @@ def test_too_few_easy_or_hard_problems(fresh):
     refused(fresh, *SPLIT, "--count", 30, says="of 50 problems are easy")
     counts = Counter(row["reasons"][0] == "correct" for row in rows_of(
         fresh / "data/responses.jsonl"))
-    refused(fresh, *SPLIT, "--count", 30, says=f"too few: {counts[True]} of 50 problems are easy")
+    easy, hard = counts[True], counts[False]
+    refused(fresh, *SPLIT, "--count", 30, says=f"{easy} of 50 problems are easy")
     here(fresh, *SPLIT, "--count", min(counts.values()))              # what was generated is used
     assert len(rows_of(fresh / "data/easy.jsonl")) == min(counts.values())
 
