@@ -131,6 +131,13 @@ def english(text):
     return sum(letter.isascii() for letter in letters) >= 0.95 * len(letters)
 
 
+def use_of(text, reason, finished):
+    """Whether the cold start takes a response: "usable", or why not."""
+    if reason != "correct":
+        return "wrong"
+    return "unfinished" if not finished else "usable" if english(text) else "not English"
+
+
 # ---------------------------------------------------------------------------- reward model
 
 
@@ -596,8 +603,7 @@ def sft(args, ranks, tokenizer, engine):
                                args.samples):
         for text, reason, finished in dict.fromkeys(zip(
                 record["responses"], record["reasons"], record["finished"], strict=True)):
-            use = ("wrong" if reason != "correct" else "unfinished" if not finished else
-                   "usable" if english(text) else "not English")
+            use = use_of(text, reason, finished)
             counts[use] += 1
             if use == "usable" and len(pairs) < args.count:
                 pairs.append((record["problem"], text))

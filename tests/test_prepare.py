@@ -11,7 +11,7 @@ import torch
 from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     PreTrainedTokenizerFast,
@@ -34,6 +34,7 @@ from prepare import (
     sft_rows,
     shuffled,
     source_rows,
+    use_of,
 )
 from rewards import RewardModel
 
@@ -93,6 +94,13 @@ def test_english_is_told_by_its_letters():
     assert english("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.")
     assert not english("\u7b54\u6848\u662f \\boxed{4}")
     assert not english("We add the numbers: \u7136\u540e\u5f97\u5230\u7b54\u6848.")
+
+
+def test_the_cold_start_takes_right_finished_english_responses():
+    assert use_of("so \\boxed{9}", "correct", True) == "usable"
+    assert use_of("so \\boxed{8}", "wrong", True) == "wrong"
+    assert use_of("so \\boxed{9}", "correct", False) == "unfinished"
+    assert use_of("\u7b54\u6848\u662f \\boxed{9}", "correct", True) == "not English"
 
 
 def test_forward_passes_of_any_size_train_the_same(policy, tokenizer):
@@ -188,16 +196,17 @@ CHATML = ("{% if messages[0]['role'] != 'system' %}<|im_start|>system\nPlease re
 
 def test_acemath_reads_the_conversation_of_its_card(tmp_path):
     """System message, question, solution, no generation prompt; the raw logit at the last token."""
-    characters = {chr(c): i for i, c in enumerate([10, *range(32, 127)])}
-    core = Tokenizer(models.WordLevel(characters | {"<unk>": 100}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    core = Tokenizer(models.BPE(letters, []))                  # as Qwen2's, without its merges
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core, unk_token="<unk>", eos_token="<|im_end|>", pad_token="<|im_end|>",
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>"])
     tokenizer.chat_template = CHATML
     torch.manual_seed(0)
     model = Qwen2ForSequenceClassification(Qwen2Config(
-        vocab_size=110, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, num_labels=1,
         pad_token_id=tokenizer.pad_token_id)).eval()
     for part in (model, tokenizer):
@@ -207,7 +216,7 @@ def test_acemath_reads_the_conversation_of_its_card(tmp_path):
             "\\boxed{}.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
             "<|im_start|>assistant\nIt is \\boxed{2}.<|im_end|>\n")
     ids = reward_model.token_ids("What is 1+1?", "It is \\boxed{2}.")
-    assert "".join(tokenizer.convert_ids_to_tokens(ids)) == text
+    assert tokenizer.decode(ids) == text
     hidden = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
     score = reward_model.score(["What is 1+1?"], ["It is \\boxed{2}."])
     assert score.item() == pytest.approx((model.score.weight @ hidden).item(), abs=1e-5)
