@@ -237,7 +237,9 @@ def test_a_killed_split_goes_on_and_is_the_same(prepared, fresh, capsys):
     with open(fresh / "data/responses.jsonl", "a") as file:
         file.write('{"problem": "torn')
     here(fresh, *SPLIT)
-    assert (fresh / "data/responses.jsonl").read_bytes().startswith(kept)
+    responses = (fresh / "data/responses.jsonl").read_bytes()
+    assert responses.startswith(kept)
+    assert responses == (prepared / "data/responses.jsonl").read_bytes()
     assert_same_split(fresh / "data", prepared / "data")
     here(fresh, *SPLIT)
     assert "data is complete: nothing to do" in capsys.readouterr().out
