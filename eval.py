@@ -68,6 +68,8 @@ BENCHMARKS = {
                             "ground_truth", True),
     "textbook": Benchmark("data/textbook.jsonl", None, "train", "question", "reference_answer",
                           True)}
+# what the policy is asked beside the problem, in training and in evaluation
+STEP_BY_STEP = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 TEXTBOOK_HUB = "MegaScience/TextbookReasoning"
 
 
@@ -109,15 +111,16 @@ def load_problems(path, known=None):
     return rows
 
 
-def hub_rows(name, split, config=None, revision=None):
+def hub_rows(name, split, config=None, revision=None, **options):
     """Streams the rows of a dataset on the hub, or in a local folder of the same files. -> dicts
 
-    Raises ValueError where there is no such dataset or it cannot be reached. Library:
-    https://huggingface.co/docs/datasets/stream
+    options: of load_dataset, as columns=[...] to fetch no others. Raises ValueError where there is
+    no such dataset or it cannot be reached. Library: https://huggingface.co/docs/datasets/stream
     """
     from datasets import load_dataset
     try:
-        yield from load_dataset(str(name), config, split=split, revision=revision, streaming=True)
+        yield from load_dataset(str(name), config, split=split, revision=revision,
+                                streaming=True, **options)
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read split {split!r} of {str(name)!r}: it is neither a folder of "
                          "data files nor a hub dataset that can be reached from here "
@@ -790,9 +793,6 @@ def gradable(args):
         raise ValueError(f"{judged[0]} is graded by a language model: set OPENAI_API_KEY, or give "
                          "--judge_url and --judge_model, any OpenAI-compatible server")
     return benchmarks
-
-
-STEP_BY_STEP = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
 def evaluate_command(parser):

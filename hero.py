@@ -27,8 +27,15 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 import tiny
-from eval import evaluate, load_benchmarks, load_problems, plot_curves, summary_table
-from prepare import memory_plan
+from eval import (
+    STEP_BY_STEP,
+    evaluate,
+    load_benchmarks,
+    load_problems,
+    plot_curves,
+    summary_table,
+)
+from prepare import DATA, EVAL_DATA, memory_plan, unprepared
 from rewards import REWARDS, RewardModel, group_stats, hero_advantages, reliability
 from rollout import (
     Sampling,
@@ -105,10 +112,9 @@ class Config:
 # The paper's runs (its appendix A.1). 20 epochs of 2,000 problems in batches of 512 are 78 steps.
 # alpha and beta are 0.05 for easy data, as here, and 0.1 for mixed and hard data. What deviates:
 # the advantage is not divided by std, for then the weight would cancel; w acts on the advantage.
-STEP_BY_STEP = "Please reason step by step, and put your final answer within \\boxed{}."
 PAPER = {"policy": "Qwen/Qwen3-4B-Base", "reward_model": "nvidia/AceMath-7B-RM",
          "rm_system": "Please reason step by step, and check your final answer within \\boxed{}.",
-         "instruction": "\n" + STEP_BY_STEP, "data": "data", "eval_data": "data/eval.jsonl",
+         "instruction": STEP_BY_STEP, "data": DATA, "eval_data": EVAL_DATA,
          "regime": "easy", "steps": 78, "prompts_per_step": 512, "minibatches": 4,
          "rollouts_per_prompt": 8, "max_prompt_tokens": 1024, "max_response_tokens": 8192,
          "learning_rate": 1e-6, "max_tokens_per_microbatch": 16384, "gradient_checkpointing": True,
@@ -490,8 +496,10 @@ def finish(cfg, ranks, folder, history, policy, tokenizer):
     first, last = history[0], history[-1]
     names = dict.fromkeys(key.split("/")[1] for key in first if key.startswith("eval/"))
     print(f"\nheld-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95. pass@1 and "
-          "pass@k: the truth (the oracle);\nverifier: the share that the rule verifier accepts, "
-          "with its precision and recall; rm: the reward model\n")
+          "pass@k: the truth (the oracle);\nmaj and best: the commonest answer and the reward "
+          "model's choice among the samples; verifier: the share that\nthe rule verifier accepts, "
+          "with its precision and recall; rm: the reward model, AUROC: against the truth;\n"
+          "cut: truncated\n")
     print(summary_table({
         f"{name}, {when}": {key.removeprefix(f"eval/{name}/"): value for key, value in row.items()
                             if key.startswith(f"eval/{name}/")}
@@ -533,6 +541,8 @@ def checked(cfg, world_size):
     if cfg.name and (Path("runs") / cfg.name).exists():
         raise ValueError(f"runs/{cfg.name} holds another run: choose another --name, or go on with "
                          "it by --resume")
+    if PRESETS.get(cfg.preset):                      # all but the tiny world want data of their own
+        cfg = replace(cfg, **unprepared(cfg.data, cfg.eval_data, cfg.regime))
     base, number = f"{cfg.reward}-{cfg.regime}-seed{cfg.seed}", 1
     while not cfg.name or (Path("runs") / cfg.name).exists():
         cfg = replace(cfg, name=base + (f"-{number}" if number > 1 else ""))

@@ -53,7 +53,7 @@ def from_pretrained(auto_class, name_or_path, **options):
     """auto_class.from_pretrained with one clear ValueError where there is no such model."""
     try:
         return auto_class.from_pretrained(name_or_path, **options)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"cannot load {str(name_or_path)!r}: it is neither a directory that holds "
                          "a model and its tokenizer, nor a hub name that can be reached from here "
                          f"({str(error).strip().splitlines()[0][:200]})") from error

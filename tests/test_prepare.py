@@ -1,21 +1,115 @@
-"""The stages before reinforcement learning: SFT loss, preference pairs, Bradley-Terry training."""
+"""The stages before reinforcement learning: drawing problems, SFT loss, pairs, Bradley-Terry."""
 
+import copy
+import json
 import random
+import subprocess
+import sys
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForSequenceClassification,
+    Qwen3Config,
+)
 
+from hero import PRESETS
 from prepare import (
+    draw,
+    english,
+    fit,
     fit_reward_model,
     memory_plan,
     parameters,
     preference_pairs,
+    response_tokens,
     sft_loss,
     sft_rows,
     shuffled,
+    source_rows,
+    use_of,
 )
 from rewards import RewardModel
+
+# ---------------------------------------------------------------------------- problems
+
+
+@given(st.lists(st.integers(0, 30), max_size=80), st.integers(1, 40), st.integers(0, 3),
+       st.randoms(use_true_random=False))
+def test_a_drawn_sample_knows_no_order_and_no_repeats(numbers, count, seed, rng):
+    rows = [{"problem": str(n)} for n in numbers]
+    drawn = draw(rows, count, seed)
+    assert len(drawn) == min(count, len(set(numbers)))
+    assert len({row["problem"] for row in drawn}) == len(drawn)
+    rng.shuffle(rows)
+    assert draw(rows, count, seed) == drawn
+    assert draw(rows, count + 5, seed)[:count] == drawn        # a larger sample begins with it
+
+
+def test_every_problem_is_drawn_as_often():
+    """300 samples of 10 from 40: each problem 75 times, give or take 4 deviations of 7.5."""
+    rows = [{"problem": str(n)} for n in range(40)]
+    times = [sum(row in draw(rows, 10, seed) for seed in range(300)) for row in rows]
+    assert sum(times) == 3000 and max(abs(t - 75) for t in times) < 30
+
+
+def test_a_source_may_say_expected_answer_and_keeps_what_is_accepted(tmp_path):
+    (tmp_path / "a.jsonl").write_text(
+        '{"problem": " 1+1 ", "expected_answer": 2, "topic": "sum"}\n\n'
+        '{"problem": "0*1", "answer": 0, "accepted": ["0", "none"]}\n')
+    assert list(source_rows(tmp_path / "a.jsonl")) == [
+        {"problem": "1+1", "answer": "2"},
+        {"problem": "0*1", "answer": "0", "accepted": ["0", "none"]}]
+
+
+def test_memory_does_not_grow_with_the_source(tmp_path):
+    """The peak of a process that draws 500 problems from 1,000 rows, and then from 20,000."""
+    child = ("import sys, prepare\n"
+             "for path in sys.argv[1:]:\n"
+             "    drawn = prepare.draw(prepare.source_rows(path), 500, 0)\n"
+             "    lines = open('/proc/self/status').read().splitlines()\n"
+             "    print(next(line for line in lines if line.startswith('VmHWM')).split()[1])")
+    paths = [tmp_path / "small.jsonl", tmp_path / "large.jsonl"]
+    for path, count in zip(paths, (1_000, 20_000), strict=True):
+        with open(path, "w") as file:
+            for i in range(count):
+                file.write(json.dumps({"problem": f"{i} {'x' * 3000}", "answer": "7"}) + "\n")
+    small, large = map(int, subprocess.run([sys.executable, "-c", child, *paths], cwd=ROOT,
+                                           capture_output=True, check=True).stdout.split())
+    assert large - small < 10_000                              # KiB; the rows themselves: 60,000
+
+
+# ---------------------------------------------------------------------------- cold start
+
+
+def test_english_is_told_by_its_letters():
+    assert english("The answer is \\boxed{4}.") and english("2 + 2 = 4") and english("")
+    assert english("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.")
+    assert not english("\u7b54\u6848\u662f \\boxed{4}")
+    assert not english("We add the numbers: \u7136\u540e\u5f97\u5230\u7b54\u6848.")
+
+
+def test_the_cold_start_takes_right_finished_english_responses():
+    assert use_of("so \\boxed{9}", "correct", True) == "usable"
+    assert use_of("so \\boxed{8}", "wrong", True) == "wrong"
+    assert use_of("so \\boxed{9}", "correct", False) == "unfinished"
+    assert use_of("\u7b54\u6848\u662f \\boxed{9}", "correct", True) == "not English"
+
+
+def test_forward_passes_of_any_size_train_the_same(policy, tokenizer):
+    """Rows of unequal length, weighted by their tokens: 4 at once, and one by one."""
+    rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;2+12=14;14-5=9;\\boxed{9}"),
+                                ("x", "\\boxed{7}"), ("y", "7"), ("2+3", "2+3=5;\\boxed{5}")])
+    losses = [fit(copy.deepcopy(policy), shuffled(rows, 4, random.Random(0)), sft_loss, 4, 1e-3, "",
+                  1, response_tokens, at_once) for at_once in (None, 1)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_sft_loss_counts_response_tokens_only(policy, tokenizer):
@@ -89,3 +183,40 @@ def test_memory_plan_refuses_with_advice(paper_models):
         memory_plan(*paper_models, gpus=1, gpu_gib=24, tokens=16384)
     with pytest.raises(ValueError, match="raise --gpu_memory_utilization"):
         memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384, vllm_share=0.05)
+
+
+# ---------------------------------------------------------------------------- AceMath-7B-RM
+
+
+CHATML = ("{% if messages[0]['role'] != 'system' %}<|im_start|>system\nPlease reason step by step, "
+          "and put your final answer within \\boxed{}.<|im_end|>\n{% endif %}"
+          "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+          "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+
+
+def test_acemath_reads_the_conversation_of_its_card(tmp_path):
+    """System message, question, solution, no generation prompt; the raw logit at the last token."""
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    core = Tokenizer(models.BPE(letters, []))                  # as Qwen2's, without its merges
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|im_end|>",
+        additional_special_tokens=["<|im_start|>"])
+    tokenizer.chat_template = CHATML
+    torch.manual_seed(0)
+    model = Qwen2ForSequenceClassification(Qwen2Config(
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, num_key_value_heads=1, num_labels=1,
+        pad_token_id=tokenizer.pad_token_id)).eval()
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    reward_model = RewardModel(tmp_path, system=PRESETS["qwen3-4b"]["rm_system"])
+    text = ("<|im_start|>system\nPlease reason step by step, and check your final answer within "
+            "\\boxed{}.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
+            "<|im_start|>assistant\nIt is \\boxed{2}.<|im_end|>\n")
+    ids = reward_model.token_ids("What is 1+1?", "It is \\boxed{2}.")
+    assert tokenizer.decode(ids) == text
+    hidden = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
+    score = reward_model.score(["What is 1+1?"], ["It is \\boxed{2}."])
+    assert score.item() == pytest.approx((model.score.weight @ hidden).item(), abs=1e-5)
