@@ -180,6 +180,28 @@ def model_and_optimizer():
     return model, optimizer
 
 
+ALONE = """
+import sys
+sys.path.insert(0, {root!r})
+import distributed, prepare, torch
+from transformers import AutoModelForCausalLM
+ranks = distributed.init()
+if ranks.rank == 0:
+    model = AutoModelForCausalLM.from_pretrained({policy!r})
+    losses = prepare.fit(model, iter([[1]] * 2), lambda model, _: model.lm_head.weight.norm(), 2,
+                         1e-3, "alone")
+    assert losses[1] < losses[0]
+assert distributed.all_sum([1.0]).item() == 2
+"""
+
+
+def test_one_rank_may_train_while_the_others_wait(world, tmp_path):
+    """As when rank 0 builds the tiny world: no collective inside, or the others' would meet it."""
+    (tmp_path / "alone.py").write_text(ALONE.format(root=str(ROOT), policy=str(world / "policy")))
+    result = script(tmp_path, tmp_path / "alone.py", ranks=2)
+    assert result.returncode == 0, result.stderr
+
+
 def test_checkpoint_brings_back_everything(tmp_path):
     """Weights, moments, numbers and random state: the next step is the same, bit for bit."""
     model, optimizer = model_and_optimizer()
