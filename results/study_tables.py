@@ -271,10 +271,12 @@ def draw(curves, out):
             band(axis, curves, f"{regime} / {method}", "hard", method)
         band(axis, curves, "hard / verifier", "hard", "verifier")
         axis.set(title=title, ylabel="hard validation pass@1 (share)", ylim=(0, 1))
-    for cell, method in (("hard / HERO std gate", "HERO std"),
-                         ("misleading / HERO std gate", "RM only")):
-        band(axes[2], curves, cell, "reliability", method)
-    axes[2].set(title="the gate", ylabel="reliability (2 AUROC - 1)", ylim=(0, 1))
+    band(axes[2], curves, "hard / HERO gate", "reliability", "HERO gate")
+    band(axes[2], curves, "misleading / HERO gate", "reliability", "RM only")
+    for line, name in zip(axes[2].get_lines(), ("transfers", "misleads"), strict=False):
+        line.set_label(f"reward model {name}")
+    axes[2].legend(frameon=False, fontsize=8)
+    axes[2].set(title="the gate, HERO", ylabel="reliability (2 AUROC - 1)", ylim=(0, 1))
     finish(figure, axes, out / "study_gate.png")
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)

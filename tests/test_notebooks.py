@@ -125,6 +125,7 @@ def world():
     return world_hash()
 
 
+@pytest.mark.notebooks
 def test_executes(path, notebook, world):
     """Solutions too. Text is compared where this machine makes the same world to the last bit."""
     committed = [text_of(cell) for cell in code_cells(notebook)]
@@ -137,6 +138,7 @@ def test_executes(path, notebook, world):
                 assert text_of(cell) == before, cell.source
 
 
+@pytest.mark.notebooks
 def test_they_take_less_than_eight_minutes_together():
     if len(SECONDS) < len(NOTEBOOKS):
         pytest.skip("not all notebooks were executed in this session")
