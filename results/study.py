@@ -48,6 +48,8 @@ SWEPT = ("verifier", "RM only", "HERO", "HERO std", "naive 0.5")
 HERO, STD = METHODS["HERO"], METHODS["HERO std"]
 CELLS = (
     {f"hard / {name}": settings for name, settings in METHODS.items()}
+    | {f"rate 3e-05 / {name}": METHODS[name] | {"learning_rate": 3e-5}
+       for name in ("verifier", "RM only", "HERO")}
     | {"hard / HERO gate": HERO | {"gate": True}, "hard / HERO std gate": STD | {"gate": True}}
     | {f"misleading / {name}": settings | {"reward_model": "misleading"} for name, settings in (
         ("HERO", HERO), ("HERO std", STD), ("RM only", METHODS["RM only"]),
@@ -271,11 +273,12 @@ def main_jobs(rates, seeds):
     def settings_of(settings):
         kind = {"verifier": "verifier", "rm": "RM only", "naive": "naive 0.5"}.get(
             settings["reward"], "HERO std" if settings.get("scale") == "std" else "HERO")
-        rest = {key: value for key, value in settings.items() if key != "faster"}
-        return rest | {"learning_rate": rates[kind] * settings.get("faster", 1)}
+        return {"learning_rate": rates[kind] * settings.get("faster", 1)} | {
+            key: value for key, value in settings.items() if key != "faster"}
     jobs = [(cell, settings_of(settings), seed) for seed in seeds
             for cell, settings in CELLS.items()]
-    core = [f"hard / {name}" for name in METHODS] + [cell for cell in CELLS if "gate" in cell]
+    core = [f"hard / {name}" for name in METHODS] + [
+        cell for cell in CELLS if "gate" in cell or "rate 3e-05" in cell]
     return sorted(jobs, key=lambda job: job[2] > 2 and job[0] not in core)
 
 

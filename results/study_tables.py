@@ -117,6 +117,14 @@ def table_2(runs, curves):
     return lines
 
 
+def one_rate(runs):
+    """All methods on hard data at the rate that none of them fails at."""
+    cells = {name: f"rate 3e-05 / {name}" for name in ("verifier", "RM only", "HERO")}
+    cells |= {name: f"hard / {name}" for name in ("HERO std", "naive 0.5")}
+    return head("hard data, one rate for all", "verifier") + [
+        runs.row(name, cell, "rate 3e-05 / verifier") for name, cell in cells.items()]
+
+
 def ablations(runs):
     lines = head("on hard data", "HERO")
     for title, cells in ABLATIONS.items():
@@ -246,6 +254,15 @@ def finish(figure, axes, path, xlabel="step (batches of 16 prompts x 8 rollouts)
 
 
 def draw(curves, out):
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, constrained_layout=True)
+    for method in ("verifier", "RM only", "HERO"):
+        band(axes[0], curves, f"rate 3e-05 / {method}", "hard", method)
+        band(axes[1], curves, f"hard / {method}", "hard", method)
+    axes[0].set(title="the same learning rate, 3e-5", ylabel="hard validation pass@1 (share)",
+                ylim=(0, 1))
+    axes[1].set(title="each method's best learning rate")
+    finish(figure, axes, out / "study_rates.png")
+
     figure, axes = plt.subplots(2, 3, figsize=(12, 7), sharey=True, constrained_layout=True)
     for column, regime in enumerate(("easy", "mixed", "hard")):
         for row, part in enumerate(("hard", "easy")):
@@ -295,6 +312,7 @@ def report(read, out, rates, kinds):
     table = Runs(runs)
     parts = {
         "Table 2 in miniature": table_2(table, curves),
+        "The same rate for all": one_rate(table),
         "Fig. 2a, 2b and Table 4 in miniature": ablations(table),
         "A misleading reward model, and the gate": gate(table),
         "The share of hard problems": share(table),
