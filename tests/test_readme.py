@@ -2,12 +2,15 @@
 
 import json
 import re
+import sys
 from dataclasses import fields
 
 import pytest
 from conftest import ROOT
 from test_hero import unbroken  # noqa: F401  (the fixture)
 
+import eval as evaluation
+import prepare
 from hero import Config
 
 README = (ROOT / "README.md").read_text()
@@ -21,6 +24,23 @@ def test_every_flag_of_a_hero_command_exists():
     assert len(flags) > 10
     assert flags <= {field.name for field in fields(Config)} | {
         "help", "nproc_per_node", "nnodes", "rdzv_backend", "rdzv_endpoint"}
+
+
+@pytest.mark.parametrize("command", ["eval.py", "eval.py table", "eval.py plot",
+                                     "eval.py verifiers", "eval.py textbook", "prepare.py split",
+                                     "prepare.py sft", "prepare.py rm"])
+def test_every_flag_of_the_other_commands_exists(command, monkeypatch, capsys):
+    script, *stage = command.split()
+    monkeypatch.setattr(sys, "argv", [script, *stage, "--help"])
+    with pytest.raises(SystemExit):
+        {"eval.py": evaluation.main, "prepare.py": prepare.parse}[script]()
+    known = set(re.findall(r"--(\w+)", capsys.readouterr().out)) | {"nproc_per_node"}
+    lines = re.findall(r"^(?:python|torchrun) .*$", README.replace("\\\n", ""), re.M)
+    # `eval.py` alone is the form with --model
+    after = command if stage else "eval.py --model"
+    flags = {flag for line in lines if after in line for flag in re.findall(r"--(\w+)", line)}
+    assert flags <= known
+    assert any(after in line for line in lines) or f"`{command}`" in README
 
 
 def test_every_file_that_is_named_is_there():
@@ -41,8 +61,28 @@ def test_every_log_key_is_explained(unbroken):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["first_table", "phases", "trl_speed", "logprob_memory",
-                                  "rollout_speed"])
-def test_the_numbers_are_the_measured_ones(name):
+                                  "rollout_speed", "references"])
+def test_the_tables_are_the_measured_ones(name):
     """What a results script has written stands in the README, line by line."""
     for line in (ROOT / "results" / f"{name}.md").read_text().splitlines():
         assert line.strip() in README
+
+
+@pytest.mark.parametrize("page", ["README.md", "results/README.md"])
+def test_every_number_was_measured(page):
+    """A decimal outside code is the rounding of a number in results/, or one of a few that no
+    measurement makes: settings, the paper's figures, the worked example, versions of licences."""
+    text = re.sub(r"```.*?```|`[^`]*`|\(http[^)]*\)|arXiv \S+|[\d.,-]+ \(paper\)", "",
+                  (ROOT / page).read_text(), flags=re.S)
+    files = [path.read_text() for path in (ROOT / "results").glob("*.*")
+             if path.suffix in (".csv", ".md") and path.name != "README.md"]
+    measured = {float(x) for x in re.findall(r"\d+\.\d+(?:e-?\d+)?", "\n".join(files))}
+    shown = set(re.findall(r"(?<![\w.])\d+\.\d+(?![\d.])", text)) - NOT_MEASURED
+    assert len(shown) > 30
+    assert not [x for x in shown
+                if not any(round(y, len(x.split(".")[1])) == float(x) for y in measured)]
+
+
+NOT_MEASURED = {"0.95",                                       # top-p, and a share of letters
+                "2.0", "4.0",                                 # licences
+                "1.1", "0.9", "0.05", "0.5", "0.6", "0.4", "0.45", "0.55"}      # worked by hand
