@@ -163,8 +163,8 @@ def one_run(cell, settings, seed, steps, home):
 
 CURVE = {"step": "step", "hard": "eval/validation_hard/pass@1",
          "easy": "eval/validation_easy/pass@1", "hard rm": "eval/validation_hard/rm",
-         "hard rm_auroc": "eval/validation_hard/rm_auroc", "rm": "rm/mean", "auroc": "rm/auroc",
-         "reliability": "rm/reliability", "verifier": "verify/accuracy",
+         "rm": "rm/mean", "auroc": "rm/auroc", "reliability": "rm/reliability",
+         "verifier": "verify/accuracy",
          "all wrong": "verify/all_wrong", "mixed": "verify/mixed", "entropy": "policy/entropy",
          "adv mixed": "reward/abs_adv_mixed", "adv uniform": "reward/abs_adv_uniform"}
 
