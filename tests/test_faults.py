@@ -39,17 +39,20 @@ def workers_of(process):
     return sorted(map(int, open(children).read().split()))
 
 
-@pytest.mark.parametrize("victim", [0, 1, 1, 0, 1])
-def test_a_killed_rank_ends_the_other_and_is_named(folder, victim):
-    process = start(folder, "--name", "k", *LONG, ranks=2)
-    wait_for_step(folder, "k", 2, process)
-    os.kill(workers_of(process)[victim], signal.SIGKILL)
-    killed = time.time()
-    assert process.wait(60) != 0
-    assert time.time() - killed < 60
-    log = (folder / "log").read_text()
-    assert f"local_rank: {victim}" in log and "Signal 9 (SIGKILL)" in log
-    done = len(metrics_of(folder, "k"))
+def test_a_killed_rank_ends_the_other_and_is_named(folder):
+    """SIGKILL of one rank, five times in a run that is resumed after each."""
+    arguments, done = ["--name", "k", *LONG], 0
+    for victim in (0, 1, 1, 0, 1):
+        (folder / "log").unlink(missing_ok=True)
+        process = start(folder, *arguments, ranks=2)
+        wait_for_step(folder, "k", done + 1, process)
+        os.kill(workers_of(process)[victim], signal.SIGKILL)
+        killed = time.time()
+        assert process.wait(60) != 0
+        assert time.time() - killed < 60
+        log = (folder / "log").read_text()
+        assert f"local_rank: {victim}" in log and "Signal 9 (SIGKILL)" in log
+        arguments, done = ["--resume", "--name", "k"], len(metrics_of(folder, "k"))
     result = script(folder, "hero.py", "--resume", "--name", "k", "--steps", done + 1, ranks=2)
     assert result.returncode == 0, result.stderr
     assert [row["step"] for row in metrics_of(folder, "k")] == list(range(done + 2))

@@ -316,7 +316,7 @@ def test_a_source_without_answers(fresh):
     write_open_math_reasoning(fresh, [{"problem": "1+1", "answer": ""}])
     refused(fresh, *SPLIT, "--source", "nvidia/OpenMathReasoning", "--out", "b",
             says="OpenMathReasoning holds no problem with an answer in its 6 rows of columns "
-                 "['expected_answer', 'problem_type', 'problem_source'")
+                 "['expected_answer', 'problem_type', 'problem']")
 
 
 def test_a_torn_or_missing_source(fresh):
