@@ -12,6 +12,7 @@ from test_hero import unbroken  # noqa: F401  (the fixture)
 import eval as evaluation
 import prepare
 from hero import Config
+from results import study, study_tables
 
 README = (ROOT / "README.md").read_text()
 
@@ -60,12 +61,21 @@ def test_every_log_key_is_explained(unbroken):  # noqa: F811
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["first_table", "phases", "trl_speed", "logprob_memory",
-                                  "rollout_speed", "references"])
+@pytest.mark.parametrize("name", ["phases", "trl_speed", "logprob_memory", "rollout_speed",
+                                  "references"])
 def test_the_tables_are_the_measured_ones(name):
     """What a results script has written stands in the README, line by line."""
     for line in (ROOT / "results" / f"{name}.md").read_text().splitlines():
         assert line.strip() in README
+
+
+def test_the_results_are_the_study_s():
+    """And the study's page of tables is what its CSV files make."""
+    shown = README.split("## Results")[1].split("\n## ")[0]
+    tables = (ROOT / "results" / "study.md").read_text()
+    rows = [line for line in shown.splitlines() if line.startswith("|")]
+    assert len(rows) > 15 and not [row for row in rows if row not in tables]
+    assert study_tables.tables(study.read, ROOT / "results", study.RATES, study.SWEPT) == tables
 
 
 @pytest.mark.parametrize("page", ["README.md", "results/README.md"])
