@@ -84,12 +84,16 @@ def head(first, other):
     return [HEAD[0].format(first, other), HEAD[1]]
 
 
-def curve(rows, cell, column):
-    """{step: values over seeds} of study_curves.csv."""
-    steps = {}
+def curve(rows, cell, column, window=1):
+    """{step: a value a seed} of study_curves.csv; each the mean over the `window` steps up to there."""
+    seeds = {}
     for row in rows:
         if row["cell"] == cell and row[column] is not None:
-            steps.setdefault(int(row["step"]), []).append(row[column])
+            key = row["seed"], -(-int(row["step"]) // window) * window
+            seeds.setdefault(key, []).append(row[column])
+    steps = {}
+    for (_, step), values in seeds.items():
+        steps.setdefault(step, []).append(np.mean(values))
     return steps
 
 
@@ -232,9 +236,9 @@ def hacked(samples):
 # ---------------------------------------------------------------------------- figures
 
 
-def band(axis, rows, cell, column, label):
+def band(axis, rows, cell, column, label, window=1):
     """Mean over seeds as a line, lowest to highest as a band."""
-    steps = curve(rows, cell, column)
+    steps = curve(rows, cell, column, window)
     if not steps:
         return
     colour, line = STYLE[label]
@@ -297,11 +301,11 @@ def draw(curves, out):
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
     for method in ("verifier", "RM only", "HERO", "HERO std"):
-        band(axes[0], curves, f"hard / {method}", "auroc", method)
-        band(axes[1], curves, f"hard / {method}", "all wrong", method)
+        band(axes[0], curves, f"hard / {method}", "auroc", method, 10)
+        band(axes[1], curves, f"hard / {method}", "all wrong", method, 10)
     axes[0].set_ylabel("RM AUROC against verdicts, mixed groups")
     axes[1].set_ylabel("groups the verifier calls all wrong (share)")
-    finish(figure, axes, out / "study_groups.png")
+    finish(figure, axes, out / "study_groups.png", "step, means over ten (batches of 16 x 8)")
 
 
 def tables(read, out, rates, kinds):
