@@ -85,7 +85,7 @@ def head(first, other):
 
 
 def curve(rows, cell, column, window=1):
-    """{step: a value a seed} of study_curves.csv; each the mean over the `window` steps up to there."""
+    """{step: a value a seed} of study_curves.csv; each the mean of the `window` steps up to it."""
     seeds = {}
     for row in rows:
         if row["cell"] == cell and row[column] is not None:
