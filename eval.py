@@ -91,11 +91,8 @@ def problem_of(row, where, known=None):
     return row | {"answer": str(row["answer"])} if known else row
 
 
-def load_problems(path, known=None):
-    """Rows of a JSONL file with "problem" and "answer". ValueError names the line at fault."""
-    path, rows = Path(path), []
-    if not path.is_file():
-        raise ValueError(f"{path} does not exist: give a JSONL file of problems and answers")
+def jsonl_rows(path):
+    """Streams (place, row) from a JSONL file. ValueError names the line that is not JSON."""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -105,7 +102,14 @@ def load_problems(path, known=None):
             except json.JSONDecodeError as error:
                 raise ValueError(f"{path} line {number} is not JSON ({error.msg}): "
                                  f"{line[:60].strip()!r}") from error
-            rows.append(problem_of(row, f"{path} line {number}", known))
+            yield f"{path} line {number}", row
+
+
+def load_problems(path, known=None):
+    """Rows of a JSONL file with "problem" and "answer". ValueError names the line at fault."""
+    if not Path(path).is_file():
+        raise ValueError(f"{path} does not exist: give a JSONL file of problems and answers")
+    rows = [problem_of(row, where, known) for where, row in jsonl_rows(path)]
     if not rows:
         raise ValueError(f"{path} holds no problems")
     return rows

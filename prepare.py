@@ -27,7 +27,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import distributed
-from eval import STEP_BY_STEP, hub_rows, load_problems
+from eval import STEP_BY_STEP, hub_rows, jsonl_rows, load_problems, write
 from rewards import RewardModel, auroc, bradley_terry_loss
 from rollout import (
     Sampling,
@@ -244,19 +244,11 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
 
 def file_rows(path):
     """Streams the rows of a JSONL file. ValueError names the line that is no problem and answer."""
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {number} is not JSON ({error.msg}): "
-                                 f"{line[:60].strip()!r}") from error
-            if not isinstance(row, dict) or not all(problem_and_answer(row)):
-                raise ValueError(f"{path} line {number}: every row needs a 'problem' and an "
-                                 f"'answer' (or 'expected_answer'), not {line[:60].strip()!r}")
-            yield row
+    for where, row in jsonl_rows(path):
+        if not isinstance(row, dict) or not all(problem_and_answer(row)):
+            raise ValueError(f"{where}: every row needs a 'problem' and an 'answer' (or "
+                             f"'expected_answer'), not {json.dumps(row)[:60]}")
+        yield row
 
 
 def problem_and_answer(row):
@@ -307,14 +299,6 @@ def draw(rows, count, seed):
         if len(kept) > count:
             del kept[-heapq.heappop(highest)]
     return [kept[place] for place in sorted(kept)]
-
-
-def write(path, text):
-    """A file that is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
 
 
 def write_rows(path, rows):
