@@ -297,6 +297,11 @@ def judge(questions, references, answers, url=None, model="gpt-4o", cache="runs/
 # ---------------------------------------------------------------------------- grading
 
 
+def shown_to_judge(verdicts, responses):
+    """What a judge sees of responses: the final answer, or the end of one that has none."""
+    return [v.answer or text[-2000:] for v, text in zip(verdicts, responses, strict=True)]
+
+
 def grade(responses, rows):
     """Verdicts against each row's answer, and whether the response is right in truth.
 
@@ -320,7 +325,7 @@ def sample(engine, tokenizer, problems, samples, sampling, seed, instruction="",
     {"problem", "right", "correct", "reason", "answer", "rm", "judged", "length", "finished"}.
 
     rm only with a reward model. With a judge (questions, references, answers -> True, False, None)
-    its Yes alone is right; it sees the final answer, or the end of a response that has none.
+    its Yes alone is right.
     """
     prompts = [chat_prompt(tokenizer, row["problem"], instruction) for row in problems]
     seeds = [derive_seed(seed, row["problem"]) for row in problems]
@@ -333,8 +338,7 @@ def sample(engine, tokenizer, problems, samples, sampling, seed, instruction="",
                "length": [len(r.ids) for r in rollouts], "finished": [r.finished for r in rollouts]}
     if judge:
         columns["judged"] = judge([row["problem"] for row in rows], [row["answer"] for row in rows],
-                                  [v.answer or text[-2000:] for v, text in
-                                   zip(verdicts, texts, strict=True)])
+                                  shown_to_judge(verdicts, texts))
         columns["right"] = [opinion is True for opinion in columns["judged"]]
     if reward_model:
         columns["rm"] = reward_model.score([row["problem"] for row in rows], texts).tolist()

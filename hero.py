@@ -30,9 +30,11 @@ import tiny
 from eval import (
     STEP_BY_STEP,
     evaluate,
+    judge,
     load_benchmarks,
     load_problems,
     plot_curves,
+    shown_to_judge,
     summary_table,
 )
 from prepare import DATA, EVAL_DATA, memory_plan, unprepared
@@ -90,6 +92,8 @@ class Config:
     w_min: float = opt(0.4, "smallest weight, Eq. 4")
     w_max: float = opt(3.0, "largest weight, Eq. 4")
     k: float = opt(6.0, "steepness of the weight, Eq. 4")
+    judge_model: str = opt("", "generative verifier: its yes or no in place of the rule verifier's")
+    judge_url: str = opt("", "its OpenAI-compatible server; empty: OpenAI's, with OPENAI_API_KEY")
     gate: bool = opt(False, "scale uniform groups' advantages by the reward model's reliability")
     # policy update
     learning_rate: float = opt(3e-5, "of AdamW; constant, no warm-up")
@@ -357,11 +361,28 @@ def append(path, rows):
             file.writelines(json.dumps(row) + "\n" for row in rows)
 
 
+def verdicts_of(cfg, rows, texts):
+    """Verdicts of this rank's responses; rows: the problem of each.
+
+    With a generative verifier (the paper's Table 8) its Yes alone is correct, and a reply without a
+    decision is not. Its replies are kept in the run's folder, so that a resumed run meets the same.
+    """
+    verdicts = verify_all(texts, [row["answer"] for row in rows])
+    if not cfg.judge_model:
+        return verdicts
+    opinions = judge([row["problem"] for row in rows], [row["answer"] for row in rows],
+                     shown_to_judge(verdicts, texts), cfg.judge_url or None, cfg.judge_model,
+                     Path("runs") / cfg.name / "judge.jsonl")
+    reasons = {True: "correct", False: "wrong", None: "undecided"}
+    return [verdict._replace(correct=opinion is True, reason=reasons[opinion])
+            for verdict, opinion in zip(verdicts, opinions, strict=True)]
+
+
 def row_stats(groups):
     """Shares of verdicts without an answer, lengths, truncation over the rows of all groups."""
     rows = [row for group in groups for row in group]
     return {f"verify/{reason}": sum(row["reason"] == reason for row in rows) / len(rows)
-            for reason in ("no_answer", "unparsed", "timeout", "too_large")} | {
+            for reason in ("no_answer", "unparsed", "timeout", "too_large", "undecided")} | {
         "rollout/length": sum(row["length"] for row in rows) / len(rows),
         "rollout/truncated": sum(not row["finished"] for row in rows) / len(rows)}
 
@@ -433,7 +454,7 @@ def train(cfg):
         engine.sleep()
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
         clock("generate")
-        verdicts = verify_all(texts, [prompts[p]["answer"] for p in mine for _ in range(G)])
+        verdicts = verdicts_of(cfg, [prompts[p] for p in mine for _ in range(G)], texts)
         clock("verify")
         scores = reward_model.score(asked, texts).tolist()
         clock("reward_model")
@@ -536,6 +557,11 @@ def checked(cfg, world_size):
             f"P*G={cfg.prompts_per_step}*{cfg.rollouts_per_prompt} rollouts cannot be shared: "
             f"prompts_per_step={cfg.prompts_per_step} is not divisible by minibatches * ranks = "
             f"{cfg.minibatches} * {world_size}; choose --prompts_per_step a multiple of {whole}")
+    if cfg.judge_url and not cfg.judge_model:
+        raise ValueError("--judge_url needs --judge_model, the name of a model on that server")
+    if cfg.judge_model and not cfg.judge_url and not os.environ.get("OPENAI_API_KEY"):
+        raise ValueError(f"--judge_model {cfg.judge_model} is on no server: give --judge_url, any "
+                         "OpenAI-compatible one, or set OPENAI_API_KEY for OpenAI's")
     if cfg.resume:
         return cfg
     if cfg.name and (Path("runs") / cfg.name).exists():
@@ -594,13 +620,14 @@ def parse(arguments=None):
 
 
 def resumed(given):
-    """The Config that the run was started with. Only how long it runs may be changed."""
+    """The Config that the run was started with. Only how long it runs may be changed, and where
+    its generative verifier is."""
     path = Path("runs") / given.get("name", "") / "config.json"
     if not given.get("name") or not path.is_file():
         raise ValueError(f"--resume needs --name, the name of a run; {path} does not exist")
     saved = json.loads(path.read_text())
     for name, value in given.items():
-        if name not in ("name", "resume", "steps") and value != saved[name]:
+        if name not in ("name", "resume", "steps", "judge_url") and value != saved[name]:
             raise ValueError(f"--{name} {value} differs from the run's own {saved[name]}: leave it "
                              "out, or start a new run")
     return Config(**saved | given)

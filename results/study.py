@@ -20,6 +20,7 @@ import shutil
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from math import isclose
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -38,7 +39,7 @@ from rewards import RewardModel  # noqa: E402
 from rollout import Sampling, load_tokenizer, make_engine  # noqa: E402
 
 SEEDS = range(5)                                  # seed s runs in world s % 2
-RATES = (1e-5, 3e-5, 1e-4, 3e-4)
+RATES = (1e-5, 3e-5, 6e-5, 1e-4, 3e-4)
 METHODS = {"verifier": {"reward": "verifier"}, "RM only": {"reward": "rm"},
            "HERO": {"reward": "hero"}, "HERO std": {"reward": "hero", "scale": "std"},
            "naive 0.5": {"reward": "naive", "mix": 0.5},
@@ -48,8 +49,8 @@ SWEPT = ("verifier", "RM only", "HERO", "HERO std", "naive 0.5")
 HERO, STD = METHODS["HERO"], METHODS["HERO std"]
 CELLS = (
     {f"hard / {name}": settings for name, settings in METHODS.items()}
-    | {f"rate 3e-05 / {name}": METHODS[name] | {"learning_rate": 3e-5}
-       for name in ("verifier", "RM only", "HERO")}
+    | {f"rate {rate:g} / {name}": METHODS[name] | {"learning_rate": rate}
+       for rate in (1e-5, 3e-5, 6e-5, 1e-4) for name in ("verifier", "RM only", "HERO")}
     | {"hard / HERO gate": HERO | {"gate": True}, "hard / HERO std gate": STD | {"gate": True}}
     | {f"misleading / {name}": settings | {"reward_model": "misleading"} for name, settings in (
         ("HERO", HERO), ("HERO std", STD), ("RM only", METHODS["RM only"]),
@@ -233,9 +234,15 @@ def save(path, rows):
 
 
 def make_runs(jobs, out, steps, home):
-    """Makes the runs of jobs [(cell, settings, seed)] that are not in out's files, two at once."""
+    """Makes the runs of jobs [(cell, settings, seed)] that are not in out's files, two at once.
+
+    A run at another learning rate than its job's, from before a sweep was widened, is made again.
+    """
     files = [out / f"study_{name}.csv" for name in ("curves", "samples", "runs")]
     curves, samples, runs = map(read, files)
+    rate = {(cell, seed): settings["learning_rate"] for cell, settings, seed in jobs}
+    runs = [row for row in runs if isclose(row["learning_rate"], rate.get(
+        (row["cell"], row["seed"]), row["learning_rate"]))]
     done = {(row["cell"], row["seed"]) for row in runs}
     curves, samples = ([row for row in rows if (row["cell"], row["seed"]) in done]
                        for rows in (curves, samples))
@@ -278,7 +285,7 @@ def main_jobs(rates, seeds):
     jobs = [(cell, settings_of(settings), seed) for seed in seeds
             for cell, settings in CELLS.items()]
     core = [f"hard / {name}" for name in METHODS] + [
-        cell for cell in CELLS if "gate" in cell or "rate 3e-05" in cell]
+        cell for cell in CELLS if "gate" in cell or "rate " in cell]
     return sorted(jobs, key=lambda job: job[2] > 2 and job[0] not in core)
 
 
@@ -292,7 +299,8 @@ def main():
     os.environ["OMP_NUM_THREADS"] = "1"
     out.mkdir(parents=True, exist_ok=True)
     distributed.init()
-    home, steps, seeds, sweep_seeds, rates, sizes = "runs/study", 60, SEEDS, (100, 101), RATES, {}
+    home, steps, seeds, rates, sizes = "runs/study", 60, SEEDS, RATES, {}
+    sweep_seeds = range(100, 104)
     if args.quick:
         home, steps, seeds, sweep_seeds, rates = "runs/quick-study", 2, (0,), (100,), RATES[1:2]
         sizes = {"count": 20, "validation": 15, "rm_steps": 5}

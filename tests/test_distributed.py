@@ -185,13 +185,14 @@ import sys
 sys.path.insert(0, {root!r})
 import distributed, prepare, torch
 from transformers import AutoModelForCausalLM
-ranks = distributed.init()
-if ranks.rank == 0:
-    model = AutoModelForCausalLM.from_pretrained({policy!r})
-    losses = prepare.fit(model, iter([[1]] * 2), lambda model, _: model.lm_head.weight.norm(), 2,
-                         1e-3, "alone")
-    assert losses[1] < losses[0]
-assert distributed.all_sum([1.0]).item() == 2
+def main():
+    if distributed.init().rank == 0:
+        model = AutoModelForCausalLM.from_pretrained({policy!r})
+        losses = prepare.fit(model, iter([[1]] * 2), lambda model, _: model.lm_head.weight.norm(),
+                             2, 1e-3, "alone")
+        assert losses[1] < losses[0]
+    assert distributed.all_sum([1.0]).item() == 2
+distributed.run(main)
 """
 
 

@@ -14,9 +14,11 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import script
+from conftest import SMALL, script
+from test_hero import metrics_of
 
 from eval import decision, evaluate, judge, load_problems
+from hero import checked, parse
 from rollout import Sampling, make_engine
 
 YES, NO = "They agree.\nFinal Decision: Yes", "They differ.\nFinal Decision: No"
@@ -233,6 +235,62 @@ def test_a_dead_server_is_one_line(folder):
     assert result.returncode == 1 and "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
     assert len(lines) == 1 and "goes on from there" in lines[0]
+
+
+# ---------------------------------------------------------------------------- as the reward
+
+
+def test_a_generative_verifier_rewards_in_place_of_the_rules(folder, serve):
+    """The paper's Table 8: its yes or no is `correct`, on one process, on two, and resumed."""
+    server = serve(lambda prompt, _: (YES, NO, "hm")[len(said(prompt)) % 3])
+    options = [*SMALL, "--groups_logged", 4, "--reward", "verifier", "--judge_model", "m"]
+    for name, ranks in (("a", 0), ("b", 2)):
+        result = script(folder, "hero.py", "--name", name, *options, "--judge_url", server.url,
+                        ranks=ranks)
+        assert result.returncode == 0, result.stderr
+    samples = [json.loads(line) for line
+               in (folder / "runs/a/rollouts.jsonl").read_text().splitlines()]
+    reasons = ("correct", "wrong", "undecided")
+    for row in samples:
+        shown = (row["answer"] or row["response"]).split("\n")[0]
+        wanted = reasons[len(shown) % 3] if shown.strip() else "wrong"
+        assert (row["reason"], row["correct"]) == (wanted, wanted == "correct")
+        assert row["reward"] == row["correct"]
+    assert {row["reason"] for row in samples} == set(reasons)
+    one, two = metrics_of(folder, "a"), metrics_of(folder, "b")
+    assert 0 < one[1]["verify/undecided"] < 1 and 0 < one[1]["verify/accuracy"] < 1
+    for row, other in zip(one, two, strict=True):
+        assert {k: v for k, v in row.items() if k.startswith("verify/")} == {
+            k: v for k, v in other.items() if k.startswith("verify/")}
+    asked = server.requests
+    assert asked == sum(len((folder / "runs" / name / "judge.jsonl").read_text().splitlines())
+                        for name in "ab")
+    shutil.rmtree(folder / "runs/a/checkpoints/step_000004")
+    result = script(folder, "hero.py", "--name", "a", "--resume", "--judge_url", "http://[::1]:9/v1")
+    assert result.returncode == 0 and server.requests == asked, result.stderr
+    assert metrics_of(folder, "a") == one                  # every reply was known, none was asked
+
+
+def test_a_generative_verifier_that_fails_ends_all_ranks_with_one_line(folder, serve):
+    """Some questions are refused, whoever asks them: both ranks end, and the run can go on."""
+    server = serve(lambda prompt, _: 401 if len(said(prompt)) % 2 else YES)
+    options = ["--name", "f", *SMALL, "--judge_model", "m", "--judge_url", server.url]
+    result = script(folder, "hero.py", *options, ranks=2)
+    assert result.returncode != 0
+    assert "the judge m at" in result.stderr and "goes on from there" in result.stderr
+    other = serve(lambda *_: YES)
+    result = script(folder, "hero.py", "--resume", "--name", "f", "--judge_url", other.url, ranks=2)
+    assert result.returncode == 0, result.stderr
+    assert metrics_of(folder, "f")[-1]["verify/accuracy"] > 0.5
+
+
+@pytest.mark.parametrize("flags, way_out", [
+    (["--judge_url", "http://localhost:1/v1"], "needs --judge_model"),
+    (["--judge_model", "m"], "give --judge_url")])
+def test_a_generative_verifier_needs_a_name_and_a_server(flags, way_out, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ValueError, match=way_out):
+        checked(parse(["--preset", "tiny", *flags]), 1)
 
 
 # ---------------------------------------------------------------------------- vLLM
