@@ -2,12 +2,16 @@
 
 import json
 import random
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL, script
+from conftest import ROOT, SMALL, script
 from transformers import AutoModelForCausalLM
 
+import hero
 from eval import load_problems
 from hero import Config, microbatches, policy_loss, prompts_of, token_logprobs
 from rollout import right_padded
@@ -262,20 +266,32 @@ def refuse(folder, *arguments, says, name="hero.py", ranks=0):
     return lines[0]
 
 
+def refused(folder, *arguments, says):
+    """As refuse for hero.py, in this process: the error is a message of ours, of one line."""
+    existing = sorted(folder.rglob("*"))
+    with pytest.MonkeyPatch.context() as patch, \
+            pytest.raises((ValueError, OSError), match=re.escape(says)) as caught:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["hero.py", *map(str, arguments)])
+        hero.main()
+    assert Path(caught.traceback[-1].path).parent == ROOT and "\n" not in str(caught.value)
+    assert sorted(folder.rglob("*")) == existing
+
+
 def test_an_unknown_flag_is_named(folder):
     refuse(folder, "--lerning_rate", 1, says="--lerning_rate")
 
 
 def test_a_bad_type_names_the_field(folder):
-    refuse(folder, "--steps", "many", says="--steps: invalid int value: 'many'")
+    refused(folder, "--steps", "many", says="--steps: invalid int value: 'many'")
 
 
 def test_a_bad_choice_lists_the_good_ones(folder):
-    refuse(folder, "--reward", "dense", says="choose one of hero, verifier, rm, naive")
+    refused(folder, "--reward", "dense", says="choose one of hero, verifier, rm, naive")
 
 
 def test_batches_that_do_not_divide_say_the_way_out(folder):
-    refuse(folder, "--prompts_per_step", 6, says="choose --prompts_per_step a multiple of 4")
+    refused(folder, "--prompts_per_step", 6, says="choose --prompts_per_step a multiple of 4")
 
 
 def test_batches_that_do_not_divide_over_ranks(folder):
@@ -284,11 +300,11 @@ def test_batches_that_do_not_divide_over_ranks(folder):
 
 
 def test_a_missing_model_directory_is_named(folder):
-    refuse(folder, "--policy", "no/such/model", says="cannot load 'no/such/model'")
+    refused(folder, "--policy", "no/such/model", says="cannot load 'no/such/model'")
 
 
 def test_a_reward_model_without_a_score_head(folder):
-    refuse(folder, "--reward_model", "runs/world-0/policy", says="no trained one-label score head")
+    refused(folder, "--reward_model", "runs/world-0/policy", says="no trained one-label score head")
 
 
 def test_data_without_an_answer_names_the_line(folder):
@@ -298,28 +314,28 @@ def test_data_without_an_answer_names_the_line(folder):
 
 def test_data_that_is_empty_missing_or_torn(folder):
     (folder / "data.jsonl").write_text("\n")
-    refuse(folder, "--data", "data.jsonl", says="holds no problems")
-    refuse(folder, "--data", "none.jsonl", says="none.jsonl does not exist")
+    refused(folder, "--data", "data.jsonl", says="holds no problems")
+    refused(folder, "--data", "none.jsonl", says="none.jsonl does not exist")
     (folder / "data.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n{"problem": "1+')
-    refuse(folder, "--data", "data.jsonl", says="line 2 is not JSON")
+    refused(folder, "--data", "data.jsonl", says="line 2 is not JSON")
 
 
 def test_a_name_that_is_taken_is_not_overwritten(folder):
     (folder / "runs" / "mine").mkdir()
-    refuse(folder, "--name", "mine", says="runs/mine holds another run")
+    refused(folder, "--name", "mine", says="runs/mine holds another run")
 
 
 def test_resume_needs_a_run_and_its_own_settings(folder):
-    refuse(folder, "--resume", says="--resume needs --name")
-    refuse(folder, "--resume", "--name", "never", says="runs/never/config.json does not exist")
+    refused(folder, "--resume", says="--resume needs --name")
+    refused(folder, "--resume", "--name", "never", says="runs/never/config.json does not exist")
     (folder / "runs" / "mine").mkdir()
     (folder / "runs/mine/config.json").write_text(json.dumps(vars(Config(name="mine"))))
-    refuse(folder, "--resume", "--name", "mine", "--alpha", 0.2,
-           says="--alpha 0.2 differs from the run's own 0.05")
+    refused(folder, "--resume", "--name", "mine", "--alpha", 0.2,
+            says="--alpha 0.2 differs from the run's own 0.05")
 
 
 def test_prompts_that_are_all_too_long(folder):
-    refuse(folder, "--max_prompt_tokens", 3, says="longer than max_prompt_tokens=3")
+    refused(folder, "--max_prompt_tokens", 3, says="longer than max_prompt_tokens=3")
 
 
 def test_eval_refuses_a_missing_benchmark(folder):
