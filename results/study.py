@@ -39,6 +39,7 @@ from rewards import RewardModel  # noqa: E402
 from rollout import Sampling, load_tokenizer, make_engine  # noqa: E402
 
 SEEDS = range(5)                                  # seed s runs in world s % 2
+MORE_SEEDS = range(10)                            # of HERO and the verifier alone at equal rates
 RATES = (1e-5, 3e-5, 6e-5, 1e-4, 3e-4)
 METHODS = {"verifier": {"reward": "verifier"}, "RM only": {"reward": "rm"},
            "HERO": {"reward": "hero"}, "HERO std": {"reward": "hero", "scale": "std"},
@@ -55,7 +56,8 @@ CELLS = (
     | {f"misleading / {name}": settings | {"reward_model": "misleading"} for name, settings in (
         ("HERO", HERO), ("HERO std", STD), ("RM only", METHODS["RM only"]),
         ("HERO gate", HERO | {"gate": True}), ("HERO std gate", STD | {"gate": True}),
-        ("naive 0.5", METHODS["naive 0.5"]))}
+        ("naive 0.5", METHODS["naive 0.5"]), ("no weight", HERO | {"weight": "none"}),
+        ("dense correct", {"reward": "hero_correct"}))}
     | {"hard / dense correct": {"reward": "hero_correct"},
        "hard / dense wrong": {"reward": "hero_wrong"},
        "hard / no weight": HERO | {"weight": "none"}}
@@ -66,7 +68,6 @@ CELLS = (
     | {"hard / weight on reward": HERO | {"weight": "reward"},
        "hard / std, no weight": STD | {"weight": "none"},
        "hard / std, weight on reward": STD | {"weight": "reward"}}
-    | {"hard / RM only, 10 x rate": METHODS["RM only"] | {"faster": 10}}
     | {f"share {share} / {name}": METHODS[name] | {"data": f"share_{share}.jsonl"}
        for share in (25, 75) for name in ("verifier", "RM only", "HERO")})
 
@@ -275,18 +276,15 @@ def chosen_rates(runs, rates):
     return {name: max(rates, key=lambda rate: accuracy(name, rate)) for name in SWEPT}
 
 
-def main_jobs(rates, seeds):
-    """Every cell with every seed; the later seeds first for what the most is claimed about."""
+def main_jobs(rates, seeds, more_seeds):
+    """Every cell with every seed, and with more of them what the most is claimed about."""
     def settings_of(settings):
         kind = {"verifier": "verifier", "rm": "RM only", "naive": "naive 0.5"}.get(
             settings["reward"], "HERO std" if settings.get("scale") == "std" else "HERO")
-        return {"learning_rate": rates[kind] * settings.get("faster", 1)} | {
-            key: value for key, value in settings.items() if key != "faster"}
-    jobs = [(cell, settings_of(settings), seed) for seed in seeds
-            for cell, settings in CELLS.items()]
-    core = [f"hard / {name}" for name in METHODS] + [
-        cell for cell in CELLS if "gate" in cell or "rate " in cell]
-    return sorted(jobs, key=lambda job: job[2] > 2 and job[0] not in core)
+        return {"learning_rate": rates[kind]} | settings
+    return [(cell, settings_of(settings), seed) for seed in more_seeds
+            for cell, settings in CELLS.items() if seed in seeds
+            or cell.startswith("rate ") and not cell.endswith("RM only")]
 
 
 def main():
@@ -300,10 +298,10 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     distributed.init()
     home, steps, seeds, rates, sizes = "runs/study", 60, SEEDS, RATES, {}
-    sweep_seeds = range(100, 104)
+    sweep_seeds, more_seeds = range(100, 104), MORE_SEEDS
     if args.quick:
         home, steps, seeds, sweep_seeds, rates = "runs/quick-study", 2, (0,), (100,), RATES[1:2]
-        sizes = {"count": 20, "validation": 15, "rm_steps": 5}
+        more_seeds, sizes = seeds, {"count": 20, "validation": 15, "rm_steps": 5}
     worlds = sorted({seed % 2 for seed in seeds})
     for world in worlds:
         prepare_world(world, Path(f"{home}-{world}"), **sizes)
@@ -311,7 +309,7 @@ def main():
         save(out / "study_cold_start.csv", [row for world in worlds
                                             for row in cold_start(world, home)])
     runs = make_runs(sweep_jobs(sweep_seeds, rates), out, steps, home)
-    make_runs(main_jobs(chosen_rates(runs, rates), seeds), out, steps, home)
+    make_runs(main_jobs(chosen_rates(runs, rates), seeds, more_seeds), out, steps, home)
     report(read, out, rates, SWEPT)
 
 

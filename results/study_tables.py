@@ -20,7 +20,8 @@ T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9:
 STYLE = {"verifier": ("verifier", "-"), "RM only": ("rm", "-"), "HERO": ("hero", "-"),
          "HERO std": ("hero std", "-"), "naive 0.1": ("naive", ":"), "naive 0.5": ("naive", "-"),
          "naive 0.9": ("naive", "--"), "HERO gate": ("gate", "-"), "HERO std gate": ("gate", "--"),
-         "RM only, 10 x rate": ("rm", "--")}
+         "RM only, 1e-4": ("rm", "--")}
+ONE_RATE = ("1e-05", "3e-05", "6e-05", "0.0001")
 TABLE_2 = ("verifier", "RM only", "HERO", "HERO std", "naive 0.1", "naive 0.5", "naive 0.9")
 ABLATIONS = {                                          # row: cell, by the figure of the paper
     "Fig. 2a, dense range": {"none (verifier only)": "verifier", "correct only": "dense correct",
@@ -124,7 +125,7 @@ def table_2(runs, curves):
 def one_rate(runs):
     """The same learning rate for every method, one rate after another."""
     lines = head("hard data, rate / method", "verifier")
-    for rate in ("1e-05", "3e-05", "6e-05", "0.0001"):
+    for rate in ONE_RATE:
         lines += [runs.row(f"{rate} / {name}", f"rate {rate} / {name}", f"rate {rate} / verifier")
                   for name in ("verifier", "RM only", "HERO")]
     return lines
@@ -143,7 +144,8 @@ def gate(runs):
     for regime, methods in (("hard", ("verifier", "RM only", "naive 0.5", "HERO", "HERO gate",
                                       "HERO std", "HERO std gate")),
                             ("misleading", ("RM only", "naive 0.5", "HERO", "HERO gate",
-                                            "HERO std", "HERO std gate"))):
+                                            "HERO std", "HERO std gate", "no weight",
+                                            "dense correct"))):
         good = "good" if regime == "hard" else regime
         lines += [runs.row(f"{good} / {name}", f"{regime} / {name}", "hard / verifier")
                   for name in methods]
@@ -221,8 +223,8 @@ def table_6(cold):
 
 
 def hacked(samples):
-    """The three best-liked wrong responses at the end of RM-only training at 10 x the rate."""
-    rows = sorted((row for row in samples if row["cell"] == "hard / RM only, 10 x rate"),
+    """The three best-liked wrong responses at the end of RM-only training at 1e-4."""
+    rows = sorted((row for row in samples if row["cell"] == "rate 0.0001 / RM only"),
                   key=lambda row: -row["rm"])
     lines = ["| problem | reference | response | RM score |", "|---|---|---|---|"]
     seen = set()
@@ -259,13 +261,12 @@ def finish(figure, axes, path, xlabel="step (batches of 16 prompts x 8 rollouts)
 
 
 def draw(curves, out):
-    figure, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, constrained_layout=True)
-    for method in ("verifier", "RM only", "HERO"):
-        band(axes[0], curves, f"rate 3e-05 / {method}", "hard", method)
-        band(axes[1], curves, f"hard / {method}", "hard", method)
-    axes[0].set(title="the same learning rate, 3e-5", ylabel="hard validation pass@1 (share)",
-                ylim=(0, 1))
-    axes[1].set(title="each method's best learning rate")
+    figure, axes = plt.subplots(1, 4, figsize=(14, 3.6), sharey=True, constrained_layout=True)
+    for axis, rate in zip(axes, ONE_RATE, strict=True):
+        for method in ("verifier", "RM only", "HERO"):
+            band(axis, curves, f"rate {rate} / {method}", "hard", method)
+        axis.set(title=f"learning rate {rate}", ylim=(0, 1))
+    axes[0].set_ylabel("hard validation pass@1 (share)")
     finish(figure, axes, out / "study_rates.png")
 
     figure, axes = plt.subplots(2, 3, figsize=(12, 7), sharey=True, constrained_layout=True)
@@ -278,9 +279,10 @@ def draw(curves, out):
     finish(figure, axes, out / "study_curves.png")
 
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    for method in ("RM only", "RM only, 10 x rate", "HERO", "verifier"):
-        band(axes[0], curves, f"hard / {method}", "hard rm", method)
-        band(axes[1], curves, f"hard / {method}", "hard", method)
+    for cell, method in (("hard / RM only", "RM only"), ("rate 0.0001 / RM only", "RM only, 1e-4"),
+                         ("hard / HERO", "HERO"), ("hard / verifier", "verifier")):
+        band(axes[0], curves, cell, "hard rm", method)
+        band(axes[1], curves, cell, "hard", method)
     axes[0].set_ylabel("reward model's mean score (logit)")
     axes[1].set(ylabel="hard validation pass@1 (share)", ylim=(0, 1))
     finish(figure, axes, out / "study_hacking.png")
