@@ -11,6 +11,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM
 
+import hero
 import tiny
 from rollout import load_tokenizer
 
@@ -52,6 +53,14 @@ def script(folder, *arguments, ranks=0, **options):
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return subprocess.run([*start, ROOT / name, *rest], cwd=folder, env=environment, text=True,
                           capture_output=True, timeout=300, **options)
+
+
+def hero_here(folder, *arguments):
+    """hero.py in this process, with `folder` as its working directory; errors are raised."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["hero.py", *map(str, arguments)])
+        hero.main()
 
 
 SMALL = ["--steps", 4, "--prompts_per_step", 4, "--rollouts_per_prompt", 4, "--minibatches", 2,

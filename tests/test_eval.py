@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL, script
+from conftest import ROOT, SMALL, hero_here, script
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -385,7 +385,7 @@ def test_plot_table_and_verifiers_on_a_real_run(folder):
         result = script(folder, *arguments, ranks=ranks)
         assert result.returncode == 0, result.stderr
         return result
-    run("hero.py", "--name", "s0", *SMALL)
+    hero_here(folder, "--name", "s0", *SMALL)
     shutil.copytree(folder / "runs/s0", folder / "runs/s1")              # as if of another seed
     config = json.loads((folder / "runs/s1/config.json").read_text()) | {"seed": 1, "name": "s1"}
     (folder / "runs/s1/config.json").write_text(json.dumps(config))

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, script
+from conftest import ROOT, SMALL, hero_here, script
 from test_hero import metrics_of
 from transformers import AutoModelForSequenceClassification
 
@@ -75,7 +75,7 @@ def test_sigterm_saves_and_ends_well(folder, ranks):
 
 
 def test_a_torn_checkpoint_is_passed_over(folder):
-    assert script(folder, "hero.py", "--name", "x", *SMALL).returncode == 0
+    hero_here(folder, "--name", "x", *SMALL)
     whole = metrics_of(folder, "x")
     newest = folder / "runs/x/checkpoints/step_000004"
     data = max(newest.glob("*.distcp"), key=lambda path: path.stat().st_size)
@@ -94,7 +94,7 @@ def test_a_torn_checkpoint_is_passed_over(folder):
 def test_a_full_disk_is_announced_and_nothing_is_lost(folder):
     run = folder / "runs" / "d"
     checkpoints = run / "checkpoints"
-    assert script(folder, "hero.py", "--name", "d", *SMALL, "--steps", 2).returncode == 0
+    hero_here(folder, "--name", "d", *SMALL, "--steps", 2)
     kept = folder / "kept"
     shutil.move(checkpoints, kept)
     checkpoints.mkdir()
@@ -109,8 +109,7 @@ def test_a_full_disk_is_announced_and_nothing_is_lost(folder):
         assert len(lines) == 1 and "could not be written" in lines[0] and "make room" in lines[0]
         assert "step_000002" in {path.name for path in checkpoints.iterdir()}
         subprocess.run(["mount", "-o", "remount,size=64m", checkpoints], check=True)
-        result = script(folder, "hero.py", "--resume", "--name", "d", "--steps", 4)
-        assert result.returncode == 0, result.stderr
+        hero_here(folder, "--resume", "--name", "d", "--steps", 4)
     finally:
         subprocess.run(["umount", checkpoints], check=True)
     assert [row["step"] for row in metrics_of(folder, "d")] == [0, 1, 2, 3, 4]
@@ -136,17 +135,14 @@ def test_nan_from_the_reward_model_ends_the_run_with_its_rows(folder):
 
 def test_a_constant_reward_model_leaves_the_verifier_to_lead(folder):
     path = broken_reward_model(folder, lambda weight: weight.zero_())
-    result = script(folder, "hero.py", "--name", "z", *SMALL, "--reward_model", path,
-                    "--regime", "easy")
-    assert result.returncode == 0, result.stderr
+    hero_here(folder, "--name", "z", *SMALL, "--reward_model", path, "--regime", "easy")
     for row in metrics_of(folder, "z")[1:]:
         assert row["hero/sigma"] == 0 and row["rm/auroc"] in (None, 0.5)
         assert row["reward/abs_adv_uniform"] in (None, 0)
 
 
 def test_a_batch_of_truncated_responses_trains_and_says_so(folder):
-    result = script(folder, "hero.py", "--name", "c", *SMALL, "--max_response_tokens", 1)
-    assert result.returncode == 0, result.stderr
+    hero_here(folder, "--name", "c", *SMALL, "--max_response_tokens", 1)
     rows = metrics_of(folder, "c")[1:]
     assert all(row["rollout/truncated"] == 1 and row["verify/no_answer"] == 1 for row in rows)
 
@@ -160,18 +156,17 @@ def test_a_batch_of_empty_responses_trains(folder, policy, tokenizer):
         policy.model.embed_tokens.weight[tokenizer.eos_token_id] = 2.0
     for part in (policy, tokenizer):
         part.save_pretrained(folder / "mute")
-    result = script(folder, "hero.py", "--name", "e", *SMALL, "--policy", "mute")
-    assert result.returncode == 0, result.stderr
+    hero_here(folder, "--name", "e", *SMALL, "--policy", "mute")
     rows = metrics_of(folder, "e")[1:]
     assert rows[0]["rollout/length"] == 1 and rows[0]["verify/no_answer"] == 1
 
 
 def test_killed_at_random_moments_it_is_still_the_same_run(folder):
     """SIGKILL of the whole job, HERO_KILLS times (5), then the log of a run that nobody touched."""
-    options = [*SMALL, "--steps", 12, "--eval_every", 6]
-    assert script(folder, "hero.py", "--name", "a", *options).returncode == 0
-    metrics, rng = folder / "runs/b/metrics.jsonl", random.Random(time.time())
     kills, wanted = 0, int(os.environ.get("HERO_KILLS", "5"))
+    options = [*SMALL, "--steps", 7 + wanted, "--eval_every", 6]
+    hero_here(folder, "--name", "a", *options)
+    metrics, rng = folder / "runs/b/metrics.jsonl", random.Random(time.time())
     process = start(folder, "--name", "b", *options)
     while True:
         known = metrics.read_text().count("\n") if metrics.exists() else 0
@@ -185,7 +180,8 @@ def test_killed_at_random_moments_it_is_still_the_same_run(folder):
             break
         kills += 1
         process = start(folder, "--name", "b", "--resume")
-    assert kills >= min(wanted, 3), "the run was over before it could be killed"
+    print(f"{kills} kills")
+    assert kills >= 0.6 * wanted, "the run was over before it could be killed"
     assert metrics_of(folder, "b") == metrics_of(folder, "a")
     samples = [(folder / "runs" / name / "rollouts.jsonl").read_text() for name in "ab"]
     assert samples[0] == samples[1]

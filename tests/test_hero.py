@@ -3,15 +3,13 @@
 import json
 import random
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, script
+from conftest import ROOT, SMALL, hero_here, script
 from transformers import AutoModelForCausalLM
 
-import hero
 from eval import load_problems
 from hero import Config, microbatches, policy_loss, prompts_of, token_logprobs
 from rollout import right_padded
@@ -245,8 +243,7 @@ def test_a_longer_run_goes_on_from_a_finished_one(unbroken):
     ["--weight", "reward", "--reward", "hero_wrong", "--max_tokens_per_microbatch", 64,
      "--regime", "easy"]])
 def test_other_settings_run(folder, options):
-    result = script(folder, "hero.py", "--name", "c", *SMALL, "--steps", 2, *options)
-    assert result.returncode == 0, result.stderr
+    hero_here(folder, "--name", "c", *SMALL, "--steps", 2, *options)
     rows = metrics_of(folder, "c")
     assert ("policy/kl_ref" in rows[-1]) == ("--kl_coef" in options)
 
@@ -269,11 +266,8 @@ def refuse(folder, *arguments, says, name="hero.py", ranks=0):
 def refused(folder, *arguments, says):
     """As refuse for hero.py, in this process: the error is a message of ours, of one line."""
     existing = sorted(folder.rglob("*"))
-    with pytest.MonkeyPatch.context() as patch, \
-            pytest.raises((ValueError, OSError), match=re.escape(says)) as caught:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["hero.py", *map(str, arguments)])
-        hero.main()
+    with pytest.raises((ValueError, OSError), match=re.escape(says)) as caught:
+        hero_here(folder, *arguments)
     assert Path(caught.traceback[-1].path).parent == ROOT and "\n" not in str(caught.value)
     assert sorted(folder.rglob("*")) == existing
 

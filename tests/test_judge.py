@@ -14,7 +14,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import SMALL, script
+from conftest import SMALL, hero_here, script
 from test_hero import metrics_of
 
 from eval import decision, evaluate, judge, load_problems
@@ -226,12 +226,9 @@ def test_without_a_key_or_a_server_nothing_is_sampled(folder, serve):
     assert "hardverify is graded by a language model: set OPENAI_API_KEY" in result.stderr
 
 
-def test_a_dead_server_is_one_line(folder):
+def test_a_server_that_refuses_is_one_line(folder, serve):
     hard_file(folder)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    result = command(folder, f"http://127.0.0.1:{port}/v1")
+    result = command(folder, serve(lambda *_: 401).url)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
     assert len(lines) == 1 and "goes on from there" in lines[0]
@@ -244,10 +241,9 @@ def test_a_generative_verifier_rewards_in_place_of_the_rules(folder, serve):
     """The paper's Table 8: its yes or no is `correct`, on one process, on two, and resumed."""
     server = serve(lambda prompt, _: (YES, NO, "hm")[len(said(prompt)) % 3])
     options = [*SMALL, "--groups_logged", 4, "--reward", "verifier", "--judge_model", "m"]
-    for name, ranks in (("a", 0), ("b", 2)):
-        result = script(folder, "hero.py", "--name", name, *options, "--judge_url", server.url,
-                        ranks=ranks)
-        assert result.returncode == 0, result.stderr
+    hero_here(folder, "--name", "a", *options, "--judge_url", server.url)
+    result = script(folder, "hero.py", "--name", "b", *options, "--judge_url", server.url, ranks=2)
+    assert result.returncode == 0, result.stderr
     samples = [json.loads(line) for line
                in (folder / "runs/a/rollouts.jsonl").read_text().splitlines()]
     reasons = ("correct", "wrong", "undecided")
@@ -266,8 +262,8 @@ def test_a_generative_verifier_rewards_in_place_of_the_rules(folder, serve):
     assert asked == sum(len((folder / "runs" / name / "judge.jsonl").read_text().splitlines())
                         for name in "ab")
     shutil.rmtree(folder / "runs/a/checkpoints/step_000004")
-    result = script(folder, "hero.py", "--name", "a", "--resume", "--judge_url", "http://[::1]:9/v1")
-    assert result.returncode == 0 and server.requests == asked, result.stderr
+    hero_here(folder, "--name", "a", "--resume", "--judge_url", "http://[::1]:9/v1")
+    assert server.requests == asked
     assert metrics_of(folder, "a") == one                  # every reply was known, none was asked
 
 
@@ -279,8 +275,7 @@ def test_a_generative_verifier_that_fails_ends_all_ranks_with_one_line(folder, s
     assert result.returncode != 0
     assert "the judge m at" in result.stderr and "goes on from there" in result.stderr
     other = serve(lambda *_: YES)
-    result = script(folder, "hero.py", "--resume", "--name", "f", "--judge_url", other.url, ranks=2)
-    assert result.returncode == 0, result.stderr
+    hero_here(folder, "--resume", "--name", "f", "--judge_url", other.url)
     assert metrics_of(folder, "f")[-1]["verify/accuracy"] > 0.5
 
 
