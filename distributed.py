@@ -3,6 +3,7 @@
 Every function also works in a single process that nobody started with torchrun.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -30,8 +31,11 @@ from torch.distributed.fsdp import (
     register_fsdp_forward_method,
 )
 from torch.distributed.tensor import DTensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-SIGTERM_CAME = threading.Event()                   # set by run()'s handler, read by stop_asked()
+from problems import first_line
+
+SIGTERM_CAME = threading.Event()                   # set by run()'s handler, read by sigterm_received()
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ def all_sum(values):
     return total.cpu()
 
 
-def from_rank_0(function):
+def run_on_rank_0(function):
     """What function() returns on rank 0, given to all ranks; if it raises, all ranks end."""
     result, error = None, None
     if dist.get_rank() == 0:
@@ -90,7 +94,7 @@ def from_rank_0(function):
     return shared[0]
 
 
-def stop_asked():
+def sigterm_received():
     """Whether any rank has got a SIGTERM (preemption) since the start, the same on all ranks."""
     return all_sum([SIGTERM_CAME.is_set()]).item() > 0
 
@@ -132,7 +136,7 @@ def shard(model, function):
     return model.sharded_function
 
 
-def full_tensors(model):
+def gathered_tensors(model):
     """(name, whole tensor) of every weight, gathered one at a time; all ranks iterate in step."""
     if isinstance(model, FSDPModule):
         model.reshard()
@@ -246,11 +250,6 @@ def load_checkpoint(folder, model, optimizer):
     return None
 
 
-def first_line(error):
-    """The beginning of an exception's text, for a message of one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def random_state():
     """The state of every global random number generator of this process."""
     return {"python": random.getstate(), "numpy": numpy.random.get_state(),
@@ -264,7 +263,7 @@ def set_random_state(state):
     torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def rewind(path, step):
+def truncate_log(path, step):
     """Cuts a JSONL log of a run back to what stood in it at `step`, a torn last line included.
 
     -> the rows that stay; only rank 0 writes the file.
@@ -283,3 +282,76 @@ def rewind(path, step):
         beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         beside.rename(path)
     return rows
+
+
+# ---------------------------------------------------------------------------- loading models
+
+
+def derive_seed(*parts):
+    """A 62-bit seed from numbers and strings, the same on every machine and in every process."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 2
+
+
+def from_pretrained(auto_class, name_or_path, **options):
+    """auto_class.from_pretrained with one clear ValueError where there is no such model."""
+    try:
+        return auto_class.from_pretrained(name_or_path, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot load {str(name_or_path)!r}: it is neither a directory that holds "
+                         "a model and its tokenizer, nor a hub name that can be reached from here "
+                         f"({str(error).strip().splitlines()[0][:200]})") from error
+
+
+# ---------------------------------------------------------------------------- what a GPU will hold
+
+
+def parameters(auto_class, name_or_path, **options):
+    """Parameters of a model that is not loaded: (all, of a decoder layer), and its config."""
+    config = from_pretrained(AutoConfig, name_or_path, **options)
+    with torch.device("meta"):
+        model = auto_class.from_config(config)
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+    return count(model), count(model.base_model.layers[0]), config
+
+
+def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
+                vllm_share=0.4, logits=2**26):
+    """What sharded training will hold on each GPU, in GiB. -> a text, a line an item
+
+    tokens: of a micro-batch; logits: at once, as in hero.token_logprobs; vllm_share: of the GPU.
+    Weights are counted exactly, from the configs; activations are estimated: bfloat16, 2 * hidden a
+    token and layer kept with checkpointing, and 16 * hidden + 6 * feed-forward in the layer at work
+    (in every layer without). Raises ValueError with advice if it cannot fit.
+    """
+    n, layer, config = parameters(AutoModelForCausalLM, policy)
+    rm, _, _ = parameters(AutoModelForSequenceClassification, reward_model, num_labels=1)
+    depth, hidden = config.num_hidden_layers, config.hidden_size
+    at_work = tokens * (16 * hidden + 6 * config.intermediate_size) * 2
+    kept = tokens * hidden * 2 * depth + at_work if checkpointing else at_work * depth
+    root = n - depth * layer                        # embedding, norm, head: gathered as a whole
+    gathered = 2 * (root + 2 * layer)
+    items = {"master weights, float32, sharded": 4 * n / gpus, "Adam's moments": 8 * n / gpus,
+             "reward model, bfloat16": 2 * rm,
+             "reference, float32, sharded": 4 * n / gpus if reference else 0}
+    update = {"gradients, float32, sharded": 4 * n / gpus,
+              "gathered layers and head, bfloat16": gathered + 4 * root,
+              "activations (estimate)": kept, "logits, float32, and their gradient": 12 * logits}
+    vllm = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
+    always, training, rollouts = (sum(part.values()) / 2**30 for part in (items, update, vllm))
+    lines = [f"memory on each of {gpus} GPUs of {gpu_gib:.0f} GiB; update and rollouts take turns:"]
+    lines += [f"  {size / 2**30:7.2f} GiB  {name}" for part in (items, update, vllm)
+              for name, size in part.items() if size]
+    peak = always + max(training, rollouts)
+    lines.append(f"  {peak:7.2f} GiB  at the peak, during the "
+                 f"{'update' if training > rollouts else 'rollouts'}")
+    plan = "\n".join(lines)
+    if 2 * n > vllm_share * gpu_gib * 2**30:
+        raise ValueError(f"vLLM's share of {vllm_share * gpu_gib:.1f} GiB does not hold the "
+                         f"policy's {2 * n / 2**30:.1f}: raise --gpu_memory_utilization\n{plan}")
+    if peak > 0.95 * gpu_gib:
+        advice = ("lower --gpu_memory_utilization" if rollouts > training else
+                  "lower --max_tokens_per_microbatch")
+        raise ValueError(f"this run needs {peak:.1f} GiB on GPUs of {gpu_gib:.1f}: take more GPUs, "
+                         f"a smaller model, or {advice}\n{plan}")
+    return plan

@@ -27,26 +27,18 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 import tiny
-from eval import (
-    STEP_BY_STEP,
-    evaluate,
-    judge,
-    load_benchmarks,
-    load_problems,
-    plot_curves,
-    shown_to_judge,
-    summary_table,
-)
-from prepare import DATA, EVAL_DATA, memory_plan, unprepared
-from rewards import REWARDS, RewardModel, group_stats, hero_advantages, reliability
+from distributed import derive_seed, from_pretrained, memory_plan
+from eval import evaluate, judge, judge_input
+from prepare import DATA, EVAL_DATA
+from problems import STEP_BY_STEP, load_benchmarks, load_problems
+from report import plot_curves, summary_table
+from rewards import REWARDS, RewardModel, compute_advantages, group_stats, reliability
 from rollout import (
-    Sampling,
+    SamplingParams,
     chat_prompt,
-    derive_seed,
-    engine_kind,
-    from_pretrained,
     load_tokenizer,
     make_engine,
+    resolve_engine,
     response_text,
     right_padded,
 )
@@ -100,9 +92,9 @@ class Config:
     minibatches: int = opt(4, "optimizer steps for one rollout batch")
     clip_low: float = opt(0.2, "ratio is clipped below at 1 - this")
     clip_high: float = opt(0.28, "ratio is clipped above at 1 + this")
-    is_cap: float = opt(2.0, "cap of a token's importance weight, trainer / engine; 0: no weight")
+    importance_cap: float = opt(2.0, "cap of a token's importance weight, trainer / engine; 0: no weight")
     kl_coef: float = opt(0.0, "weight of the KL term to the frozen initial policy")
-    grad_clip: float = opt(1.0, "largest global gradient norm")
+    max_grad_norm: float = opt(1.0, "largest global gradient norm")
     shard: str = opt("auto", "FSDP2, bf16 compute on GPUs: on, off, or auto, which is on with GPUs")
     gradient_checkpointing: bool = opt(False, "keep only each layer's input for the backward pass")
     max_tokens_per_microbatch: int = opt(2048, "tokens, padding included, in one forward pass")
@@ -119,7 +111,7 @@ class Config:
 PAPER = {"policy": "Qwen/Qwen3-4B-Base", "reward_model": "nvidia/AceMath-7B-RM",
          "rm_system": "Please reason step by step, and check your final answer within \\boxed{}.",
          "instruction": STEP_BY_STEP, "data": DATA, "eval_data": EVAL_DATA,
-         "regime": "easy", "steps": 78, "prompts_per_step": 512, "minibatches": 4,
+         "regime": "easy", "steps": 78, "prompts_per_step": 512, "num_minibatches": 4,
          "rollouts_per_prompt": 8, "max_prompt_tokens": 1024, "max_response_tokens": 8192,
          "learning_rate": 1e-6, "max_tokens_per_microbatch": 16384, "gradient_checkpointing": True,
          "eval_samples": 1}
@@ -216,11 +208,11 @@ def update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv)
     same prompts whatever the number of ranks.
     """
     policy.train(cfg.gradient_checkpointing)         # the mode in which transformers checkpoints
-    rows = [rollout.prompt_ids + rollout.ids for rollout in rollouts]
+    rows = [rollout.prompt_ids + rollout.response_ids for rollout in rollouts]
     packed = []                                      # minibatches of micro-batches of tensors
     sums = {"tokens": 0.0, "entropy": 0.0, "gap": 0.0, "clip_low": 0.0, "clip_high": 0.0,
             "kl_old": 0.0, "kl_ref": 0.0}
-    share = len(rows) // cfg.minibatches
+    share = len(rows) // cfg.num_minibatches
     for start in range(0, len(rows), share):
         packed.append([])
         lengths = [len(row) for row in rows[start:start + share]]
@@ -249,16 +241,16 @@ def update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv)
             old = logp.detach() if old is None else old
             gap = old - engine                       # log of trainer / engine, 0 off the responses
             # truncated importance sampling: the engine's numerics are not quite the trainer's
-            importance = gap.exp().clamp(max=cfg.is_cap) if cfg.is_cap else None
+            importance = gap.exp().clamp(max=cfg.importance_cap) if cfg.importance_cap else None
             sums["gap"] += gap.abs().sum().item()
             sums["entropy"] += entropy.sum().item()
             # gradients are averaged over ranks, hence the denominator a rank
             loss, stats = policy_loss(logp, old, advantages, mask, tokens / ranks.world_size,
-                                      cfg.clip_low, cfg.clip_high, importance, ref, cfg.kl_coef)
+                                      cfg.clip_ratio_low, cfg.clip_ratio_high, importance, ref, cfg.kl_coef)
             loss.backward()
             for key, value in stats.items():
                 sums[key] += value
-        norm = distributed.clip_gradients(policy, cfg.grad_clip)
+        norm = distributed.clip_gradients(policy, cfg.max_grad_norm)
         if norm != norm or norm == float("inf"):
             raise ValueError(f"the gradient's norm is {norm}: the step would destroy the policy; "
                              "lower --learning_rate, or look at the last group in rollouts.jsonl")
@@ -371,7 +363,7 @@ def verdicts_of(cfg, rows, texts):
     if not cfg.judge_model:
         return verdicts
     opinions = judge([row["problem"] for row in rows], [row["answer"] for row in rows],
-                     shown_to_judge(verdicts, texts), cfg.judge_url or None, cfg.judge_model,
+                     judge_input(verdicts, texts), cfg.judge_url or None, cfg.judge_model,
                      Path("runs") / cfg.name / "judge.jsonl")
     reasons = {True: "correct", False: "wrong", None: "undecided"}
     return [verdict._replace(correct=opinion is True, reason=reasons[opinion])
@@ -420,7 +412,7 @@ def line_of(metrics):
 def train(cfg):
     """Trains as cfg says and writes runs/NAME/. -> the last step's metrics, evaluation included"""
     ranks = distributed.init()
-    cfg = distributed.from_rank_0(lambda: checked(cfg, ranks.world_size))
+    cfg = distributed.run_on_rank_0(lambda: checked(cfg, ranks.world_size))
     folder, P, G = Path("runs") / cfg.name, cfg.prompts_per_step, cfg.rollouts_per_prompt
     problems, evals, policy, logprobs, ref_logprobs, tokenizer, reward_model, engine = load(
         cfg, ranks)
@@ -428,13 +420,13 @@ def train(cfg):
                                   weight_decay=0.0)
     done, running, history = start(cfg, folder, policy, optimizer)
     if done:
-        engine.update_weights(distributed.full_tensors(policy))
+        engine.update_weights(distributed.gathered_tensors(policy))
 
     def evaluation():
         return {f"eval/{name}/{key}": value for name, rows in evals.items()
                 for key, value in evaluate(
                     engine, tokenizer, rows, cfg.eval_samples,
-                    Sampling(cfg.max_response_tokens, temperature=0.6, top_p=0.95),
+                    SamplingParams(cfg.max_response_tokens, temperature=0.6, top_p=0.95),
                     derive_seed(cfg.seed, "eval"), cfg.instruction, reward_model).items()}
 
     if not history:
@@ -449,7 +441,7 @@ def train(cfg):
         asked = [prompts[p]["problem"] for p in mine for _ in range(G)]
         rollouts = engine.generate(
             [chat_prompt(tokenizer, prompts[p]["problem"], cfg.instruction) for p in mine], G,
-            Sampling(cfg.max_response_tokens, cfg.temperature),
+            SamplingParams(cfg.max_response_tokens, cfg.temperature),
             [derive_seed(cfg.seed, "rollout", step, p) for p in mine])
         engine.sleep()
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
@@ -461,7 +453,7 @@ def train(cfg):
 
         # every rank has all verdicts and scores, and computes the same advantages from them
         rows = [{"rm": score, "correct": verdict.correct, "reason": verdict.reason,
-                 "length": len(rollout.ids), "finished": rollout.finished}
+                 "length": len(rollout.response_ids), "finished": rollout.finished}
                 for score, verdict, rollout in zip(scores, verdicts, rollouts, strict=True)]
         groups = distributed.gather_interleaved([rows[i:i + G] for i in range(0, len(rows), G)])
         rm = torch.tensor([[row["rm"] for row in group] for group in groups])             # (P, G)
@@ -469,12 +461,12 @@ def train(cfg):
         running["sigma_sum"] += rm.std(1, correction=0).sum().item()
         sigma_bar = running["sigma_sum"] / (step * P)          # mean over every group of the run
         running["auroc"], trust = reliability(running["auroc"], rm, correct)
-        parts = hero_advantages(rm, correct, sigma_bar, gate=trust if cfg.gate else 1.0, **{
+        parts = compute_advantages(rm, correct, sigma_bar, gate=trust if cfg.gate else 1.0, **{
             name: getattr(cfg, name) for name in ("reward", "alpha", "beta", "mix", "scale",
                                                   "weight", "w_min", "w_max", "k")})
         adv = parts["adv"][ranks.rank::ranks.world_size].flatten()                        # (B,)
         stats = update(cfg, ranks, policy, logprobs, ref_logprobs, optimizer, rollouts, adv)
-        engine.update_weights(distributed.full_tensors(policy))
+        engine.update_weights(distributed.gathered_tensors(policy))
         clock("update")
 
         metrics = {"step": step} | group_stats(rm, correct, parts) | {
@@ -486,7 +478,7 @@ def train(cfg):
         append(folder / "rollouts.jsonl",
                logged_groups(cfg, ranks, step, prompts, texts, verdicts, rm, parts))
         append(folder / "metrics.jsonl", history[-1:])
-        stop = distributed.stop_asked() and step < cfg.steps
+        stop = distributed.sigterm_received() and step < cfg.steps
         if step % cfg.save_every == 0 or step == cfg.steps or stop:
             distributed.save_checkpoint(
                 folder / "checkpoints" / f"step_{step:06d}", policy, optimizer,
@@ -507,7 +499,7 @@ def finish(cfg, ranks, folder, history, policy, tokenizer):
             print(f"stopped by SIGTERM after step {history[-1]['step']}; go on with: "
                   f"python hero.py --resume --name {cfg.name}", flush=True)
         return
-    weights = {name: tensor.cpu() for name, tensor in distributed.full_tensors(policy)
+    weights = {name: tensor.cpu() for name, tensor in distributed.gathered_tensors(policy)
                if ranks.rank == 0}
     if ranks.rank > 0:
         return
@@ -542,21 +534,21 @@ def checked(cfg, world_size):
     for name, allowed in choices.items():
         if getattr(cfg, name) not in allowed:
             raise ValueError(f"--{name} {getattr(cfg, name)}: choose one of {', '.join(allowed)}")
-    engine_kind(cfg.engine)
+    resolve_engine(cfg.engine)
     for name in ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",
-                 "temperature", "learning_rate", "minibatches", "eval_every", "eval_samples",
-                 "save_every", "max_tokens_per_microbatch", "grad_clip"):
+                 "temperature", "learning_rate", "num_minibatches", "eval_every", "eval_samples",
+                 "save_every", "max_tokens_per_microbatch", "max_grad_norm"):
         if not getattr(cfg, name) > 0:
             raise ValueError(f"--{name} {getattr(cfg, name)}: has to be above 0")
     for name in ("alpha", "beta", "mix"):
         if not 0 <= getattr(cfg, name) <= 1:
             raise ValueError(f"--{name} {getattr(cfg, name)}: has to be between 0 and 1")
-    whole = cfg.minibatches * world_size
+    whole = cfg.num_minibatches * world_size
     if cfg.prompts_per_step % whole:
         raise ValueError(
             f"P*G={cfg.prompts_per_step}*{cfg.rollouts_per_prompt} rollouts cannot be shared: "
             f"prompts_per_step={cfg.prompts_per_step} is not divisible by minibatches * ranks = "
-            f"{cfg.minibatches} * {world_size}; choose --prompts_per_step a multiple of {whole}")
+            f"{cfg.num_minibatches} * {world_size}; choose --prompts_per_step a multiple of {whole}")
     if cfg.judge_url and not cfg.judge_model:
         raise ValueError("--judge_url needs --judge_model, the name of a model on that server")
     if cfg.judge_model and not cfg.judge_url and not os.environ.get("OPENAI_API_KEY"):
@@ -588,8 +580,8 @@ def start(cfg, folder, policy, optimizer):
         return 0, running, []
     state = distributed.load_checkpoint(folder / "checkpoints", policy, optimizer)
     state = state or {"step": -1, "running": running}
-    distributed.rewind(folder / "rollouts.jsonl", state["step"])
-    history = distributed.rewind(folder / "metrics.jsonl", state["step"])
+    distributed.truncate_log(folder / "rollouts.jsonl", state["step"])
+    history = distributed.truncate_log(folder / "metrics.jsonl", state["step"])
     return max(0, state["step"]), state["running"], history
 
 
@@ -636,7 +628,7 @@ def resumed(given):
 def main():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     distributed.init()
-    train(distributed.from_rank_0(parse))
+    train(distributed.run_on_rank_0(parse))
 
 
 if __name__ == "__main__":

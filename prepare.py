@@ -15,6 +15,7 @@ import heapq
 import json
 import os
 import random
+import re
 import shutil
 from collections import Counter
 from functools import cache
@@ -24,26 +25,33 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import distributed
-from eval import STEP_BY_STEP, hub_rows, jsonl_rows, load_problems, write
+from distributed import derive_seed, from_pretrained
+from problems import (
+    BENCHMARKS,
+    SOURCE,
+    STEP_BY_STEP,
+    first_line,
+    load_problems,
+    stream_hub,
+    stream_problems,
+    write_file,
+    write_jsonl,
+)
 from rewards import RewardModel, auroc, bradley_terry_loss
 from rollout import (
-    Sampling,
+    SamplingParams,
     chat_prompt,
-    derive_seed,
-    engine_kind,
-    from_pretrained,
     load_tokenizer,
     make_engine,
+    resolve_engine,
     response_text,
     right_padded,
 )
 from verify import verify_all
 
-SOURCE = "nvidia/OpenMathReasoning"
-ANSWERED = "has_answer_extracted"                  # its problem_type where there is an answer
 DATA, EVAL_DATA = "data", "data/eval.jsonl"        # what split writes and hero.py's presets read
 
 
@@ -184,103 +192,9 @@ def fit_reward_model(reward_model, pairs, steps, batch_size, learning_rate, rng,
     return losses
 
 
-# ---------------------------------------------------------------------------- what a GPU will hold
-
-
-def parameters(auto_class, name_or_path, **options):
-    """Parameters of a model that is not loaded: (all, of a decoder layer), and its config."""
-    config = from_pretrained(AutoConfig, name_or_path, **options)
-    with torch.device("meta"):
-        model = auto_class.from_config(config)
-    def count(module):
-        return sum(p.numel() for p in module.parameters())
-    return count(model), count(model.base_model.layers[0]), config
-
-
-def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
-                vllm_share=0.4, logits=2**26):
-    """What sharded training will hold on each GPU, in GiB. -> a text, a line an item
-
-    tokens: of a micro-batch; logits: at once, as in hero.token_logprobs; vllm_share: of the GPU.
-    Weights are counted exactly, from the configs; activations are estimated: bfloat16, 2 * hidden a
-    token and layer kept with checkpointing, and 16 * hidden + 6 * feed-forward in the layer at work
-    (in every layer without). Raises ValueError with advice if it cannot fit.
-    """
-    n, layer, config = parameters(AutoModelForCausalLM, policy)
-    rm, _, _ = parameters(AutoModelForSequenceClassification, reward_model, num_labels=1)
-    depth, hidden = config.num_hidden_layers, config.hidden_size
-    at_work = tokens * (16 * hidden + 6 * config.intermediate_size) * 2
-    kept = tokens * hidden * 2 * depth + at_work if checkpointing else at_work * depth
-    root = n - depth * layer                        # embedding, norm, head: gathered as a whole
-    gathered = 2 * (root + 2 * layer)
-    items = {"master weights, float32, sharded": 4 * n / gpus, "Adam's moments": 8 * n / gpus,
-             "reward model, bfloat16": 2 * rm,
-             "reference, float32, sharded": 4 * n / gpus if reference else 0}
-    update = {"gradients, float32, sharded": 4 * n / gpus,
-              "gathered layers and head, bfloat16": gathered + 4 * root,
-              "activations (estimate)": kept, "logits, float32, and their gradient": 12 * logits}
-    vllm = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
-    always, training, rollouts = (sum(part.values()) / 2**30 for part in (items, update, vllm))
-    lines = [f"memory on each of {gpus} GPUs of {gpu_gib:.0f} GiB; update and rollouts take turns:"]
-    lines += [f"  {size / 2**30:7.2f} GiB  {name}" for part in (items, update, vllm)
-              for name, size in part.items() if size]
-    peak = always + max(training, rollouts)
-    lines.append(f"  {peak:7.2f} GiB  at the peak, during the "
-                 f"{'update' if training > rollouts else 'rollouts'}")
-    plan = "\n".join(lines)
-    if 2 * n > vllm_share * gpu_gib * 2**30:
-        raise ValueError(f"vLLM's share of {vllm_share * gpu_gib:.1f} GiB does not hold the "
-                         f"policy's {2 * n / 2**30:.1f}: raise --gpu_memory_utilization\n{plan}")
-    if peak > 0.95 * gpu_gib:
-        advice = ("lower --gpu_memory_utilization" if rollouts > training else
-                  "lower --max_tokens_per_microbatch")
-        raise ValueError(f"this run needs {peak:.1f} GiB on GPUs of {gpu_gib:.1f}: take more GPUs, "
-                         f"a smaller model, or {advice}\n{plan}")
-    return plan
 
 
 # ---------------------------------------------------------------------------- problems
-
-
-def file_rows(path):
-    """Streams the rows of a JSONL file. ValueError names the line that is no problem and answer."""
-    for where, row in jsonl_rows(path):
-        if not isinstance(row, dict) or not all(problem_and_answer(row)):
-            raise ValueError(f"{where}: every row needs a 'problem' and an 'answer' (or "
-                             f"'expected_answer'), not {json.dumps(row)[:60]}")
-        yield row
-
-
-def problem_and_answer(row):
-    """The two texts of a row; empty where there is none."""
-    answer = row.get("answer", row.get("expected_answer"))
-    return ["" if value is None else str(value).strip() for value in (row.get("problem"), answer)]
-
-
-def source_rows(source, split="cot", revision=None):
-    """Streams {"problem", "answer"} and "accepted" where given, from a JSONL file or from a hub
-    dataset (or a local folder of its files).
-
-    Rows of a dataset without an answer, or, where there is a problem_type, of another than ANSWERED
-    are passed over. Raises ValueError if no row is left, and as file_rows and hub_rows do.
-    """
-    if Path(source).is_file():
-        rows = file_rows(source)
-    else:                                          # the solutions in OpenMathReasoning are 70 GB
-        wanted = ["problem", "expected_answer", "problem_type"] if source == SOURCE else None
-        rows = hub_rows(source, split, None, revision, columns=wanted)
-    count, row, found = 0, {}, False
-    for row in rows:
-        count += 1
-        problem, answer = problem_and_answer(row)
-        if problem and answer and row.get("problem_type", ANSWERED) == ANSWERED:
-            found = True
-            accepted = {"accepted": row["accepted"]} if "accepted" in row else {}
-            yield {"problem": problem, "answer": answer} | accepted
-    if not found:
-        raise ValueError(f"{source} holds no problem with an answer in its {count} rows of columns "
-                         f"{list(row)}: 'problem' and 'answer' or 'expected_answer' are wanted, "
-                         f"and {ANSWERED} where there is a 'problem_type'")
 
 
 def draw(rows, count, seed):
@@ -301,44 +215,53 @@ def draw(rows, count, seed):
     return [kept[place] for place in sorted(kept)]
 
 
-def write_rows(path, rows):
-    write(Path(path), "".join(json.dumps(row) + "\n" for row in rows))
-
-
 def write_manifest(folder, manifest):
-    write(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_file(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
 
 
-def unprepared(data, eval_data, regime, source=SOURCE, count=2000, held_out=200):
-    """Makes do where prepare.py split has not run, and says so. -> paths {"data", "eval_data"}
+# ---------------------------------------------------------------------------- textbook problems
 
-    Without data/REGIME.jsonl the first distinct problems of the source are taken, unsplit; without
-    data/eval.jsonl the last of the problems, 200 or a tenth, are held out. Both stay in files.
-    Paths of the user's own are left as they are.
+TEXTBOOK_HUB = "MegaScience/TextbookReasoning"
+
+
+NOT_AN_ANSWER = re.compile(r"\b(?:prove|proof|show that|explain|describe|discuss|justify|why|"
+                           r"verify that|derive|sketch|draw)\b", re.I)
+
+
+def textbook_rows(rows, count=750, seed=0):
+    """A hard-to-verify benchmark from rows of TextbookReasoning, in a seeded order. -> rows
+
+    The paper (A.2.3) keeps about 750 questions whose answers a rule verifier does not accept, that
+    Llama-3.3-70B does not answer, and that GPT-4o finds clear, factual and no proofs; it does not
+    say in what detail, nor which they are. Ours is a filter of our own: mathematics with a
+    reference answer, no question that asks for a proof or an explanation, and none whose own worked
+    answer the rule verifier accepts against the reference. No model filters, so that it is easier.
     """
-    path = Path(data) / f"{regime}.jsonl" if data == DATA or Path(data).is_dir() else Path(data)
-    if data == DATA and not path.exists():
-        missing, path = path, Path(DATA) / "unsplit.jsonl"
-        print(f"note: {missing} does not exist: training on {count} problems of {source}, not split"
-              " into easy and hard to verify. For the paper's split run, before: python prepare.py "
-              "split --model POLICY", flush=True)
-        if not path.exists():
-            rows = {}                              # the first row of each problem
-            for row in source_rows(source):
-                rows.setdefault(row["problem"], row)
-                if len(rows) == count + held_out:
-                    break
-            write_rows(path, rows.values())
-        data = str(path)
-    if eval_data == EVAL_DATA and not Path(eval_data).exists() and path.exists():
-        rows = load_problems(path)
-        last = min(held_out, max(1, len(rows) // 10))
-        print(f"note: {eval_data} does not exist: the last {last} problems of {path} are held out "
-              "and evaluated on", flush=True)
-        data, eval_data = (f"{DATA}/{path.stem}-{part}.jsonl" for part in ("train", "eval"))
-        write_rows(data, rows[:-last])
-        write_rows(eval_data, rows[-last:])
-    return {"data": data, "eval_data": eval_data}
+    found = {row["question"]: row for row in rows
+             if row["subject"] == "math" and (row["reference_answer"] or "").strip()
+             and not NOT_AN_ANSWER.search(row["question"])}
+    order, kept = sorted(found, key=lambda question: derive_seed(seed, question)), []
+    while order and len(kept) < count:
+        chunk, order = [found[question] for question in order[:1000]], order[1000:]
+        verdicts = verify_all([row["answer"] for row in chunk],
+                              [row["reference_answer"] for row in chunk])
+        kept += [{"problem": row["question"], "answer": row["reference_answer"]}
+                 for row, verdict in zip(chunk, verdicts, strict=True) if not verdict.correct]
+    return kept[:count]
+
+
+def textbook_command(parser):
+    parser.add_argument("--source", default=TEXTBOOK_HUB, help="hub name, or a folder of its files")
+    parser.add_argument("--count", type=int, default=750, help="rows to keep")
+    parser.add_argument("--seed", type=int, default=0, help="decides which")
+    parser.add_argument("--out", default=BENCHMARKS["textbook"].source, help="JSONL file to write")
+    args = parser.parse_args()
+    rows = textbook_rows(tqdm(stream_hub(args.source, "train"), "reading", mininterval=1),
+                         args.count, args.seed)
+    if not rows:
+        raise ValueError(f"{args.source} has no row of mathematics that the filter keeps")
+    write_file(args.out, "".join(json.dumps(row) + "\n" for row in rows))
+    print(f"{len(rows)} of {args.count} rows written to {args.out}")
 
 
 # ---------------------------------------------------------------------------- kept work
@@ -366,7 +289,7 @@ def revision_of(source):
         return dataset_info(source).sha
     except Exception as error:                     # the hub's own kinds are not all OSErrors
         raise ValueError(f"{source!r} is neither a local file or folder nor a hub dataset that can "
-                         f"be reached from here ({distributed.first_line(error)})") from error
+                         f"be reached from here ({first_line(error)})") from error
 
 
 def claim(folder, settings, growing=()):
@@ -404,7 +327,7 @@ def responses_to(problems, path, args, ranks, tokenizer, engine, samples=1):
     from it first; a torn last line is cut off. engine(): the engine, called when there is work.
     Raises ValueError if the file is of other problems, SystemExit after SIGTERM.
     """
-    done = distributed.from_rank_0(lambda: whole_lines(path))
+    done = distributed.run_on_rank_0(lambda: whole_lines(path))
     with open(path, encoding="utf-8") as file:
         for row, line in zip(problems, islice(file, done), strict=False):
             record = json.loads(line)
@@ -419,7 +342,7 @@ def responses_to(problems, path, args, ranks, tokenizer, engine, samples=1):
         mine = batch[ranks.rank::ranks.world_size]
         rollouts = engine().generate(
             [chat_prompt(tokenizer, row["problem"], args.instruction) for row in mine], samples,
-            Sampling(args.max_tokens, args.temperature),
+            SamplingParams(args.max_tokens, args.temperature),
             [derive_seed(args.seed, "response", row["problem"]) for row in mine])
         engine().sleep()                           # it may have been the last batch
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
@@ -435,7 +358,7 @@ def responses_to(problems, path, args, ranks, tokenizer, engine, samples=1):
         yield from records
         done += len(batch)
         bar.update(len(batch))
-        if distributed.stop_asked():
+        if distributed.sigterm_received():
             if ranks.rank == 0:
                 print(f"stopped by SIGTERM after {done} problems; the same command goes on",
                       flush=True)
@@ -458,7 +381,7 @@ def whole_lines(path):
 
 def save(folder, model, tokenizer):
     """Writes a Hugging Face directory; config.json, without which nobody loads it, comes last."""
-    weights = {name: tensor.cpu() for name, tensor in distributed.full_tensors(model)
+    weights = {name: tensor.cpu() for name, tensor in distributed.gathered_tensors(model)
                if torch.distributed.get_rank() == 0}
     if torch.distributed.get_rank() == 0:
         beside = folder / ".partial"
@@ -510,12 +433,12 @@ def split(args, ranks, tokenizer, engine):
             print(f"{out} is complete: nothing to do", flush=True)
             return None, manifest
         if not path.exists() or manifest.get("drawn") != args.sample:
-            rows = draw(source_rows(args.source, args.split, args.revision),
+            rows = draw(stream_problems(args.source, args.split, args.revision),
                         args.sample + args.held_out, args.seed)
-            write_rows(path, fitting(rows, tokenizer, args))
+            write_jsonl(path, fitting(rows, tokenizer, args))
             write_manifest(out, manifest | {"drawn": args.sample})
         return load_problems(path), manifest
-    problems, manifest = distributed.from_rank_0(sampled)
+    problems, manifest = distributed.run_on_rank_0(sampled)
     if problems is None:
         return
     held_out, problems = problems[:args.held_out], problems[args.held_out:]
@@ -541,14 +464,14 @@ def split(args, ranks, tokenizer, engine):
         files = rows | {"mixed": easy[:half] + hard[:args.count - half], "eval": held_out}
         random.Random(args.seed).shuffle(files["mixed"])
         for name, content in files.items():
-            write_rows(out / f"{name}.jsonl", content)
+            write_jsonl(out / f"{name}.jsonl", content)
         write_manifest(out, manifest | {
             "drawn": args.sample, "reasons": dict(sorted(counts.items())),
             "files": {f"{name}.jsonl": digest(out / f"{name}.jsonl") for name in files},
             "done": True})
         print(f"{out}: {args.count} problems each in easy, hard and mixed.jsonl, "
               f"{len(held_out)} in eval.jsonl; verdicts: {dict(counts.most_common())}", flush=True)
-    distributed.from_rank_0(written)
+    distributed.run_on_rank_0(written)
 
 
 def training_problems(args, ranks, tokenizer):
@@ -562,7 +485,7 @@ def training_problems(args, ranks, tokenizer):
     if args.batch_size % ranks.world_size:
         raise ValueError(f"--batch_size {args.batch_size} is not divisible by {ranks.world_size} "
                          f"ranks: choose a multiple of {ranks.world_size}")
-    return distributed.from_rank_0(ordered)
+    return distributed.run_on_rank_0(ordered)
 
 
 def placed(model, args, ranks):
@@ -611,7 +534,7 @@ def sft(args, ranks, tokenizer, engine):
         if len(pairs) < args.count:
             print(f"note: only {len(pairs)} of --count {args.count} samples are usable; more --data"
                   " or --samples would give more", flush=True)
-    distributed.from_rank_0(enough)
+    distributed.run_on_rank_0(enough)
     rows = sft_rows(tokenizer, pairs, args.instruction)
     steps, options = schedule(args, ranks, len(rows))
     model = placed(from_pretrained(AutoModelForCausalLM, args.model, dtype=torch.float32), args,
@@ -648,7 +571,7 @@ def rm(args, ranks, tokenizer, engine):
                                 dtype=torch.float32)
         for part in (model, tokenizer):
             part.save_pretrained(out / ".start")
-    distributed.from_rank_0(start)
+    distributed.run_on_rank_0(start)
     reward_model = RewardModel(out / ".start", "cpu")
     reward_model.model = placed(reward_model.model, args, ranks)
     rng = random.Random(args.seed)
@@ -751,14 +674,14 @@ def parse(arguments=None):
                          " between 0 and 1")
     if vars(args).get("shard", "auto") not in ("auto", "on", "off"):
         raise ValueError(f"--shard {args.shard}: choose one of auto, on, off")
-    engine_kind(args.engine)
+    resolve_engine(args.engine)
     return args
 
 
 def main():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     ranks = distributed.init()
-    args = distributed.from_rank_0(parse)
+    args = distributed.run_on_rank_0(parse)
     tokenizer = load_tokenizer(args.model)
     engine = cache(lambda: make_engine(args.engine, args.model, tokenizer))
     STAGES[args.stage][0](args, ranks, tokenizer, engine)

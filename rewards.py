@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModelForSequenceClassification
 
-from rollout import from_pretrained, load_tokenizer, right_padded
+from distributed import from_pretrained
+from rollout import load_tokenizer, right_padded
 
 # ---------------------------------------------------------------------------- Eq. 3 and Eq. 4
 
@@ -136,7 +137,7 @@ def reliability(running, rm, correct, decay=0.9):
     return (total, count), max(0.0, 2 * total / count - 1) if count else 0.0
 
 
-def hero_advantages(rm, correct, sigma_bar, *, reward="hero", alpha=0.05, beta=0.05, mix=0.5,
+def compute_advantages(rm, correct, sigma_bar, *, reward="hero", alpha=0.05, beta=0.05, mix=0.5,
                     scale="none", weight="advantage", w_min=0.4, w_max=3.0, k=6.0, gate=1.0):
     """Eq. 3, 4, 5 and the advantage of a rollout batch, with what stood in between.
 
@@ -160,7 +161,7 @@ def hero_advantages(rm, correct, sigma_bar, *, reward="hero", alpha=0.05, beta=0
 
 
 def group_stats(rm, correct, parts):
-    """What a log wants to know of a rollout batch. rm, correct: (P, G); parts: hero_advantages'.
+    """What a log wants to know of a rollout batch. rm, correct: (P, G); parts: compute_advantages'.
 
     -> {log key: number, or None where no group or class is there to take it from}
     """

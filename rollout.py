@@ -1,14 +1,13 @@
 """Generation: token ids in, token ids and log-probabilities out, behind one small interface.
 
     engine = make_engine("auto", model, tokenizer)
-    rollouts = engine.generate(prompt_ids, n, Sampling(max_tokens=64), seed)     # P * n Rollouts
+    rollouts = engine.generate(prompt_ids, n, SamplingParams(max_tokens=64), seed)     # P * n Rollouts
 
 Two engines: the model itself, and vLLM inside the training process, one a rank, with weights of its
 own that the trainer pushes after every update. A run's last call to its engine is close().
 Text is made from ids once, to be read by the verifier and the reward model, and never goes back.
 """
 
-import hashlib
 import importlib.util
 import os
 import tempfile
@@ -19,10 +18,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 import distributed
+from distributed import derive_seed, from_pretrained
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """temperature > 0; top_p 1 samples from the full softmax, as training has to."""
     max_tokens: int
     temperature: float = 1.0
@@ -39,24 +39,9 @@ class Rollout:
     finished: bool
 
 
-def derive_seed(*parts):
-    """A 62-bit seed from numbers and strings, the same on every machine and in every process."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 2
-
-
 def prompt_seeds(seed, count):
     """One seed a prompt: those given as a list, or `count` of them made from one int."""
     return seed if isinstance(seed, list) else [derive_seed(seed, i) for i in range(count)]
-
-
-def from_pretrained(auto_class, name_or_path, **options):
-    """auto_class.from_pretrained with one clear ValueError where there is no such model."""
-    try:
-        return auto_class.from_pretrained(name_or_path, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load {str(name_or_path)!r}: it is neither a directory that holds "
-                         "a model and its tokenizer, nor a hub name that can be reached from here "
-                         f"({str(error).strip().splitlines()[0][:200]})") from error
 
 
 def load_tokenizer(name_or_path):
@@ -78,7 +63,7 @@ def chat_prompt(tokenizer, problem, instruction=""):
 
 def response_text(tokenizer, rollout):
     """What the verifier and the reward model read: the response without its special tokens."""
-    return tokenizer.decode(rollout.ids, skip_special_tokens=True)
+    return tokenizer.decode(rollout.response_ids, skip_special_tokens=True)
 
 
 def right_padded(rows):
@@ -211,7 +196,7 @@ class VLLMEngine:
             import torch._dynamo
             torch._dynamo.config.disable = True
         random_state = distributed.random_state()          # LLM() seeds every global generator
-        with held_back_stderr():
+        with hidden_stderr():
             import vllm
             from vllm.platforms import current_platform
             self.can_sleep = current_platform.is_sleep_mode_available()
@@ -293,7 +278,7 @@ class VLLMEngine:
 
 
 @contextmanager
-def held_back_stderr():
+def hidden_stderr():
     """What is written to stderr meanwhile, by C++ too, is shown only if an exception ends it."""
     with tempfile.TemporaryFile() as held:
         stderr = os.dup(2)
@@ -309,7 +294,7 @@ def held_back_stderr():
             os.close(stderr)
 
 
-def engine_kind(kind):
+def resolve_engine(kind):
     """"auto" is vllm where it is installed and a GPU is there, else transformers. -> its name
 
     Raises ValueError for vllm where it is not installed and for other names.
@@ -326,14 +311,14 @@ def engine_kind(kind):
 
 
 def make_engine(kind, model, tokenizer, max_rows=512, gpu_memory_utilization=0.4):
-    """The generation engine called `kind`: auto, vllm or transformers. ValueError: engine_kind.
+    """The generation engine called `kind`: auto, vllm or transformers. ValueError: resolve_engine.
 
     model: a transformers model that was loaded from a directory or the hub, or the name of one.
     vLLM reads the same files again. max_rows: sequences decoded together; gpu_memory_utilization:
     the share of a GPU that vLLM takes for its weights and KV cache.
     """
     by_name = not isinstance(model, torch.nn.Module)
-    if engine_kind(kind) == "vllm":
+    if resolve_engine(kind) == "vllm":
         return VLLMEngine(model if by_name else model.name_or_path, tokenizer.eos_token_id,
                           max_rows, gpu_memory_utilization)
     if by_name:

@@ -32,9 +32,10 @@ from transformers import (
 )
 
 import distributed
+from distributed import derive_seed
 from prepare import fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled
 from rewards import RewardModel
-from rollout import Sampling, chat_prompt, derive_seed, make_engine, response_text
+from rollout import SamplingParams, chat_prompt, make_engine, response_text
 from verify import verify_all
 
 UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
@@ -222,7 +223,7 @@ def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=2500):
     rng = random.Random(f"pairs {seed}")
     easy = make_problems(prompts, False, seed, evaluation=False)
     rollouts = engine.generate([chat_prompt(tokenizer, row["problem"]) for row in easy], 8,
-                               Sampling(max_tokens=48), derive_seed("pairs", seed))
+                               SamplingParams(max_tokens=48), derive_seed("pairs", seed))
     texts = [response_text(tokenizer, rollout) for rollout in rollouts]
     verdicts = verify_all(texts, [row["answer"] for row in easy for _ in range(8)])
     groups = range(0, len(texts), 8)

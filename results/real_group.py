@@ -14,7 +14,7 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from rewards import REWARDS, auroc, hero_advantages  # noqa: E402
+from rewards import REWARDS, auroc, compute_advantages  # noqa: E402
 from verify import verify_all  # noqa: E402
 
 
@@ -39,7 +39,7 @@ def main():
     mixed = [p for p in range(len(rows)) if 0 < correct[p].sum() < correct.shape[1]]
     p = min(mixed, key=lambda p: auroc(rm[p], correct[p]))
     sigma_bar = rm.std(1, correction=0).mean().item()
-    parts = {(name, scale): hero_advantages(rm[p:p + 1], correct[p:p + 1], sigma_bar, reward=name,
+    parts = {(name, scale): compute_advantages(rm[p:p + 1], correct[p:p + 1], sigma_bar, reward=name,
                                             scale=scale)
              for name in REWARDS for scale in ("none", "std")}
     hero, each = parts["hero", "none"], range(correct.shape[1])

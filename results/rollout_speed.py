@@ -20,7 +20,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 import distributed
 import tiny
 from eval import load_problems
-from rollout import Sampling, chat_prompt, load_tokenizer, make_engine
+from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine
 
 HERE = Path(__file__).parent
 PROMPTS, SAMPLES, TOKENS, ROUNDS = 16, 8, 42, 5
@@ -47,10 +47,10 @@ def measure(folder, problems):
     for turn in range(ROUNDS + 1):
         for kind, engine in engines.items():
             started = time.perf_counter()
-            rollouts = engine.generate(prompts, SAMPLES, Sampling(TOKENS), turn)
+            rollouts = engine.generate(prompts, SAMPLES, SamplingParams(TOKENS), turn)
             seconds = time.perf_counter() - started
             if turn:                                       # the first one warms up
-                speeds[kind].append(sum(len(r.ids) for r in rollouts) / seconds)
+                speeds[kind].append(sum(len(r.response_ids) for r in rollouts) / seconds)
     parameters = sum(p.numel() for p in engines["transformers"].model.parameters())
     engines["vllm"].close()
     return parameters, speeds

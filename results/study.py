@@ -36,7 +36,7 @@ from eval import evaluate, grade, load_problems, sample  # noqa: E402
 from prepare import fit_reward_model  # noqa: E402
 from results.study_tables import report  # noqa: E402
 from rewards import RewardModel  # noqa: E402
-from rollout import Sampling, load_tokenizer, make_engine  # noqa: E402
+from rollout import SamplingParams, load_tokenizer, make_engine  # noqa: E402
 
 SEEDS = range(5)                                  # seed s runs in world s % 2
 MORE_SEEDS = range(10)                            # of HERO and the verifier alone at equal rates
@@ -149,7 +149,7 @@ def one_run(cell, settings, seed, steps, home):
         engine = make_engine("transformers", final, tokenizer)
         scorer = RewardModel(cfg.reward_model or f"runs/world-{world}/reward_model")
         results = {part: evaluate(engine, tokenizer, load_problems(folder / f"{part}.jsonl"), 1,
-                                  Sampling(cfg.max_response_tokens, 0.6, 0.95), seed=0,
+                                  SamplingParams(cfg.max_response_tokens, 0.6, 0.95), seed=0,
                                   reward_model=scorer) for part in ("hard", "easy")}
     curve = [json.loads(line) for line
              in (Path("runs") / name / "metrics.jsonl").read_text().splitlines()]
@@ -199,7 +199,7 @@ def cold_start(world, home, problems=125):
     for name, path in (("good", f"runs/world-{world}/reward_model"),
                        ("misleading", folder / "misleading")):
         records = sample(engine, tokenizer, load_problems(folder / "hard.jsonl")[:problems], 8,
-                         Sampling(48), seed=0, reward_model=RewardModel(path))
+                         SamplingParams(48), seed=0, reward_model=RewardModel(path))
         rows += [{"reward model": name, "world": world, "group": group, "correct": int(correct),
                   "right": int(right), "rm": rm} for group, record in enumerate(records)
                  for correct, right, rm in zip(record["correct"], record["right"], record["rm"],

@@ -13,7 +13,7 @@ import torch
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
-from eval import COLOURS  # noqa: E402
+from eval import COLORS  # noqa: E402
 from rewards import auroc  # noqa: E402
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -246,9 +246,9 @@ def band(axis, rows, cell, column, label, window=1):
         return
     colour, line = STYLE[label]
     x = sorted(steps)
-    axis.plot(x, [np.mean(steps[s]) for s in x], color=COLOURS[colour], ls=line, label=label)
+    axis.plot(x, [np.mean(steps[s]) for s in x], color=COLORS[colour], ls=line, label=label)
     axis.fill_between(x, [min(steps[s]) for s in x], [max(steps[s]) for s in x],
-                      color=COLOURS[colour], alpha=0.12, lw=0)
+                      color=COLORS[colour], alpha=0.12, lw=0)
 
 
 def finish(figure, axes, path, xlabel="step (batches of 16 prompts x 8 rollouts)"):

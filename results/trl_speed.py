@@ -21,8 +21,8 @@ import distributed
 import hero
 import tiny
 from eval import load_problems
-from rewards import hero_advantages
-from rollout import Sampling, chat_prompt, derive_seed, load_tokenizer, response_text
+from rewards import compute_advantages
+from rollout import SamplingParams, chat_prompt, derive_seed, load_tokenizer, response_text
 from verify import verify_all
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ class Ours:
 
     def __init__(self, full, minibatches):
         self.full, self.ranks = full, distributed.init()
-        self.cfg = hero.Config(prompts_per_step=P, rollouts_per_prompt=G, minibatches=minibatches,
+        self.cfg = hero.Config(prompts_per_step=P, rollouts_per_prompt=G, num_minibatches=minibatches,
                                max_response_tokens=TOKENS, engine="transformers")
         (self.problems, _, self.policy, self.logprobs, _, self.tokenizer, self.reward_model,
          self.engine) = hero.load(self.cfg, self.ranks)
@@ -45,17 +45,17 @@ class Ours:
     def step(self, step):
         prompts = hero.prompts_of(self.cfg, self.problems, step)
         rollouts = self.engine.generate(
-            [chat_prompt(self.tokenizer, row["problem"]) for row in prompts], G, Sampling(TOKENS),
+            [chat_prompt(self.tokenizer, row["problem"]) for row in prompts], G, SamplingParams(TOKENS),
             [derive_seed(0, "rollout", step, p) for p in range(P)])
         texts = [response_text(self.tokenizer, rollout) for rollout in rollouts]
-        self.lengths.append([len(rollout.ids) for rollout in rollouts])
+        self.lengths.append([len(rollout.response_ids) for rollout in rollouts])
         if self.full:
             verdicts = verify_all(texts, [row["answer"] for row in prompts for _ in range(G)])
             asked = [row["problem"] for row in prompts for _ in range(G)]
             rm = self.reward_model.score(asked, texts).view(P, G)
             correct = torch.tensor([float(verdict.correct) for verdict in verdicts]).view(P, G)
             self.sigma_sum += rm.std(1, correction=0).sum().item()
-            adv = hero_advantages(rm, correct, self.sigma_sum / (step * P))["adv"]
+            adv = compute_advantages(rm, correct, self.sigma_sum / (step * P))["adv"]
         else:
             reward = torch.tensor(parity(self.lengths[-1])).view(P, G)
             adv = reward - reward.mean(1, keepdim=True)

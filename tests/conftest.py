@@ -1,21 +1,20 @@
-"""A miniature of the tiny world, built once for the test session, and a way to run scripts."""
+"""Fixtures: a miniature of the tiny world, built once per session, and an undisturbed run."""
 
 import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
-import torch
-import transformers
-from transformers import AutoModelForCausalLM
+os.environ["CUDA_VISIBLE_DEVICES"] = ""          # the tests are the same on a machine with GPUs
 
-import hero
-import tiny
-from rollout import load_tokenizer
+import shutil  # noqa: E402
 
-ROOT = Path(__file__).parent.parent
+import pytest  # noqa: E402
+import torch  # noqa: E402
+import transformers  # noqa: E402
+from helpers import SMALL, script  # noqa: E402
+from transformers import AutoModelForCausalLM  # noqa: E402
+
+import tiny  # noqa: E402
+from rollout import load_tokenizer  # noqa: E402
+
 transformers.utils.logging.disable_progress_bar()
 
 
@@ -44,24 +43,14 @@ def folder(world, tmp_path):
     return tmp_path
 
 
-def script(folder, *arguments, ranks=0, **options):
-    """Runs `python SCRIPT ...`, or under torchrun with `ranks` processes. -> CompletedProcess"""
-    name, *rest = map(str, arguments)
-    start = [sys.executable]
-    if ranks:
-        start += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([*start, ROOT / name, *rest], cwd=folder, env=environment, text=True,
-                          capture_output=True, timeout=300, **options)
+@pytest.fixture(scope="session")
+def unbroken(world, tmp_path_factory):
+    """(folder, its CompletedProcess) of a run "a" that was not disturbed, to look at and compare.
 
-
-def hero_here(folder, *arguments):
-    """hero.py in this process, with `folder` as its working directory; errors are raised."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["hero.py", *map(str, arguments)])
-        hero.main()
-
-
-SMALL = ["--steps", 4, "--prompts_per_step", 4, "--rollouts_per_prompt", 4, "--minibatches", 2,
-         "--max_response_tokens", 24, "--eval_every", 2, "--eval_samples", 1, "--save_every", 1]
+    Tests that share it must not change it.
+    """
+    folder = tmp_path_factory.mktemp("unbroken")
+    shutil.copytree(world, folder / "runs" / "world-0")
+    result = script(folder, "hero.py", "--name", "a", *SMALL)
+    assert result.returncode == 0, result.stderr
+    return folder, result

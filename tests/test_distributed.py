@@ -9,8 +9,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, script
-from test_hero import metrics_of
+from helpers import ROOT, SMALL, close, metrics_of, script
 
 import distributed
 
@@ -18,10 +17,6 @@ import distributed
 @pytest.fixture(autouse=True)
 def group():
     distributed.init()
-
-
-def close(a, b):
-    return a == b if not isinstance(a, float) or b is None else abs(a - b) <= 1e-5 + 1e-4 * abs(b)
 
 
 RUNS = {                                             # ranks, options
@@ -32,7 +27,7 @@ RUNS = {                                             # ranks, options
 
 def test_ranks_microbatches_and_sharding_give_the_same_run(folder):
     """Rule 3: gradients (their norms) and metrics of three steps, within float32 rounding."""
-    options = ["--steps", 3, "--prompts_per_step", 8, "--rollouts_per_prompt", 4, "--minibatches",
+    options = ["--steps", 3, "--prompts_per_step", 8, "--rollouts_per_prompt", 4, "--num_minibatches",
                1, "--max_response_tokens", 24, "--eval_every", 3, "--eval_samples", 1]
     for name, (ranks, more) in RUNS.items():
         result = script(folder, "hero.py", "--name", name, *options, *more, ranks=ranks)
@@ -138,7 +133,7 @@ def test_a_failing_rank_ends_all_and_is_named(tmp_path):
 def test_all_sum_and_gather_in_one_process():
     assert distributed.all_sum([1.5, 2.0]).tolist() == [1.5, 2.0]
     assert distributed.gather_interleaved(["a", "b"]) == ["a", "b"]
-    assert distributed.from_rank_0(lambda: 7) == 7
+    assert distributed.run_on_rank_0(lambda: 7) == 7
 
 
 SUMS = """
@@ -151,7 +146,7 @@ def main():
     assert total == [3.0, 20.0], total
     joined = distributed.gather_interleaved([["a", "c", "e"], ["b", "d"]][ranks.rank])
     assert joined == list("abcde"), joined
-    assert distributed.from_rank_0(lambda: ranks.rank) == 0
+    assert distributed.run_on_rank_0(lambda: ranks.rank) == 0
     model = torch.nn.Linear(2, 1, bias=False)
     model.weight.grad = torch.full((1, 2), float(ranks.rank))
     distributed.average_gradients(model)
@@ -229,6 +224,6 @@ def test_only_whole_and_only_the_newest_checkpoints_are_found(tmp_path):
 def test_rewind_drops_later_steps_and_a_torn_line(tmp_path):
     log = tmp_path / "metrics.jsonl"
     log.write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n{"step": 3, "los')
-    assert distributed.rewind(log, 1) == [{"step": 0}, {"step": 1}]
+    assert distributed.truncate_log(log, 1) == [{"step": 0}, {"step": 1}]
     assert log.read_text() == '{"step": 0}\n{"step": 1}\n'
-    assert distributed.rewind(tmp_path / "none.jsonl", 1) == []
+    assert distributed.truncate_log(tmp_path / "none.jsonl", 1) == []

@@ -7,13 +7,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, SMALL, hero_here, script
+from helpers import ROOT, SMALL, hero_here, script
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eval import (
     BENCHMARKS,
-    COLOURS,
+    COLORS,
+    compute_metrics,
     evaluate,
     grade,
     group_aurocs,
@@ -28,12 +29,11 @@ from eval import (
     read_log,
     read_report,
     results_table,
-    summarise,
     summary_table,
     textbook_rows,
     verifier_study,
 )
-from rollout import Sampling, make_engine
+from rollout import SamplingParams, make_engine
 from verify import verify_all
 
 DATA = ROOT.parent / "shared" / "data"
@@ -123,7 +123,7 @@ def test_majority_compares_a_bounded_number_of_answers(monkeypatch):
 
 
 def test_summary_golden():
-    summary = summarise([record([True, True], [True, False], rm=[1.0, 2.0]),
+    summary = compute_metrics([record([True, True], [True, False], rm=[1.0, 2.0]),
                          record([False, True], [False, False], rm=[1.0, 5.0])])
     assert summary["pass@1"] == 0.75 and summary["pass@k"] == 1.0 and summary["k"] == 2
     assert summary["verifier"] == 0.25 and summary["precision"] == 1.0
@@ -132,12 +132,12 @@ def test_summary_golden():
     assert summary["majority"] == 0.5                    # of 1 and 2 in the second group: 1, wrong
     assert summary["length"] == 4 and summary["truncated"] == 0.5
     assert summary["low"] <= 0.75 <= summary["high"] and "undecided" not in summary
-    summary = summarise([record([True, False], [True, False], rm=[1.0, 1.0], judged=[True, None])])
+    summary = compute_metrics([record([True, False], [True, False], rm=[1.0, 1.0], judged=[True, None])])
     assert summary["undecided"] == 0.5 and summary["pass@1"] == 0.5 and summary["best_of_n"] == 1
 
 
 def test_summary_without_right_or_accepted_responses():
-    summary = summarise([record([False, False], [False, False])])
+    summary = compute_metrics([record([False, False], [False, False])])
     assert summary["precision"] is None and summary["recall"] is None and "rm" not in summary
     table = summary_table({"x": summary})
     assert "-" in table and "best" not in table and "undecided" not in table and "maj@2" in table
@@ -145,7 +145,7 @@ def test_summary_without_right_or_accepted_responses():
 
 def test_the_summary_fits_a_terminal():
     both = [record([True, False], [True, False], rm=[-12.5, 5.0]) for _ in range(4)]
-    table = summary_table({"hard, before": summarise(both)})
+    table = summary_table({"hard, before": compute_metrics(both)})
     assert max(map(len, table.splitlines())) <= 120
     assert table.splitlines()[0].split()[:6] == ["pass@1", "95", "%", "interval", "pass@2", "maj@2"]
 
@@ -160,7 +160,7 @@ def test_tables_are_aligned():
 def test_evaluate_is_reproducible(policy, tokenizer, world):
     problems = load_problems(world / "eval" / "hard.jsonl")
     engine = make_engine("auto", policy, tokenizer)
-    runs = [evaluate(engine, tokenizer, problems, 2, Sampling(24, 0.6, 0.95), seed)
+    runs = [evaluate(engine, tokenizer, problems, 2, SamplingParams(24, 0.6, 0.95), seed)
             for seed in (0, 0, 1)]
     assert runs[0] == runs[1] and runs[0] != runs[2]
 
@@ -372,7 +372,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_line(tmp_path, monkeypatch):
     assert [line.get_label() for line in lines] == [
         "hero, alpha 0.05 (2 seeds)", "hero std, alpha 0.05 (1 seed)", "hero, alpha 0.1 (1 seed)"]
     assert [line.get_color() for line in lines] == [
-        COLOURS[method] for method in ("hero", "hero std", "hero")]
+        COLORS[method] for method in ("hero", "hero std", "hero")]
     assert list(lines[0].get_xdata()) == [0, 2]            # where both seeds have been measured
     assert list(lines[0].get_ydata()) == pytest.approx([0.1, 0.3])
     assert lines[0].get_linestyle() != lines[2].get_linestyle()

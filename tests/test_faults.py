@@ -5,25 +5,14 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, hero_here, script
-from test_hero import metrics_of
+from helpers import SMALL, hero_here, metrics_of, script, start
 from transformers import AutoModelForSequenceClassification
 
 LONG = [*map(str, SMALL), "--steps", "40", "--eval_every", "50"]
-
-
-def start(folder, *arguments, ranks=0):
-    """hero.py as a child that writes into `log`. -> Popen"""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    with open(folder / "log", "a") as log:
-        return subprocess.Popen([sys.executable, *launcher[:5 * bool(ranks)], ROOT / "hero.py",
-                                 *map(str, arguments)], cwd=folder, stdout=log, stderr=log,
-                                env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def wait_for_step(folder, name, step, process):

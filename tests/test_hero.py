@@ -2,12 +2,10 @@
 
 import json
 import random
-import re
-from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, hero_here, script
+from helpers import SMALL, hero_here, metrics_of, refuse, refused, script
 from transformers import AutoModelForCausalLM
 
 from eval import load_problems
@@ -175,24 +173,6 @@ def test_every_pass_over_the_data_is_whole_and_in_another_order():
 # ---------------------------------------------------------------------------- whole runs
 
 
-def metrics_of(folder, name):
-    lines = (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
-    rows = [json.loads(line) for line in lines]
-    return [{key: value for key, value in row.items() if not key.startswith("time/")}
-            for row in rows]
-
-
-@pytest.fixture(scope="module")
-def unbroken(world, tmp_path_factory):
-    """A run that nobody disturbed, and its folder, to look at and to compare with."""
-    import shutil
-    folder = tmp_path_factory.mktemp("unbroken")
-    shutil.copytree(world, folder / "runs" / "world-0")
-    result = script(folder, "hero.py", "--name", "a", *SMALL)
-    assert result.returncode == 0, result.stderr
-    return folder, result
-
-
 def test_a_run_leaves_what_the_readme_promises(unbroken):
     folder, result = unbroken
     run = folder / "runs" / "a"
@@ -251,27 +231,6 @@ def test_other_settings_run(folder, options):
 # ---------------------------------------------------------------------------- what users get wrong
 
 
-def refuse(folder, *arguments, says, name="hero.py", ranks=0):
-    """The script ends with one line that says what was wrong, and nothing else happens."""
-    existing = sorted(folder.rglob("*"))
-    result = script(folder, name, *arguments, ranks=ranks)
-    assert result.returncode != 0
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
-    assert len(lines) == 1 and says in lines[0], result.stderr
-    assert ranks or len(result.stderr.strip().splitlines()) == 1, result.stderr
-    assert sorted(folder.rglob("*")) == existing
-    return lines[0]
-
-
-def refused(folder, *arguments, says):
-    """As refuse for hero.py, in this process: the error is a message of ours, of one line."""
-    existing = sorted(folder.rglob("*"))
-    with pytest.raises((ValueError, OSError), match=re.escape(says)) as caught:
-        hero_here(folder, *arguments)
-    assert Path(caught.traceback[-1].path).parent == ROOT and "\n" not in str(caught.value)
-    assert sorted(folder.rglob("*")) == existing
-
-
 def test_an_unknown_flag_is_named(folder):
     refuse(folder, "--lerning_rate", 1, says="--lerning_rate")
 
@@ -289,7 +248,7 @@ def test_batches_that_do_not_divide_say_the_way_out(folder):
 
 
 def test_batches_that_do_not_divide_over_ranks(folder):
-    refuse(folder, "--prompts_per_step", 4, "--minibatches", 4, ranks=2,
+    refuse(folder, "--prompts_per_step", 4, "--num_minibatches", 4, ranks=2,
            says="minibatches * ranks = 4 * 2; choose --prompts_per_step a multiple of 8")
 
 

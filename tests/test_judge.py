@@ -14,12 +14,11 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from conftest import SMALL, hero_here, script
-from test_hero import metrics_of
+from helpers import SMALL, hero_here, metrics_of, script
 
 from eval import decision, evaluate, judge, load_problems
 from hero import checked, parse
-from rollout import Sampling, make_engine
+from rollout import SamplingParams, make_engine
 
 YES, NO = "They agree.\nFinal Decision: Yes", "They differ.\nFinal Decision: No"
 
@@ -176,7 +175,7 @@ def test_only_a_yes_is_right_and_the_final_answer_is_shown(policy, tokenizer, wo
         def ask(questions, references, answers, opinion=opinion):
             seen.extend(zip(questions, references, answers, strict=True))
             return [opinion] * len(answers)
-        summary = evaluate(engine, tokenizer, problems, 2, Sampling(40), judge=ask)
+        summary = evaluate(engine, tokenizer, problems, 2, SamplingParams(40), judge=ask)
         assert (summary["pass@1"], summary["undecided"]) == (right, undecided)
     assert [question for question, _, _ in seen[:12:2]] == [row["problem"] for row in problems]
     assert [reference for _, reference, _ in seen[:12:2]] == [row["answer"] for row in problems]

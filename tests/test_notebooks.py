@@ -7,7 +7,7 @@ import time
 
 import nbformat
 import pytest
-from conftest import ROOT
+from helpers import ROOT
 
 from notebooks.run import NOTEBOOKS, execute, stamp, world_hash
 

@@ -15,8 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from conftest import ROOT, script
-from test_hero import refuse
+from helpers import ROOT, refuse, script
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import prepare
@@ -31,7 +30,7 @@ TRAIN = [*FAST, "--batch_size", 4, "--rows_at_once", 1, "--learning_rate", 1e-3]
 SFT = ["sft", "--model", "solver", *TRAIN, "--count", 12]
 RM = ["rm", "--model", "solver", *TRAIN, "--count", 24, "--samples", 4, "--held_out", 0.3]
 HERO = ["--policy", "sft", "--reward_model", "reward_model", "--rm_system", "", "--instruction", "",
-        "--steps", 1, "--prompts_per_step", 4, "--minibatches", 1, "--rollouts_per_prompt", 2,
+        "--steps", 1, "--prompts_per_step", 4, "--num_minibatches", 1, "--rollouts_per_prompt", 2,
         "--max_response_tokens", 32]
 
 
@@ -48,7 +47,7 @@ def start(world, tmp_path_factory):
     prepare.fit(policy, prepare.shuffled(rows, 32, rng), prepare.sft_loss, 70, 5e-3, "solver", 5)
     for part in (policy, tokenizer):
         part.save_pretrained(folder / "solver")
-    prepare.write_rows(folder / "source.jsonl", [
+    prepare.write_jsonl(folder / "source.jsonl", [
         {"problem": row["problem"], "expected_answer": row["answer"], "topic": row["topic"]}
         for row in problems])
     return folder
@@ -352,7 +351,7 @@ def test_a_folder_of_another_split_is_left_alone(fresh):
 
 
 def test_a_model_that_never_stops_has_no_usable_sample(fresh):
-    prepare.write_rows(fresh / "data/problems.jsonl", prepare.source_rows(fresh / "source.jsonl"))
+    prepare.write_jsonl(fresh / "data/problems.jsonl", prepare.stream_problems(fresh / "source.jsonl"))
     refused(fresh, *SFT, "--max_tokens", 2, says="no usable sample among 60 responses")
     refused(fresh, *RM, "--max_tokens", 2, says="0 of 24 problems have both right and "
             "wrong responses")

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -33,7 +33,7 @@ from prepare import (
     sft_loss,
     sft_rows,
     shuffled,
-    source_rows,
+    stream_problems,
     use_of,
 )
 from rewards import RewardModel
@@ -64,7 +64,7 @@ def test_a_source_may_say_expected_answer_and_keeps_what_is_accepted(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         '{"problem": " 1+1 ", "expected_answer": 2, "topic": "sum"}\n\n'
         '{"problem": "0*1", "answer": 0, "accepted": ["0", "none"]}\n')
-    assert list(source_rows(tmp_path / "a.jsonl")) == [
+    assert list(stream_problems(tmp_path / "a.jsonl")) == [
         {"problem": "1+1", "answer": "2"},
         {"problem": "0*1", "answer": "0", "accepted": ["0", "none"]}]
 
@@ -73,7 +73,7 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
     """The peak of a process that draws 500 problems from 1,000 rows, and then from 20,000."""
     child = ("import sys, prepare\n"
              "for path in sys.argv[1:]:\n"
-             "    drawn = prepare.draw(prepare.source_rows(path), 500, 0)\n"
+             "    drawn = prepare.draw(prepare.stream_problems(path), 500, 0)\n"
              "    lines = open('/proc/self/status').read().splitlines()\n"
              "    print(next(line for line in lines if line.startswith('VmHWM')).split()[1])")
     paths = [tmp_path / "small.jsonl", tmp_path / "large.jsonl"]

@@ -6,8 +6,7 @@ import sys
 from dataclasses import fields
 
 import pytest
-from conftest import ROOT
-from test_hero import unbroken  # noqa: F401  (the fixture)
+from helpers import ROOT
 
 import eval as evaluation
 import prepare

@@ -16,9 +16,9 @@ import importlib.util
 
 import pytest
 import torch
-from conftest import ROOT
+from helpers import ROOT
 
-from rewards import REWARDS, auroc, hero_advantages
+from rewards import REWARDS, auroc, compute_advantages
 
 FILE = ROOT.parent / "shared" / "data" / "real_rollouts_50.jsonl"
 pytestmark = pytest.mark.skipif(not FILE.is_file(), reason="the real rollouts are not beside the "
@@ -70,7 +70,7 @@ def test_rewards_of_every_method(golden):
 
 def test_advantages_of_both_scalings(golden):
     def adv(reward, scale, weight="none", sigma_bar=0.0):
-        return hero_advantages(*golden, sigma_bar, reward=reward, scale=scale,
+        return compute_advantages(*golden, sigma_bar, reward=reward, scale=scale,
                                weight=weight)["adv"]
     close(adv("hero", "none"), [value - 0.249251 for value in HERO])
     close(adv("hero", "std")[:, 1:5], [-0.457946, 1.840394, -0.639395, 1.610558])
@@ -95,7 +95,7 @@ def test_all_fifty_groups(groups):
     assert (correct.shape, rm.shape) == ((50, 8), (50, 8))
     for name in REWARDS:
         for scale in ("none", "std"):
-            adv = hero_advantages(rm, correct, rm.std(1, correction=0).mean(), reward=name,
+            adv = compute_advantages(rm, correct, rm.std(1, correction=0).mean(), reward=name,
                                   scale=scale)["adv"]
             assert adv.sum(1).abs().max() < 1e-4
     r_hat = REWARDS["hero"](rm, correct)

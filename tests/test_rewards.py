@@ -13,9 +13,9 @@ from rewards import (
     RewardModel,
     auroc,
     bradley_terry_loss,
+    compute_advantages,
     difficulty_weight,
     group_advantages,
-    hero_advantages,
     reliability,
     stratify,
 )
@@ -207,15 +207,15 @@ def test_reliability_golden():
 def test_the_gate_scales_uniform_groups_and_no_other(scale):
     rm = RM.repeat(3, 1)
     correct = torch.stack([CORRECT[0], torch.zeros(4), torch.ones(4)]).double()
-    open_, half = (hero_advantages(rm, correct, 1.0, scale=scale, gate=gate)["adv"]
+    open_, half = (compute_advantages(rm, correct, 1.0, scale=scale, gate=gate)["adv"]
                    for gate in (1.0, 0.5))
     assert open_[1:].abs().min() > 0
     torch.testing.assert_close(half[0], open_[0])
     torch.testing.assert_close(half[1:], open_[1:] / 2)
     for reward in ("verifier", "rm", "naive"):
         torch.testing.assert_close(
-            hero_advantages(rm, correct, 1.0, reward=reward, gate=0.0)["adv"],
-            hero_advantages(rm, correct, 1.0, reward=reward)["adv"])
+            compute_advantages(rm, correct, 1.0, reward=reward, gate=0.0)["adv"],
+            compute_advantages(rm, correct, 1.0, reward=reward)["adv"])
 
 
 def test_bradley_terry_golden():

@@ -1,26 +1,19 @@
 """The transformers engine: log-probabilities, seeds, stopping, top-p."""
 
 import torch
+from helpers import prompts
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hero import token_logprobs
 from rollout import (
-    Sampling,
-    chat_prompt,
+    SamplingParams,
     derive_seed,
     make_engine,
     nucleus,
     response_text,
     right_padded,
 )
-
-PROBLEMS = ["compute 2+3*4-5", "perimeter of 2 by 9 less 4 in words", "solve (x-4)/3=5",
-            "3 bags of 4 apples and 10 more less 9 in words"]
-
-
-def prompts(tokenizer):
-    return [chat_prompt(tokenizer, problem) for problem in PROBLEMS]
 
 
 def test_text_survives_ids(tokenizer):
@@ -32,8 +25,8 @@ def test_text_survives_ids(tokenizer):
 def test_logprobs_are_the_trainers_at_the_sampling_temperature(policy, tokenizer):
     engine = make_engine("auto", policy, tokenizer)
     for temperature in (1.0, 0.7):
-        rollouts = engine.generate(prompts(tokenizer), 8, Sampling(20, temperature), 0)
-        ids, real = right_padded([r.prompt_ids + r.ids for r in rollouts])
+        rollouts = engine.generate(prompts(tokenizer), 8, SamplingParams(20, temperature), 0)
+        ids, real = right_padded([r.prompt_ids + r.response_ids for r in rollouts])
         starts = torch.tensor([len(r.prompt_ids) for r in rollouts])[:, None]
         mask = real * (torch.arange(ids.shape[1]) >= starts)
         with torch.no_grad():
@@ -44,35 +37,35 @@ def test_logprobs_are_the_trainers_at_the_sampling_temperature(policy, tokenizer
 
 def test_a_response_depends_on_its_seed_alone(policy, tokenizer):
     """Not on the batch, on the order of the prompts, or on how many rows are decoded together."""
-    ids, seeds, sampling = prompts(tokenizer), [100, 200, 300, 400], Sampling(20)
+    ids, seeds, sampling = prompts(tokenizer), [100, 200, 300, 400], SamplingParams(20)
     whole = make_engine("auto", policy, tokenizer).generate(ids, 3, sampling, seeds)
     pieces = make_engine("auto", policy, tokenizer, max_rows=2).generate(ids, 3, sampling, seeds)
     alone = make_engine("auto", policy, tokenizer).generate(ids[2:3], 3, sampling, seeds[2:3])
-    assert [r.ids for r in whole] == [r.ids for r in pieces]
-    assert [r.ids for r in whole[6:9]] == [r.ids for r in alone]
+    assert [r.response_ids for r in whole] == [r.response_ids for r in pieces]
+    assert [r.response_ids for r in whole[6:9]] == [r.response_ids for r in alone]
     assert [r.prompt_ids for r in whole] == [p for p in ids for _ in range(3)]
-    assert len({tuple(r.ids) for r in whole}) > 6
+    assert len({tuple(r.response_ids) for r in whole}) > 6
 
 
 def test_finished_responses_end_with_eos_and_cut_ones_do_not(policy, tokenizer):
     rollouts = make_engine("auto", policy, tokenizer).generate(prompts(tokenizer), 16,
-                                                               Sampling(16), 0)
+                                                               SamplingParams(16), 0)
     assert {r.finished for r in rollouts} == {True, False}
     for r in rollouts:
-        assert len(r.ids) == len(r.logprobs) <= 16
-        assert tokenizer.eos_token_id not in r.ids[:-1]
-        assert (r.ids[-1] == tokenizer.eos_token_id) == r.finished
-        assert r.finished or len(r.ids) == 16
+        assert len(r.response_ids) == len(r.logprobs) <= 16
+        assert tokenizer.eos_token_id not in r.response_ids[:-1]
+        assert (r.response_ids[-1] == tokenizer.eos_token_id) == r.finished
+        assert r.finished or len(r.response_ids) == 16
         assert "<eos>" not in response_text(tokenizer, r)
 
 
 def test_samples_follow_the_models_distribution(policy, tokenizer):
     ids = prompts(tokenizer)[:1]
     rollouts = make_engine("auto", policy, tokenizer, max_rows=4000).generate(ids, 4000,
-                                                                               Sampling(1), 7)
+                                                                               SamplingParams(1), 7)
     with torch.no_grad():
         expected = policy(input_ids=torch.tensor(ids)).logits[0, -1].softmax(-1)
-    counts = torch.bincount(torch.tensor([r.ids[0] for r in rollouts]), minlength=len(expected))
+    counts = torch.bincount(torch.tensor([r.response_ids[0] for r in rollouts]), minlength=len(expected))
     # the standard error of a share is at most sqrt(1/4 / 4000) = 0.008
     torch.testing.assert_close(counts / 4000, expected, atol=0.04, rtol=0)
 
@@ -84,11 +77,11 @@ def test_update_weights_takes_other_weights(world, policy, tokenizer):
         for p in other.parameters():
             p.mul_(1.1)
     engine = make_engine("transformers", policy, tokenizer)
-    before = engine.generate(prompts(tokenizer), 2, Sampling(12), 0)
+    before = engine.generate(prompts(tokenizer), 2, SamplingParams(12), 0)
     engine.update_weights(other.state_dict().items())
-    after = engine.generate(prompts(tokenizer), 2, Sampling(12), 0)
+    after = engine.generate(prompts(tokenizer), 2, SamplingParams(12), 0)
     theirs = make_engine("transformers", other, tokenizer).generate(prompts(tokenizer), 2,
-                                                                    Sampling(12), 0)
+                                                                    SamplingParams(12), 0)
     assert [r.logprobs for r in after] == [r.logprobs for r in theirs]
     assert [r.logprobs for r in after] != [r.logprobs for r in before]
 
@@ -115,6 +108,6 @@ def test_seeds_are_the_same_in_every_process_and_differ():
 
 def test_a_small_top_p_always_takes_the_likeliest_token(policy, tokenizer):
     rollouts = make_engine("transformers", policy, tokenizer).generate(
-        prompts(tokenizer), 4, Sampling(8, top_p=0.01), 0)
-    assert len({tuple(r.ids) for r in rollouts}) == len(PROBLEMS)
+        prompts(tokenizer), 4, SamplingParams(8, top_p=0.01), 0)
+    assert len({tuple(r.response_ids) for r in rollouts}) == len(PROBLEMS)
     assert all(value == 0 for r in rollouts for value in r.logprobs)   # of the only token left

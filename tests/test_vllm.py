@@ -7,22 +7,19 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, SMALL, script
-from test_distributed import close
-from test_hero import metrics_of
-from test_rollout import prompts
+from helpers import ROOT, SMALL, close, metrics_of, prompts, script
 from transformers import AutoModelForCausalLM
 
 import distributed
 from hero import token_logprobs
 from rollout import (
-    Sampling,
+    SamplingParams,
     chat_prompt,
     derive_seed,
-    engine_kind,
     make_engine,
     nucleus,
     prompt_seeds,
+    resolve_engine,
     right_padded,
 )
 
@@ -32,7 +29,7 @@ vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None,
 
 def gap(model, rollouts, temperature=1.0):
     """Largest difference between the engine's log-probabilities and the trainer's own."""
-    ids, real = right_padded([r.prompt_ids + r.ids for r in rollouts])
+    ids, real = right_padded([r.prompt_ids + r.response_ids for r in rollouts])
     starts = torch.tensor([len(r.prompt_ids) for r in rollouts])[:, None]
     mask = real * (torch.arange(ids.shape[1]) >= starts)
     with torch.no_grad():
@@ -101,7 +98,7 @@ def test_starting_leaves_the_global_random_state_alone(started):
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_are_the_trainers_before_and_after_pushes(engine, model, tokenizer, temperature):
     """Also where prompts share cached blocks, and with a tied head's weight given once or twice."""
-    ids, sampling = prompts(tokenizer) + long_prompts(tokenizer), Sampling(20, temperature)
+    ids, sampling = prompts(tokenizer) + long_prompts(tokenizer), SamplingParams(20, temperature)
     for named in (None, model.state_dict, model.named_parameters, model.state_dict):
         if named:
             old = engine.generate(ids, 4, sampling, 0)
@@ -120,14 +117,14 @@ def test_logprobs_are_the_trainers_before_and_after_pushes(engine, model, tokeni
 def test_without_the_reset_old_weights_would_answer(engine, model, tokenizer, monkeypatch):
     """That the cache is at work in these tests, and that the reset is what keeps them right."""
     ids = long_prompts(tokenizer)
-    engine.generate(ids, 2, Sampling(8), 0)
+    engine.generate(ids, 2, SamplingParams(8), 0)
     train(model, ids)
     with monkeypatch.context() as without:
         without.setattr(engine.llm, "reset_prefix_cache", lambda: True)
         engine.update_weights(model.state_dict().items())
-    assert gap(model, engine.generate(ids, 2, Sampling(8), 0)) > 1e-2
+    assert gap(model, engine.generate(ids, 2, SamplingParams(8), 0)) > 1e-2
     engine.update_weights(model.state_dict().items())
-    assert gap(model, engine.generate(ids, 2, Sampling(8), 0)) < 1e-4
+    assert gap(model, engine.generate(ids, 2, SamplingParams(8), 0)) < 1e-4
 
 
 @vllm
@@ -147,39 +144,39 @@ def test_a_refused_reset_is_an_error(engine, model, tokenizer):
 @vllm
 def test_a_response_depends_on_its_seed_alone(engine, tokenizer):
     """Response j of a prompt has seed + j, whatever else is in the batch."""
-    ids, seeds, sampling = prompts(tokenizer), [100, 200, 300, 2**61], Sampling(20)
+    ids, seeds, sampling = prompts(tokenizer), [100, 200, 300, 2**61], SamplingParams(20)
     whole = engine.generate(ids, 3, sampling, seeds)
     assert [r.prompt_ids for r in whole] == [p for p in ids for _ in range(3)]
-    assert len({tuple(r.ids) for r in whole}) > 6
-    assert [r.ids for r in engine.generate(ids[2:], 3, sampling, seeds[2:])] == \
-        [r.ids for r in whole[6:]]
-    assert [r.ids for r in engine.generate(ids, 1, sampling, [s + 2 for s in seeds])] == \
-        [r.ids for r in whole[2::3]]
+    assert len({tuple(r.response_ids) for r in whole}) > 6
+    assert [r.response_ids for r in engine.generate(ids[2:], 3, sampling, seeds[2:])] == \
+        [r.response_ids for r in whole[6:]]
+    assert [r.response_ids for r in engine.generate(ids, 1, sampling, [s + 2 for s in seeds])] == \
+        [r.response_ids for r in whole[2::3]]
     assert engine.generate([], 3, sampling, []) == []
     # one int: the same prompt seeds as the other engine's
-    assert [r.ids for r in engine.generate(ids, 2, sampling, 5)] == \
-        [r.ids for r in engine.generate(ids, 2, sampling, prompt_seeds(5, len(ids)))]
+    assert [r.response_ids for r in engine.generate(ids, 2, sampling, 5)] == \
+        [r.response_ids for r in engine.generate(ids, 2, sampling, prompt_seeds(5, len(ids)))]
 
 
 @vllm
 def test_finished_responses_end_with_eos_and_cut_ones_do_not(engine, tokenizer):
-    rollouts = engine.generate(prompts(tokenizer), 16, Sampling(16), 0)
+    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
     assert {r.finished for r in rollouts} == {True, False}
     for r in rollouts:
-        assert len(r.ids) == len(r.logprobs) <= 16
-        assert tokenizer.eos_token_id not in r.ids[:-1]
-        assert (r.ids[-1] == tokenizer.eos_token_id) == r.finished
-        assert r.finished or len(r.ids) == 16
+        assert len(r.response_ids) == len(r.logprobs) <= 16
+        assert tokenizer.eos_token_id not in r.response_ids[:-1]
+        assert (r.response_ids[-1] == tokenizer.eos_token_id) == r.finished
+        assert r.finished or len(r.response_ids) == 16
 
 
 @vllm
 def test_top_p_logprobs_are_those_of_the_distribution_sampled_from(engine, model, tokenizer):
-    rollouts = engine.generate(prompts(tokenizer), 8, Sampling(12, 0.6, top_p=0.8), 0)
+    rollouts = engine.generate(prompts(tokenizer), 8, SamplingParams(12, 0.6, top_p=0.8), 0)
     for r in rollouts:
         with torch.no_grad():
-            logits = model(input_ids=torch.tensor([r.prompt_ids + r.ids])).logits[0]
+            logits = model(input_ids=torch.tensor([r.prompt_ids + r.response_ids])).logits[0]
         logp = nucleus(torch.log_softmax(logits[len(r.prompt_ids) - 1:-1] / 0.6, -1), 0.8)
-        expected = logp.gather(1, torch.tensor(r.ids)[:, None])[:, 0]
+        expected = logp.gather(1, torch.tensor(r.response_ids)[:, None])[:, 0]
         torch.testing.assert_close(torch.tensor(r.logprobs), expected, atol=1e-4, rtol=0)
 
 
@@ -196,17 +193,17 @@ def test_the_order_of_sleeping_pushing_and_waking(engine, model, tokenizer, monk
     engine.sleep()
     engine.update_weights((calls.append("push") if i == 0 else None) or pair
                           for i, pair in enumerate(pairs))
-    assert gap(model, engine.generate(prompts(tokenizer), 1, Sampling(8), 0)) < 1e-4
+    assert gap(model, engine.generate(prompts(tokenizer), 1, SamplingParams(8), 0)) < 1e-4
     assert calls == ["sleep 1", "wake ['weights']", "push", "wake ['kv_cache']"]
     engine.sleep()
-    engine.generate(prompts(tokenizer), 1, Sampling(8), 0)
+    engine.generate(prompts(tokenizer), 1, SamplingParams(8), 0)
     assert calls[4:] == ["sleep 1", "wake ['kv_cache', 'weights']"]
 
 
 @vllm
 def test_what_does_not_fit_is_refused_and_not_cut(engine, tokenizer):
     with pytest.raises(ValueError, match="a prompt of 200 tokens and a response of 100 do not fit"):
-        engine.generate([[5] * 200], 1, Sampling(100), 0)
+        engine.generate([[5] * 200], 1, SamplingParams(100), 0)
 
 
 @vllm
@@ -243,15 +240,15 @@ def test_auto_is_vllm_only_where_a_gpu_and_vllm_are(monkeypatch):
                                  (True, True, "vllm")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
         monkeypatch.setattr(importlib.util, "find_spec", lambda _, here=installed: here or None)
-        assert engine_kind("auto") == kind
+        assert resolve_engine("auto") == kind
 
 
 def test_vllm_where_it_is_not_installed_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ValueError, match="pip install -r requirements-gpu.txt"):
-        engine_kind("vllm")
+        resolve_engine("vllm")
     with pytest.raises(ValueError, match="choose auto, vllm or transformers"):
-        engine_kind("sglang")
+        resolve_engine("sglang")
 
 
 def test_importing_the_scripts_does_not_import_vllm():

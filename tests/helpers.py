@@ -1,0 +1,110 @@
+"""What several test files need: scripts run as a user runs them, their logs, and comparisons."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hero
+from rollout import chat_prompt
+
+ROOT = Path(__file__).parent.parent
+
+# A run of four steps that takes seconds.
+SMALL = ["--steps", 4, "--prompts_per_step", 4, "--rollouts_per_prompt", 4, "--num_minibatches", 2,
+         "--max_response_tokens", 24, "--eval_every", 2, "--eval_samples", 1, "--save_every", 1]
+
+PROBLEMS = ["compute 2+3*4-5", "perimeter of 2 by 9 less 4 in words", "solve (x-4)/3=5",
+            "3 bags of 4 apples and 10 more less 9 in words"]
+
+
+def prompts(tokenizer):
+    """PROBLEMS as the policy is asked them: lists of token ids."""
+    return [chat_prompt(tokenizer, problem) for problem in PROBLEMS]
+
+
+# ---------------------------------------------------------------------------- scripts
+
+
+def command(*arguments, ranks=0):
+    """The command line of `python SCRIPT ...`, under torchrun if `ranks` is above 0."""
+    name, *rest = map(str, arguments)
+    python = [sys.executable]
+    if ranks:
+        python += ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+    return [*python, str(ROOT / name), *rest]
+
+
+def environment():
+    """This process's environment, with one thread per process, no hub and no GPU."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def script(folder, *arguments, ranks=0, **options):
+    """Runs a script to its end with `folder` as its working directory. -> CompletedProcess"""
+    return subprocess.run(command(*arguments, ranks=ranks), cwd=folder, env=environment(),
+                          text=True, capture_output=True, timeout=300, **options)
+
+
+def start(folder, *arguments, ranks=0):
+    """Starts hero.py in the background; its output is appended to the file `log`. -> Popen"""
+    with open(folder / "log", "a") as log:
+        return subprocess.Popen(command("hero.py", *arguments, ranks=ranks), cwd=folder,
+                                env=environment(), stdout=log, stderr=log)
+
+
+def hero_here(folder, *arguments):
+    """hero.py in this process, with `folder` as its working directory; errors are raised."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["hero.py", *map(str, arguments)])
+        hero.main()
+
+
+# ---------------------------------------------------------------------------- logs
+
+
+def metrics_of(folder, name):
+    """The rows of a run's metrics.jsonl without their times."""
+    lines = (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    rows = []
+    for line in lines:
+        row = json.loads(line)
+        rows.append({key: value for key, value in row.items() if not key.startswith("time/")})
+    return rows
+
+
+def close(a, b):
+    """Equal, or two floats that differ by no more than float32 rounding."""
+    if a is None or b is None or not isinstance(a, float):
+        return a == b
+    return abs(a - b) <= 1e-5 + 1e-4 * abs(b)
+
+
+# ---------------------------------------------------------------------------- refusals
+
+
+def refuse(folder, *arguments, says, name="hero.py", ranks=0):
+    """The script ends with one line that says what was wrong, and changes nothing. -> the line"""
+    existing = sorted(folder.rglob("*"))
+    result = script(folder, name, *arguments, ranks=ranks)
+    assert result.returncode != 0
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error")]
+    assert len(lines) == 1 and says in lines[0], result.stderr
+    assert ranks or len(result.stderr.strip().splitlines()) == 1, result.stderr
+    assert sorted(folder.rglob("*")) == existing
+    return lines[0]
+
+
+def refused(folder, *arguments, says):
+    """As refuse for hero.py, in this process: the error is a message of ours, of one line."""
+    existing = sorted(folder.rglob("*"))
+    with pytest.raises((ValueError, OSError), match=re.escape(says)) as caught:
+        hero_here(folder, *arguments)
+    assert Path(caught.traceback[-1].path).parent == ROOT
+    assert "\n" not in str(caught.value)
+    assert sorted(folder.rglob("*")) == existing
