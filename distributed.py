@@ -1,10 +1,11 @@
-"""What is about ranks and not about the method: set-up, reductions, gradients, checkpoints, errors.
+"""Everything about many processes, and nothing about the method.
 
-Every function also works in a single process that nobody started with torchrun.
+Process group and reductions, FSDP2 sharding, model loading and the memory plan, checkpoints,
+seeds that do not depend on the number of ranks, clean exits. All functions also work in a single
+process without torchrun.
 """
 
 import hashlib
-import json
 import os
 import random
 import shutil
@@ -33,13 +34,14 @@ from torch.distributed.fsdp import (
 from torch.distributed.tensor import DTensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from problems import first_line
+from problems import first_line, read_jsonl, write_jsonl
 
-SIGTERM_CAME = threading.Event()                   # set by run()'s handler, read by sigterm_received()
+# ---------------------------------------------------------------------------- ranks
 
 
 @dataclass(frozen=True)
 class Ranks:
+    """This process among all of them."""
     rank: int
     world_size: int
     device: torch.device
@@ -48,23 +50,31 @@ class Ranks:
 def init():
     """Joins the process group that torchrun describes in the environment, or makes one of one.
 
-    gloo on the CPU, nccl with a GPU a rank. On the CPU a process computes in one thread unless
+    gloo on the CPU, nccl with one GPU per rank. On the CPU a process computes in one thread unless
     OMP_NUM_THREADS says otherwise: models that fit there gain little from more, lose much on a busy
     machine, and then give the same numbers whatever the number of cores. -> Ranks
     """
-    rank, world_size, local_rank = (int(os.environ.get(name, default)) for name, default in
-                                    (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0)))
-    # None is torchrun's own store; RANK alone says nothing, since a vLLM engine wants it set
-    store = None if {"RANK", "MASTER_ADDR"} <= os.environ.keys() else dist.HashStore()
-    device = torch.device("cpu")
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
+    rank = int(os.environ.get("RANK", 0))
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+
     if torch.cuda.is_available():
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
+        backend = "nccl"
+    else:
+        device = torch.device("cpu")
+        backend = "gloo"
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+
     if not dist.is_initialized():
-        dist.init_process_group("gloo" if device.type == "cpu" else "nccl", store=store, rank=rank,
-                                world_size=world_size, timeout=timedelta(minutes=30))
+        # Without a store the ranks meet at torchrun's. RANK alone does not mean torchrun: a vLLM
+        # engine sets it too.
+        started_by_torchrun = {"RANK", "MASTER_ADDR"} <= os.environ.keys()
+        store = None if started_by_torchrun else dist.HashStore()
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world_size,
+                                timeout=timedelta(minutes=30))
     return Ranks(rank, world_size, device)
 
 
@@ -77,8 +87,24 @@ def all_sum(values):
     return total.cpu()
 
 
+def gather_interleaved(items):
+    """Joins the ranks' lists on all of them: item i of rank r becomes item i * world_size + r.
+
+    The inverse of dealing a list out as items[rank::world_size]: on two ranks, ["a", "c", "e"] and
+    ["b", "d"] give ["a", "b", "c", "d", "e"].
+    """
+    lists = [None] * dist.get_world_size()
+    dist.all_gather_object(lists, items)
+    joined = []
+    for i in range(len(lists[0])):
+        for part in lists:
+            if i < len(part):
+                joined.append(part[i])
+    return joined
+
+
 def run_on_rank_0(function):
-    """What function() returns on rank 0, given to all ranks; if it raises, all ranks end."""
+    """What function() returns on rank 0, given to all ranks. If it raises, all ranks end."""
     result, error = None, None
     if dist.get_rank() == 0:
         try:
@@ -87,11 +113,23 @@ def run_on_rank_0(function):
             error = raised
     shared = [result, error is not None]
     dist.broadcast_object_list(shared)
+    result, failed = shared
     if error is not None:
         raise error
-    if shared[1]:
-        raise SystemExit(1)                        # rank 0 says why
-    return shared[0]
+    if failed:
+        raise SystemExit(1)                        # rank 0 prints why
+    return result
+
+
+def derive_seed(*parts):
+    """A 62-bit seed from numbers and strings, the same on every machine and in every process."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 2
+
+
+# ---------------------------------------------------------------------------- starting and ending
+
+SIGTERM_CAME = threading.Event()                   # set by the handler that run() installs
 
 
 def sigterm_received():
@@ -99,31 +137,53 @@ def sigterm_received():
     return all_sum([SIGTERM_CAME.is_set()]).item() > 0
 
 
-def gather_interleaved(items):
-    """Joins the ranks' lists on all of them: item i of rank r is item i * world_size + r."""
-    lists = [None] * dist.get_world_size()
-    dist.all_gather_object(lists, items)
-    return [part[i] for i in range(len(lists[0])) for part in lists if i < len(part)]
+def run(function):
+    """Runs a script's main function and turns what goes wrong into one line and a non-zero exit.
+
+    A ValueError or OSError raised by a line of this project is a message to the user. Anything else
+    is a bug and keeps its traceback. Either way the rank is named, and the process ends at once, so
+    that torchrun ends the others instead of leaving them in a collective.
+    """
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    signal.signal(signal.SIGTERM, lambda *_: SIGTERM_CAME.set())
+    try:
+        function()
+    except Exception as error:
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent
+        is_message = isinstance(error, ValueError | OSError) and raised_in == Path(__file__).parent
+        if not is_message:
+            traceback.print_exc()
+        where = ""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            where = f" (rank {os.environ['RANK']})"
+        print(f"error{where}: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
 
 
-def average_gradients(model):
-    """Replaces every gradient by its mean over ranks, in one flat message."""
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    if dist.get_world_size() == 1 or not gradients:
-        return
-    flat = torch.cat([g.flatten() for g in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(mean.view_as(gradient))
+# ---------------------------------------------------------------------------- models
+
+
+def from_pretrained(auto_class, name_or_path, **options):
+    """auto_class.from_pretrained with one clear ValueError where there is no such model."""
+    try:
+        return auto_class.from_pretrained(name_or_path, **options)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot load {str(name_or_path)!r}: it is neither a directory that holds "
+                         "a model and its tokenizer, nor a hub name that can be reached from here "
+                         f"({first_line(error)})") from error
 
 
 def shard(model, function):
     """Shards a transformers language model over all ranks with FSDP2. -> function, bound to it
 
-    One unit a decoder layer and one for the rest; float32 masters, and on a GPU bfloat16 compute
-    with float32 reductions. The bound function takes the place of forward: it finds the weights
-    gathered. Gradients come out averaged over ranks. To be called before the optimizer is made.
+    One unit per decoder layer and one for the rest; float32 master weights, and on a GPU bfloat16
+    compute with float32 reductions. The bound function takes the place of forward: when it runs,
+    the weights are gathered. Gradients come out averaged over ranks. Call this before the optimizer
+    is made. Library: https://docs.pytorch.org/docs/stable/distributed.fsdp.fully_shard.html
     """
     precision = MixedPrecisionPolicy()
     if torch.cuda.is_available():
@@ -137,78 +197,185 @@ def shard(model, function):
 
 
 def gathered_tensors(model):
-    """(name, whole tensor) of every weight, gathered one at a time; all ranks iterate in step."""
+    """(name, whole tensor) of every weight, gathered one at a time. All ranks iterate in step."""
     if isinstance(model, FSDPModule):
         model.reshard()
     for name, tensor in model.state_dict().items():
         yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def clip_gradients(model, limit):
+def save_model(folder, model, tokenizer):
+    """Writes a Hugging Face directory. All ranks call it; rank 0 writes.
+
+    config.json, without which the directory cannot be loaded, comes last: what a kill leaves behind
+    is not mistaken for a model.
+    """
+    weights = {}
+    for name, tensor in gathered_tensors(model):
+        if dist.get_rank() == 0:
+            weights[name] = tensor.cpu()
+    if dist.get_rank() == 0:
+        temporary = Path(folder) / ".partial"
+        shutil.rmtree(temporary, ignore_errors=True)
+        model.save_pretrained(temporary, state_dict=weights)
+        tokenizer.save_pretrained(temporary)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
+            os.replace(path, Path(folder) / path.name)
+        temporary.rmdir()
+    dist.barrier()
+
+
+def average_gradients(model):
+    """Replaces every gradient by its mean over ranks, in one flat message."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    if dist.get_world_size() == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, mean in zip(gradients, flat.split(sizes), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+def clip_gradients(model, max_norm):
     """Averages gradients over ranks, unless FSDP has, and clips them. -> the true global norm"""
     if not isinstance(model, FSDPModule):
         average_gradients(model)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-    return (norm.full_tensor() if isinstance(norm, DTensor) else norm).item()
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()
+    return norm.item()
 
 
-def run(function):
-    """Runs a script's main function and turns what goes wrong into one line and a non-zero exit.
+# ---------------------------------------------------------------------------- the memory plan
 
-    A ValueError or OSError raised by a line of this project is a message to the user; anything else
-    is a bug and keeps its traceback. Either way the rank is named, and the process ends at once, so
-    that torchrun ends the others instead of leaving them in a collective.
+
+@dataclass
+class Size:
+    """What a model that is not loaded will be."""
+    parameters: int
+    layer_parameters: int                          # of one decoder layer
+    layers: int
+    hidden: int
+    feed_forward: int
+
+
+def model_size(auto_class, name_or_path, **options):
+    """The Size of a model, from its config alone: its weights are neither read nor allocated."""
+    config = from_pretrained(AutoConfig, name_or_path, **options)
+    with torch.device("meta"):
+        model = auto_class.from_config(config)
+
+    def count(module):
+        return sum(p.numel() for p in module.parameters())
+
+    return Size(count(model), count(model.base_model.layers[0]), config.num_hidden_layers,
+                config.hidden_size, config.intermediate_size)
+
+
+def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
+                vllm_share=0.4, logits=2**26):
+    """What sharded training will hold on each GPU, in GiB. -> a text, one item per line
+
+    tokens: of a micro-batch; logits: at once, as in hero.token_logprobs; vllm_share: of the GPU.
+    Weights are counted exactly, from the configs. Activations are estimated, in bfloat16: with
+    checkpointing, 2 * hidden bytes per token and layer are kept, and the layer at work needs
+    16 * hidden + 6 * feed-forward numbers per token; without, every layer needs those.
+    Raises ValueError with advice if it cannot fit.
     """
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    signal.signal(signal.SIGTERM, lambda *_: SIGTERM_CAME.set())
-    try:
-        function()
-    except Exception as error:
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent
-        if not isinstance(error, ValueError | OSError) or raised_in != Path(__file__).parent:
-            traceback.print_exc()
-        rank = os.environ.get("RANK", "0")
-        where = f" (rank {rank})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
-        print(f"error{where}: {error}", file=sys.stderr, flush=True)
-        os._exit(1)
-    if dist.is_initialized():
-        dist.barrier()
-        dist.destroy_process_group()
+    actor = model_size(AutoModelForCausalLM, policy)
+    critic = model_size(AutoModelForSequenceClassification, reward_model, num_labels=1)
+    n = actor.parameters
+
+    # Activations.
+    at_work = 2 * tokens * (16 * actor.hidden + 6 * actor.feed_forward)
+    if checkpointing:
+        activations = 2 * tokens * actor.hidden * actor.layers + at_work
+    else:
+        activations = at_work * actor.layers
+
+    # FSDP2 gathers the root (embedding, norm, head) as a whole, and two layers at a time.
+    root = n - actor.layers * actor.layer_parameters
+    gathered = 2 * (root + 2 * actor.layer_parameters)
+
+    always = {"master weights, float32, sharded": 4 * n / gpus,
+              "Adam's moments": 8 * n / gpus,
+              "reward model, bfloat16": 2 * critic.parameters}
+    if reference:
+        always["reference, float32, sharded"] = 4 * n / gpus
+    update = {"gradients, float32, sharded": 4 * n / gpus,
+              "gathered layers and head, bfloat16": gathered + 4 * root,
+              "activations (estimate)": activations,
+              "logits, float32, and their gradient": 12 * logits}
+    rollouts = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
+
+    # The update and the rollouts take turns, so the larger of the two decides.
+    update_gib = sum(update.values()) / 2**30
+    rollouts_gib = sum(rollouts.values()) / 2**30
+    peak = sum(always.values()) / 2**30 + max(update_gib, rollouts_gib)
+    at_peak = "update" if update_gib > rollouts_gib else "rollouts"
+
+    lines = [f"memory on each of {gpus} GPUs of {gpu_gib:.0f} GiB; update and rollouts take turns:"]
+    for name, size in (always | update | rollouts).items():
+        lines.append(f"  {size / 2**30:7.2f} GiB  {name}")
+    lines.append(f"  {peak:7.2f} GiB  at the peak, during the {at_peak}")
+    plan = "\n".join(lines)
+
+    if 2 * n > vllm_share * gpu_gib * 2**30:
+        raise ValueError(f"vLLM's share of {vllm_share * gpu_gib:.1f} GiB does not hold the "
+                         f"policy's {2 * n / 2**30:.1f}: raise --gpu_memory_utilization\n{plan}")
+    if peak > 0.95 * gpu_gib:
+        advice = {"update": "lower --max_tokens_per_microbatch",
+                  "rollouts": "lower --gpu_memory_utilization"}[at_peak]
+        raise ValueError(f"this run needs {peak:.1f} GiB on GPUs of {gpu_gib:.1f}: take more GPUs, "
+                         f"a smaller model, or {advice}\n{plan}")
+    return plan
+
+
+# ---------------------------------------------------------------------------- checkpoints
 
 
 def save_checkpoint(path, model, optimizer, state, keep=2):
-    """Saves model, optimizer, each rank's random state and `state` as the folder `path`; all ranks
-    call it.
+    """Saves model, optimizer, each rank's random state and `state` as the folder `path`.
 
-    The files are written beside, flushed to the disk, and renamed: `path` is whole or not there.
-    Only the `keep` newest folders stay. An OSError (a full disk) leaves the older ones as they are.
+    All ranks call it. The files are written to a temporary folder, flushed to the disk, and
+    renamed: `path` is whole or not there. Only the `keep` newest folders stay. An OSError (a full
+    disk) leaves the older ones as they are.
     """
-    path, rank = Path(path), dist.get_rank()
-    beside = path.with_name(f".{path.name}.partial")
+    path = Path(path)
+    rank = dist.get_rank()
+    temporary = path.with_name(f".{path.name}.partial")
     if rank == 0:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
     dist.barrier()
+
     try:
         weights, moments = get_state_dict(model, optimizer)
-        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=beside)
-        files = {f"random_{rank}.pt": random_state()} | ({"state.pt": state} if rank == 0 else {})
-        for name, content in files.items():
-            with open(beside / name, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
+        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary)
+        save_to_disk(random_state(), temporary / f"random_{rank}.pt")
+        if rank == 0:
+            save_to_disk(state, temporary / "state.pt")
     except (OSError, RuntimeError, CheckpointException) as error:
         raise OSError(f"the checkpoint {path} could not be written ({first_line(error)}): make "
-                      "room and go on with --resume from the one before") from error
+                      "room, then resume from the previous one with --resume") from error
     dist.barrier()
+
     if rank == 0:
         shutil.rmtree(path, ignore_errors=True)
-        beside.rename(path)
+        temporary.rename(path)
         for old in checkpoints(path.parent)[:-keep]:
             shutil.rmtree(old)
     dist.barrier()
+
+
+def save_to_disk(content, path):
+    """torch.save that returns when the bytes are on the disk."""
+    with open(path, "wb") as file:
+        torch.save(content, file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def checkpoints(folder):
@@ -219,8 +386,8 @@ def checkpoints(folder):
 def load_checkpoint(folder, model, optimizer):
     """Loads the newest readable checkpoint in `folder`, made on any number of ranks. -> its state
 
-    None if there is none. One that cannot be read is announced and passed over for the one before.
-    This rank's random state is restored; a rank that the saved run did not have keeps its own.
+    None if there is none. One that cannot be read is announced and skipped in favor of the previous
+    one. This rank's random state is restored; a rank that the saved run did not have keeps its own.
     """
     found = checkpoints(folder)
     for path in reversed(found):
@@ -228,9 +395,11 @@ def load_checkpoint(folder, model, optimizer):
         try:
             state = torch.load(path / "state.pt", map_location="cpu", weights_only=False)
             own = path / f"random_{dist.get_rank()}.pt"
-            random_before = torch.load(own, weights_only=False) if own.exists() else None
+            saved_random_state = torch.load(own, weights_only=False) if own.exists() else None
         except Exception as raised:
             error = raised
+
+        # Loading the tensors is a collective: all ranks do it, or none.
         if not all_sum([error is not None]).item():
             try:
                 weights, moments = get_state_dict(model, optimizer)
@@ -239,14 +408,16 @@ def load_checkpoint(folder, model, optimizer):
             except (Exception, CheckpointException) as raised:
                 error = raised
         if not all_sum([error is not None]).item():
-            if random_before:
-                set_random_state(random_before)
+            if saved_random_state:
+                set_random_state(saved_random_state)
             return state
+
         if dist.get_rank() == 0:
             print(f"the checkpoint {path} cannot be read ({first_line(error)}): falling back to "
-                  "the one before", flush=True)
+                  "the previous one", flush=True)
     if found:
-        raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start anew")
+        raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start a new "
+                      "run")
     return None
 
 
@@ -264,94 +435,13 @@ def set_random_state(state):
 
 
 def truncate_log(path, step):
-    """Cuts a JSONL log of a run back to what stood in it at `step`, a torn last line included.
+    """Cuts a run's JSONL log back to what it held after `step`; a torn last line goes too.
 
-    -> the rows that stay; only rank 0 writes the file.
+    -> the rows that stay. Every rank reads the file, only rank 0 writes it.
     """
-    path = Path(path)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = []
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:             # the line that was being written
-            break
-    rows = [row for row in rows if row["step"] <= step]
+    if Path(path).exists():
+        rows = [row for _, row in read_jsonl(path, skip_torn=True) if row["step"] <= step]
     if dist.get_rank() == 0:
-        beside = path.with_suffix(".partial")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-        beside.rename(path)
+        write_jsonl(path, rows)
     return rows
-
-
-# ---------------------------------------------------------------------------- loading models
-
-
-def derive_seed(*parts):
-    """A 62-bit seed from numbers and strings, the same on every machine and in every process."""
-    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()) >> 2
-
-
-def from_pretrained(auto_class, name_or_path, **options):
-    """auto_class.from_pretrained with one clear ValueError where there is no such model."""
-    try:
-        return auto_class.from_pretrained(name_or_path, **options)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"cannot load {str(name_or_path)!r}: it is neither a directory that holds "
-                         "a model and its tokenizer, nor a hub name that can be reached from here "
-                         f"({str(error).strip().splitlines()[0][:200]})") from error
-
-
-# ---------------------------------------------------------------------------- what a GPU will hold
-
-
-def parameters(auto_class, name_or_path, **options):
-    """Parameters of a model that is not loaded: (all, of a decoder layer), and its config."""
-    config = from_pretrained(AutoConfig, name_or_path, **options)
-    with torch.device("meta"):
-        model = auto_class.from_config(config)
-    def count(module):
-        return sum(p.numel() for p in module.parameters())
-    return count(model), count(model.base_model.layers[0]), config
-
-
-def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
-                vllm_share=0.4, logits=2**26):
-    """What sharded training will hold on each GPU, in GiB. -> a text, a line an item
-
-    tokens: of a micro-batch; logits: at once, as in hero.token_logprobs; vllm_share: of the GPU.
-    Weights are counted exactly, from the configs; activations are estimated: bfloat16, 2 * hidden a
-    token and layer kept with checkpointing, and 16 * hidden + 6 * feed-forward in the layer at work
-    (in every layer without). Raises ValueError with advice if it cannot fit.
-    """
-    n, layer, config = parameters(AutoModelForCausalLM, policy)
-    rm, _, _ = parameters(AutoModelForSequenceClassification, reward_model, num_labels=1)
-    depth, hidden = config.num_hidden_layers, config.hidden_size
-    at_work = tokens * (16 * hidden + 6 * config.intermediate_size) * 2
-    kept = tokens * hidden * 2 * depth + at_work if checkpointing else at_work * depth
-    root = n - depth * layer                        # embedding, norm, head: gathered as a whole
-    gathered = 2 * (root + 2 * layer)
-    items = {"master weights, float32, sharded": 4 * n / gpus, "Adam's moments": 8 * n / gpus,
-             "reward model, bfloat16": 2 * rm,
-             "reference, float32, sharded": 4 * n / gpus if reference else 0}
-    update = {"gradients, float32, sharded": 4 * n / gpus,
-              "gathered layers and head, bfloat16": gathered + 4 * root,
-              "activations (estimate)": kept, "logits, float32, and their gradient": 12 * logits}
-    vllm = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
-    always, training, rollouts = (sum(part.values()) / 2**30 for part in (items, update, vllm))
-    lines = [f"memory on each of {gpus} GPUs of {gpu_gib:.0f} GiB; update and rollouts take turns:"]
-    lines += [f"  {size / 2**30:7.2f} GiB  {name}" for part in (items, update, vllm)
-              for name, size in part.items() if size]
-    peak = always + max(training, rollouts)
-    lines.append(f"  {peak:7.2f} GiB  at the peak, during the "
-                 f"{'update' if training > rollouts else 'rollouts'}")
-    plan = "\n".join(lines)
-    if 2 * n > vllm_share * gpu_gib * 2**30:
-        raise ValueError(f"vLLM's share of {vllm_share * gpu_gib:.1f} GiB does not hold the "
-                         f"policy's {2 * n / 2**30:.1f}: raise --gpu_memory_utilization\n{plan}")
-    if peak > 0.95 * gpu_gib:
-        advice = ("lower --gpu_memory_utilization" if rollouts > training else
-                  "lower --max_tokens_per_microbatch")
-        raise ValueError(f"this run needs {peak:.1f} GiB on GPUs of {gpu_gib:.1f}: take more GPUs, "
-                         f"a smaller model, or {advice}\n{plan}")
-    return plan

@@ -1,15 +1,19 @@
-"""Rewards: the paper's Eq. 3-5, the baselines, the advantage, and the reward model.
+"""Rewards: the paper's Eq. 1, 3, 4 and 5, its baselines, the advantage, and the reward model.
 
 Everything but RewardModel is a pure function on (P, G) tensors: P prompts, G rollouts of each.
 
-    rm       (P, G)  the reward model's score of each rollout, any real number
-    correct  (P, G)  the rule verifier's verdict, 0 or 1
-    reward   (P, G)  what a method makes of the two
-    adv      (P, G)  the group-relative advantage that multiplies the policy gradient
+    rm_scores   (P, G)  the reward model's score of each rollout, any real number
+    verified    (P, G)  the rule verifier's verdict, 0 or 1 (Eq. 2, verify.py)
+    rewards     (P, G)  what a method makes of the two
+    advantages  (P, G)  how much better than its group a rollout is: the factor of its gradient
 
-Standard deviations over a group are population ones (ddof 0) everywhere.
+To add a reward, write a function of a Batch and give it an entry in REWARDS; `--reward NAME` then
+trains with it. Standard deviations over a group are population ones (ddof 0) everywhere.
 Paper: "Hybrid Reinforcement", arXiv 2510.07242.
 """
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -21,30 +25,35 @@ from rollout import load_tokenizer, right_padded
 # ---------------------------------------------------------------------------- Eq. 3 and Eq. 4
 
 
-def stratify(rm, correct, alpha=0.05, beta=0.05, eps=1e-6):
-    """Eq. 3: the verifier chooses the band, the reward model the place inside it. -> (P, G)
+def stratify(rm_scores, verified, alpha=0.05, beta=0.05, eps=1e-6):
+    """Eq. 3: the verifier chooses the band, the reward model the position inside it. -> (P, G)
 
         wrong     [-alpha, alpha]         correct   [1 - beta, 1 + beta]
 
-    Scores are scaled by the min and max over the rollouts of the same prompt with the same verdict.
     A rollout alone in its stratum, or a stratum of equal scores, gets the band's lower end.
-    alpha or beta of 0 closes that band: the paper's Fig. 2a. The dtype of `rm` is kept.
+    alpha or beta of 0 closes that band (the paper's Fig. 2a). The dtype of rm_scores is kept.
     """
-    correct = correct.bool()
-    low, high = torch.full_like(rm, float("inf")), torch.full_like(rm, -float("inf"))
-    for stratum in (correct, ~correct):
-        smallest = rm.masked_fill(~stratum, float("inf")).amin(1, keepdim=True)        # (P, 1)
-        largest = rm.masked_fill(~stratum, -float("inf")).amax(1, keepdim=True)        # (P, 1)
-        low, high = torch.where(stratum, smallest, low), torch.where(stratum, largest, high)
-    place = (rm - low) / (high - low + eps)                                            # in [0, 1)
-    return torch.where(correct, 1 - beta + 2 * beta * place, -alpha + 2 * alpha * place)
+    correct = verified.bool()
+    wrong_band = -alpha + 2 * alpha * min_max(rm_scores, ~correct, eps)
+    correct_band = 1 - beta + 2 * beta * min_max(rm_scores, correct, eps)
+    return torch.where(correct, correct_band, wrong_band)
+
+
+def min_max(scores, members, eps):
+    """Scores scaled to [0, 1) by the lowest and highest score among each row's members. -> (P, G)
+
+    members (P, G): the rollouts of one stratum. The values of all others are meaningless.
+    """
+    low = scores.masked_fill(~members, float("inf")).amin(1, keepdim=True)                # (P, 1)
+    high = scores.masked_fill(~members, -float("inf")).amax(1, keepdim=True)              # (P, 1)
+    return (scores - low) / (high - low + eps)
 
 
 def difficulty_weight(sigma, sigma_bar, w_min=0.4, w_max=3.0, k=6.0):
     """Eq. 4: prompts on which the reward model disagrees with itself count more. -> (P,)
 
-    sigma (P,): standard deviation of rm over each prompt's rollouts; sigma_bar: its running mean,
-    both in units of the reward model. Between w_min and w_max, and halfway at sigma_bar.
+    sigma (P,): standard deviation of the scores over each prompt's rollouts; sigma_bar: its running
+    mean. Both are in units of the reward model. The weight is halfway at sigma_bar.
     """
     return w_min + (w_max - w_min) * torch.sigmoid(k * (sigma - sigma_bar))
 
@@ -52,135 +61,170 @@ def difficulty_weight(sigma, sigma_bar, w_min=0.4, w_max=3.0, k=6.0):
 # ---------------------------------------------------------------------------- rewards, by name
 
 
-def hero_reward(rm, correct, *, alpha=0.05, beta=0.05, mix=0.5):
-    """HERO, Eq. 3. The weight of Eq. 5 is applied by group_advantages. -> (P, G)"""
-    return stratify(rm, correct, alpha, beta)
+@dataclass
+class Batch:
+    """The rollouts of one step, as a reward sees them: P prompts, G rollouts of each."""
+    rm_scores: torch.Tensor                       # (P, G) raw scores of the reward model
+    verified: torch.Tensor                        # (P, G) verdicts of the verifier, 0.0 or 1.0
+    lengths: torch.Tensor | None = None           # (P, G) tokens of each response
+    finished: torch.Tensor | None = None          # (P, G) False where a response was cut off
+    texts: list[list[str]] | None = None          # P lists of G responses
+    references: list[str] | None = None           # P reference answers
 
 
-def hero_correct_reward(rm, correct, *, alpha=0.05, beta=0.05, mix=0.5):
-    """Dense range on correct rollouts only (the paper's Fig. 2a). -> (P, G)"""
-    return stratify(rm, correct, 0.0, beta)
+def hero_reward(batch, alpha, beta):
+    """HERO's dense reward, Eq. 3. -> (P, G)"""
+    return stratify(batch.rm_scores, batch.verified, alpha, beta)
 
 
-def hero_wrong_reward(rm, correct, *, alpha=0.05, beta=0.05, mix=0.5):
-    """Dense range on wrong rollouts only (the paper's Fig. 2a). -> (P, G)"""
-    return stratify(rm, correct, alpha, 0.0)
+def verifier_reward(batch):
+    """The verifier's 0 or 1 alone, Eq. 2. -> (P, G)"""
+    return batch.verified.to(batch.rm_scores.dtype)
 
 
-def verifier_reward(rm, correct, *, alpha=0.05, beta=0.05, mix=0.5):
-    """The verifier's 0 or 1 alone (Eq. 2). -> (P, G)"""
-    return correct.to(rm.dtype)
-
-
-def rm_reward(rm, correct, *, alpha=0.05, beta=0.05, mix=0.5):
+def rm_reward(batch):
     """The reward model's raw score alone. -> (P, G)"""
-    return rm
+    return batch.rm_scores
 
 
-def naive_reward(rm, correct, *, alpha=0.05, beta=0.05, mix=0.5):
-    """mix * verdict + (1 - mix) * raw score: the combination of the paper's Table 9. -> (P, G)"""
-    return mix * correct.to(rm.dtype) + (1 - mix) * rm
+def naive_reward(batch, verifier_share):
+    """A weighted sum of verdict and raw score, as in the paper's Table 9. -> (P, G)"""
+    verified = batch.verified.to(batch.rm_scores.dtype)
+    return verifier_share * verified + (1 - verifier_share) * batch.rm_scores
 
 
-REWARDS = {"hero": hero_reward, "verifier": verifier_reward, "rm": rm_reward, "naive": naive_reward,
-           "hero_correct": hero_correct_reward, "hero_wrong": hero_wrong_reward}
+@dataclass(frozen=True)
+class Reward:
+    """What `--reward NAME` means."""
+    function: Callable                            # (batch, the settings it needs) -> (P, G)
+    needs: tuple[str, ...] = ()                   # settings that the function takes, by name
+    weighted: bool = False                        # whether the prompt weight of Eq. 4 applies
+
+
+REWARDS = {
+    "hero": Reward(hero_reward, needs=("alpha", "beta"), weighted=True),
+    "verifier": Reward(verifier_reward),
+    "rm": Reward(rm_reward),
+    "naive": Reward(naive_reward, needs=("verifier_share",)),
+}
 
 
 # ---------------------------------------------------------------------------- the advantage
 
 
-def group_advantages(reward, scale="none", weight=None, eps=1e-6):
-    """Group-relative advantage, (P, G): reward minus its group's mean, times the weight. -> (P, G)
+def group_advantages(rewards, norm="none", weight=None, eps=1e-6):
+    """Group-relative advantage: the reward minus its group's mean, times the weight. -> (P, G)
 
-    scale: "none" leaves it at that (Dr. GRPO): the band alpha bounds the reward model's say.
-           "std" divides by the group's standard deviation (GRPO): an all-wrong group is blown up
-           to unit variance whatever alpha is, and any factor on the reward cancels.
-    weight (P,): Eq. 5's w; it multiplies after scaling, so it acts under both.
-    A group of one, or of equal rewards, has no baseline to differ from: its advantage is 0.
+    norm: "none" only subtracts the mean, as in Dr. GRPO. Then alpha bounds the reward model's
+          influence.
+          "std" also divides by the group's standard deviation, as in GRPO. Then an all-wrong group
+          is blown up to unit variance whatever alpha is, and any factor on the reward cancels.
+    weight (P,): the w of Eq. 5. It multiplies after the normalization, so it acts under both.
+    The advantage is 0 for a group of one, and for a group whose rewards are all equal.
     """
-    adv = reward - reward.mean(1, keepdim=True)
-    if scale == "std":
-        adv = adv / (reward.std(1, keepdim=True, correction=0) + eps)
-    elif scale != "none":
-        raise ValueError(f"scale={scale!r} is not a scaling of the advantage: choose none or std")
-    return adv if weight is None else adv * weight[:, None]
+    advantages = rewards - rewards.mean(1, keepdim=True)
+    if norm == "std":
+        advantages = advantages / (rewards.std(1, keepdim=True, correction=0) + eps)
+    elif norm != "none":
+        raise ValueError(f"norm={norm!r} is not a normalization of the advantage: choose none or "
+                         "std")
+    return advantages if weight is None else advantages * weight[:, None]
 
 
-def auroc(score, label):
+@dataclass
+class Advantages:
+    """The advantages of a rollout batch, and what they were computed from."""
+    r_hat: torch.Tensor                           # (P, G) the reward before any weight, Eq. 3
+    sigma: torch.Tensor                           # (P,) spread of the scores over each group
+    weight: torch.Tensor                          # (P,) Eq. 4, or 1 where it does not apply
+    rewards: torch.Tensor                         # (P, G) the reward that the advantage is taken of
+    advantages: torch.Tensor                      # (P, G)
+
+
+def compute_advantages(batch, sigma_bar, reward="hero", *, alpha=0.05, beta=0.05,
+                       verifier_share=0.5, weight_on="advantage", w_min=0.4, w_max=3.0,
+                       weight_k=6.0, advantage_norm="none"):
+    """Eq. 3, 4, 5 and the advantage of a Batch, by the reward of that name. -> Advantages
+
+    sigma_bar: the running mean of sigma. weight_on: what the weight of Eq. 4 multiplies: the
+    "advantage", the "reward" (Eq. 5 to the letter), or "none". Rewards that are not weighted
+    ignore it.
+    """
+    entry = REWARDS[reward]
+    settings = {"alpha": alpha, "beta": beta, "verifier_share": verifier_share}
+    r_hat = entry.function(batch, **{name: settings[name] for name in entry.needs})     # Eq. 3
+
+    sigma = batch.rm_scores.std(1, correction=0)                                        # (P,)
+    weight = torch.ones_like(sigma)
+    if entry.weighted and weight_on != "none":
+        weight = difficulty_weight(sigma, sigma_bar, w_min, w_max, weight_k)            # Eq. 4
+
+    # Eq. 5 puts the weight on the reward. Where the advantage is divided by the group's standard
+    # deviation, a factor on the reward cancels: hence the default, the weight on the advantage.
+    if weight_on == "reward":
+        rewards = weight[:, None] * r_hat                                               # Eq. 5
+        advantages = group_advantages(rewards, advantage_norm)
+    else:
+        rewards = r_hat
+        advantages = group_advantages(rewards, advantage_norm, weight)
+    return Advantages(r_hat, sigma, weight, rewards, advantages)
+
+
+# ---------------------------------------------------------------------------- numbers for the log
+
+
+def auroc(scores, labels):
     """Chance that a positive outscores a negative, ties counting half; nan if a class is missing.
 
-    score, label: (N,). The Mann-Whitney statistic, as in the paper's Fig. 6.
+    scores, labels: (N,). The Mann-Whitney statistic, as in the paper's Fig. 6.
     """
-    positive, negative = score[label.bool()], score[~label.bool()]
-    if not len(positive) or not len(negative):
+    positive = scores[labels.bool()]
+    negative = scores[~labels.bool()]
+    if len(positive) == 0 or len(negative) == 0:
         return float("nan")
     difference = positive[:, None] - negative[None, :]
-    return ((difference > 0).double() + 0.5 * (difference == 0).double()).mean().item()
+    wins = (difference > 0).double()
+    ties = (difference == 0).double()
+    return (wins + 0.5 * ties).mean().item()
 
 
-def mixed_aurocs(rm, correct):
+def mixed_aurocs(rm_scores, verified):
     """AUROC of the scores against the verdicts in each group that holds both. -> list of numbers"""
-    solved = correct.mean(1)
-    mixed = (solved > 0) & (solved < 1)
-    return [auroc(s, c) for s, c in zip(rm[mixed], correct[mixed], strict=True)]
+    accuracy = verified.mean(1)                                                         # (P,)
+    mixed = (accuracy > 0) & (accuracy < 1)
+    return [auroc(scores, labels)
+            for scores, labels in zip(rm_scores[mixed], verified[mixed], strict=True)]
 
 
-def reliability(running, rm, correct, decay=0.9):
-    """How far the reward model deserves to be followed where the verifier is silent.
+def group_stats(batch, result):
+    """What the log says about a rollout batch. batch: a Batch; result: its Advantages.
 
-    Not in the paper. running: (sum, count) of the AUROCs of mixed groups, older steps fading by
-    decay a step; (0, 0) at first. -> running with this batch, and 2 * its mean AUROC - 1, at least
-    0: nothing at chance (and before any mixed group), 1 where the scores order all verdicts right.
+    -> {log key: number, or None where there is no group or class to take it from}
     """
-    aurocs = mixed_aurocs(rm, correct)
-    total, count = decay * running[0] + sum(aurocs), decay * running[1] + len(aurocs)
-    return (total, count), max(0.0, 2 * total / count - 1) if count else 0.0
-
-
-def compute_advantages(rm, correct, sigma_bar, *, reward="hero", alpha=0.05, beta=0.05, mix=0.5,
-                    scale="none", weight="advantage", w_min=0.4, w_max=3.0, k=6.0, gate=1.0):
-    """Eq. 3, 4, 5 and the advantage of a rollout batch, with what stood in between.
-
-    rm, correct: (P, G); sigma_bar: the running mean of sigma. reward: a key of REWARDS.
-    weight: what Eq. 4's w multiplies: "advantage", "reward" (Eq. 5 to the letter), or "none".
-    gate: factor on the advantages of uniform groups, where the reward model rules alone.
-    The baselines are neither weighted nor gated.
-    -> {"r_hat", "reward", "adv": (P, G), "sigma", "weight": (P,)}
-    """
-    r_hat = REWARDS[reward](rm, correct, alpha=alpha, beta=beta, mix=mix)
-    sigma = rm.std(1, correction=0)
-    w = torch.ones_like(sigma)
-    if reward.startswith("hero") and weight != "none":
-        w = difficulty_weight(sigma, sigma_bar, w_min, w_max, k)
-    final = r_hat * w[:, None] if weight == "reward" else r_hat                           # Eq. 5
-    adv = group_advantages(final, scale, w if weight == "advantage" else None)
-    if reward.startswith("hero"):
-        uniform = correct.amin(1) == correct.amax(1)                                   # (P,)
-        adv = torch.where(uniform[:, None], gate * adv, adv)
-    return {"r_hat": r_hat, "reward": final, "adv": adv, "sigma": sigma, "weight": w}
-
-
-def group_stats(rm, correct, parts):
-    """What a log wants to know of a rollout batch. rm, correct: (P, G); parts: compute_advantages'.
-
-    -> {log key: number, or None where no group or class is there to take it from}
-    """
-    solved = correct.mean(1)
-    mixed = (solved > 0) & (solved < 1)
-    aurocs = mixed_aurocs(rm, correct)
-    size = parts["adv"].abs()
+    accuracy = batch.verified.mean(1)                                                   # (P,)
+    mixed = (accuracy > 0) & (accuracy < 1)
+    size = result.advantages.abs()                                                      # (P, G)
+    aurocs = mixed_aurocs(batch.rm_scores, batch.verified)
 
     def mean(values):
         return values.double().mean().item() if values.numel() else None
-    return {"reward/mean": mean(parts["reward"]), "reward/zero_advantages": mean(size == 0),
-            "reward/abs_adv_mixed": mean(size[mixed]),
-            "reward/abs_adv_uniform": mean(size[~mixed]),
-            "verify/accuracy": mean(correct), "verify/all_wrong": mean(solved == 0),
-            "verify/mixed": mean(mixed), "verify/all_correct": mean(solved == 1),
-            "rm/mean": mean(rm), "rm/std": rm.std(correction=0).item(),
-            "rm/auroc": sum(aurocs) / len(aurocs) if aurocs else None,
-            "hero/sigma": mean(parts["sigma"]), "hero/weight_mean": mean(parts["weight"]),
-            "hero/weight_max": parts["weight"].max().item()}
+
+    return {
+        "reward/mean": mean(result.rewards),
+        "reward/zero_advantages": mean(size == 0),
+        "reward/abs_adv_mixed": mean(size[mixed]),
+        "reward/abs_adv_uniform": mean(size[~mixed]),
+        "verify/accuracy": mean(batch.verified),
+        "verify/all_wrong": mean(accuracy == 0),
+        "verify/mixed": mean(mixed),
+        "verify/all_correct": mean(accuracy == 1),
+        "rm/mean": mean(batch.rm_scores),
+        "rm/std": batch.rm_scores.std(correction=0).item(),
+        "rm/auroc": sum(aurocs) / len(aurocs) if aurocs else None,
+        "hero/sigma": mean(result.sigma),
+        "hero/weight_mean": mean(result.weight),
+        "hero/weight_max": result.weight.max().item(),
+    }
 
 
 # ---------------------------------------------------------------------------- the reward model
@@ -201,22 +245,27 @@ class RewardModel:
 
     def __init__(self, name_or_path, device="cpu", dtype=torch.float32, system=None,
                  max_tokens=4096):
-        self.name, self.system, self.max_tokens = str(name_or_path), system, max_tokens
+        self.name = str(name_or_path)
+        self.system = system
+        self.max_tokens = max_tokens
         self.tokenizer = load_tokenizer(name_or_path)
-        model, info = from_pretrained(AutoModelForSequenceClassification, name_or_path, dtype=dtype,
-                                      num_labels=1, ignore_mismatched_sizes=True,
-                                      output_loading_info=True)
-        untrained = sorted(info["missing_keys"]) + sorted(str(k) for k in info["mismatched_keys"])
+        model, info = from_pretrained(
+            AutoModelForSequenceClassification, name_or_path, dtype=dtype, num_labels=1,
+            ignore_mismatched_sizes=True, output_loading_info=True)
+
+        # transformers fills in what is missing with random weights, and only warns.
+        untrained = [*sorted(info["missing_keys"]), *sorted(map(str, info["mismatched_keys"]))]
         if untrained:
             raise ValueError(f"{name_or_path} has no trained one-label score head (not in the "
                              f"checkpoint: {', '.join(untrained)}): give a reward model")
         self.model = model.to(device).eval().requires_grad_(False)
 
     def token_ids(self, prompt, response):
-        """The conversation as the reward model reads it, as a list of token ids."""
-        messages = [{"role": "system", "content": self.system}] if self.system else []
-        messages += [{"role": "user", "content": prompt},
-                     {"role": "assistant", "content": response}]
+        """The conversation as the reward model reads it. -> list of token ids"""
+        messages = [{"role": "user", "content": prompt},
+                    {"role": "assistant", "content": response}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
         text = self.tokenizer.apply_chat_template(messages, tokenize=False)
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
@@ -228,11 +277,17 @@ class RewardModel:
         """
         rows = [self.token_ids(p, r) for p, r in zip(prompts, responses, strict=True)]
         scores = torch.empty(len(rows))
+
+        # The longest rows first, so that rows of like length share a batch.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
-        while order:
-            count = max(1, self.max_tokens // len(rows[order[0]]))
-            batch, order = order[:count], order[count:]
+        start = 0
+        while start < len(order):
+            longest = len(rows[order[start]])
+            count = max(1, self.max_tokens // longest)
+            batch = order[start:start + count]
             scores[batch] = self.forward([rows[i] for i in batch]).float().cpu()
+            start += count
+
         bad = (~scores.isfinite()).nonzero().flatten().tolist()
         if bad:
             raise ValueError(f"the reward model {self.name} gave nan or inf for {len(bad)} of "
@@ -240,14 +295,18 @@ class RewardModel:
         return scores
 
     def forward(self, rows):
-        """Lists of token ids -> (B,) scores, pooled at each row's last real token.
+        """B lists of token ids -> (B,) scores, pooled at each row's last real token.
 
         transformers pools at the last token that is not pad_token_id. Rows may end in any token, in
-        the pad token too, so padding is announced as an id that no row here ends in.
+        the model's own pad token too. So we pad with an id that no row of this batch ends in.
         """
-        ids, mask = right_padded(rows)
-        last = {row[-1] for row in rows}
-        pad = next(i for i in range(len(last) + 1) if i not in last)
+        ids, mask = right_padded(rows)                                                  # (B, T)
+        last_tokens = {row[-1] for row in rows}
+        pad = 0
+        while pad in last_tokens:
+            pad += 1
         self.model.config.get_text_config().pad_token_id = pad
+
         ids = ids.masked_fill(mask == 0, pad).to(self.model.device)
-        return self.model(input_ids=ids, attention_mask=mask.to(ids.device)).logits[:, 0]   # (B,)
+        mask = mask.to(self.model.device)
+        return self.model(input_ids=ids, attention_mask=mask).logits[:, 0]              # (B,)

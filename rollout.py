@@ -1,11 +1,12 @@
 """Generation: token ids in, token ids and log-probabilities out, behind one small interface.
 
     engine = make_engine("auto", model, tokenizer)
-    rollouts = engine.generate(prompt_ids, n, SamplingParams(max_tokens=64), seed)     # P * n Rollouts
+    rollouts = engine.generate(prompt_ids, n, SamplingParams(max_tokens=64), seed)    # P * n
 
-Two engines: the model itself, and vLLM inside the training process, one a rank, with weights of its
-own that the trainer pushes after every update. A run's last call to its engine is close().
-Text is made from ids once, to be read by the verifier and the reward model, and never goes back.
+Two engines keep the protocol `Engine`: the model itself, with transformers, and vLLM inside the
+training process, one per rank, with weights of its own that the trainer pushes after every update.
+Text is made from ids once, for the verifier and the reward model to read, and is never tokenized
+again.
 """
 
 import importlib.util
@@ -13,6 +14,7 @@ import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
@@ -20,28 +22,60 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 import distributed
 from distributed import derive_seed, from_pretrained
 
+# ---------------------------------------------------------------------------- the protocol
+
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """temperature > 0; top_p 1 samples from the full softmax, as training has to."""
+    """How to sample. Training has to sample from the full softmax, that is with top_p 1."""
     max_tokens: int
-    temperature: float = 1.0
+    temperature: float = 1.0                # above 0
     top_p: float = 1.0
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One response. `logprobs` are those of the distribution sampled from, temperature and top_p
-    applied; `ids` ends with the end-of-sequence token exactly where `finished`; else it was cut."""
+    """One response to one prompt."""
     prompt_ids: list[int]
-    ids: list[int]
-    logprobs: list[float]
-    finished: bool
+    response_ids: list[int]                 # the end-of-sequence token included, where there is one
+    logprobs: list[float]                   # of the distribution sampled from: temperature, top_p
+    finished: bool                          # ended by itself; False where it was cut at max_tokens
 
 
-def prompt_seeds(seed, count):
-    """One seed a prompt: those given as a list, or `count` of them made from one int."""
-    return seed if isinstance(seed, list) else [derive_seed(seed, i) for i in range(count)]
+class Engine(Protocol):
+    """What generates. To add an engine, write a class with these methods and name it in ENGINES."""
+
+    def generate(self, prompt_ids: list[list[int]], n: int, params: SamplingParams,
+                 seed: int | list[int]) -> list[Rollout]:
+        """n responses to each of P prompts: P * n Rollouts, those of a prompt side by side.
+
+        seed: one for all prompts, or a list with one per prompt, at least n apart. Response j of a
+        prompt draws from its own stream, seed + j: it depends neither on what else is in the batch
+        nor on the number of ranks.
+        """
+
+    def update_weights(self, named_tensors):
+        """Takes the trainer's weights: (name, whole tensor) under transformers' names, or an
+        iterator that gathers each when its turn comes."""
+
+    def sleep(self):
+        """Gives memory back to the trainer until the next call of generate."""
+
+    def wake(self):
+        """Ends the sleep. generate does it too."""
+
+    def close(self):
+        """Ends the engine: the last call of a run, by all ranks."""
+
+
+def seeds_of(seed, count):
+    """One seed per prompt: those given as a list, or `count` of them made from one int."""
+    if isinstance(seed, list):
+        return seed
+    return [derive_seed(seed, i) for i in range(count)]
+
+
+# ---------------------------------------------------------------------------- text and tokens
 
 
 def load_tokenizer(name_or_path):
@@ -56,8 +90,8 @@ def load_tokenizer(name_or_path):
 
 def chat_prompt(tokenizer, problem, instruction=""):
     """A problem as the policy is asked it, in its own chat template. -> list of token ids"""
-    text = tokenizer.apply_chat_template([{"role": "user", "content": problem + instruction}],
-                                         tokenize=False, add_generation_prompt=True)
+    messages = [{"role": "user", "content": problem + instruction}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
@@ -67,7 +101,10 @@ def response_text(tokenizer, rollout):
 
 
 def right_padded(rows):
-    """Lists of token ids of any lengths -> ids (B, T) and mask (B, T), 1 on real tokens.
+    """Lists of token ids -> ids (B, T) and mask (B, T), where T is the longest row's length.
+
+        [[5, 6, 7],           ids  [[5, 6, 7],       mask  [[1, 1, 1],
+         [8]]            ->         [8, 0, 0]]              [1, 0, 0]]
 
     The mask comes from the lengths, never from a pad id: the padding is id 0, whatever that means.
     """
@@ -75,7 +112,11 @@ def right_padded(rows):
     ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
     for i, row in enumerate(rows):
         ids[i, :len(row)] = torch.tensor(row, dtype=torch.long)
-    return ids, (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+    return ids, mask
+
+
+# ---------------------------------------------------------------------------- transformers
 
 
 class TransformersEngine:
@@ -86,108 +127,153 @@ class TransformersEngine:
     """
 
     def __init__(self, model, eos_id, max_rows=512):
-        self.model, self.eos_id, self.max_rows = model, eos_id, max_rows
+        self.model = model
+        self.eos_id = eos_id
+        self.max_rows = max_rows
 
-    def generate(self, prompt_ids, n, sampling, seed):
-        """n responses to each of P prompts: P * n Rollouts, those of a prompt side by side.
+    def generate(self, prompt_ids, n, params, seed):
+        """See Engine.generate. Prompts of like length are decoded together."""
+        seeds = seeds_of(seed, len(prompt_ids))
+        by_length = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
+        prompts_at_once = max(1, self.max_rows // n)
 
-        seed: an int, or one int a prompt (at least n apart). Response j of a prompt draws from its
-        own stream, seed + j, so it does not depend on what else is in the batch or on the rank.
-        """
-        seeds = prompt_seeds(seed, len(prompt_ids))
-        order = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
-        share, done = max(1, self.max_rows // n), {}
-        for start in range(0, len(order), share):
-            chunk = order[start:start + share]
-            rollouts = self._decode([prompt_ids[i] for i in chunk], n, sampling,
-                                    [seeds[i] + j for i in chunk for j in range(n)])
-            done.update((i, rollouts[k * n:(k + 1) * n]) for k, i in enumerate(chunk))
-        return [rollout for i in range(len(prompt_ids)) for rollout in done[i]]
+        rollouts_of = {}                                       # prompt index: its n rollouts
+        for start in range(0, len(by_length), prompts_at_once):
+            chunk = by_length[start:start + prompts_at_once]
+            row_seeds = [seeds[i] + j for i in chunk for j in range(n)]
+            rollouts = self.decode([prompt_ids[i] for i in chunk], n, params, row_seeds)
+            for k, i in enumerate(chunk):
+                rollouts_of[i] = rollouts[k * n:(k + 1) * n]
+        return [rollout for i in range(len(prompt_ids)) for rollout in rollouts_of[i]]
 
     @torch.inference_mode()
-    def _decode(self, prompts, n, sampling, seeds):
-        device, count = self.model.device, len(seeds)
-        # one uniform number a token a row: sampling is then by inverse transform, row by row
-        uniform = torch.stack([torch.rand(sampling.max_tokens, dtype=torch.float64,
-                                          generator=torch.Generator().manual_seed(seed))
-                               for seed in seeds]).to(device)                    # (B, max_tokens)
+    def decode(self, prompts, n, params, seeds):
+        """Decodes n responses to each prompt in one batch of B rows. seeds: B ints. -> B Rollouts
+
+        Rows that have ended are dropped from the batch now and then: `live` says which response
+        each remaining row decodes.
+        """
+        device = self.model.device
+        count = len(seeds)
+
+        # 1. The prompts, left-padded so that all of them end in the same column.
         width = max(len(ids) for ids in prompts)
-        ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)   # (P, T)
+        ids = torch.tensor([[0] * (width - len(p)) + p for p in prompts], device=device)  # (P, T)
         lengths = torch.tensor([len(p) for p in prompts], device=device)
         mask = (torch.arange(width, device=device) >= width - lengths[:, None]).long()
         position = (mask.cumsum(1) - 1).clamp(min=0)
-        tokens = torch.full((count, sampling.max_tokens), self.eos_id, device=device)
-        logprobs = torch.zeros(count, sampling.max_tokens, device=device)
-        used = torch.full((count,), sampling.max_tokens, device=device)          # tokens per row
-        live = torch.arange(count, device=device)        # which row each line of the batch decodes
         cache = DynamicCache(config=self.model.config)
-        for t in range(sampling.max_tokens):
-            logits = self.model(input_ids=ids, attention_mask=mask, position_ids=position,
-                                past_key_values=cache, use_cache=True,
-                                logits_to_keep=1).logits[:, -1].float()          # (B, V)
-            if t == 0:                               # a prompt is read once for its n responses
-                logits, mask, position = (x.repeat_interleave(n, 0)
-                                          for x in (logits, mask, position))
+
+        # 2. One uniform number per row and token decides what is sampled: a row's response then
+        #    depends on its own seed alone.
+        uniform = torch.stack([uniform_numbers(seed, params.max_tokens) for seed in seeds])
+        uniform = uniform.to(device)                                             # (B, max_tokens)
+
+        # 3. One token per row and step.
+        tokens = torch.full((count, params.max_tokens), self.eos_id, device=device)
+        logprobs = torch.zeros(count, params.max_tokens, device=device)
+        used = torch.full((count,), params.max_tokens, device=device)            # tokens per row
+        finished = torch.zeros(count, dtype=torch.bool, device=device)
+        live = torch.arange(count, device=device)
+        for t in range(params.max_tokens):
+            output = self.model(input_ids=ids, attention_mask=mask, position_ids=position,
+                                past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits = output.logits[:, -1].float()                                # (rows, V)
+            if t == 0:
+                # Each prompt has been read once; from here on it has n rows.
+                logits = logits.repeat_interleave(n, 0)
+                mask = mask.repeat_interleave(n, 0)
+                position = position.repeat_interleave(n, 0)
                 cache.batch_repeat_interleave(n)
-            logp = nucleus(torch.log_softmax(logits / sampling.temperature, -1), sampling.top_p)
-            cumulative = logp.double().exp().cumsum(-1)
-            draw = uniform[live, t, None] * cumulative[:, -1:]
-            # right=True: a token of probability 0 is never the first to exceed the draw
-            token = torch.searchsorted(cumulative, draw, right=True).clamp(max=logp.shape[1] - 1)
+
+            token, logp = sample_tokens(logits, params, uniform[live, t])        # (rows, 1) each
             tokens[live, t] = token[:, 0]
-            logprobs[live, t] = logp.gather(1, token)[:, 0]
-            ended = token[:, 0] == self.eos_id
-            used[live[ended & (used[live] == sampling.max_tokens)]] = t + 1
-            going = used[live] == sampling.max_tokens
+            logprobs[live, t] = logp[:, 0]
+
+            just_ended = live[(token[:, 0] == self.eos_id) & ~finished[live]]
+            used[just_ended] = t + 1
+            finished[just_ended] = True
+            going = ~finished[live]
             if not going.any():
                 break
-            if going.sum() <= 0.7 * len(live):           # drop the finished rows now and then
+            if going.sum() <= 0.7 * len(live):
                 keep = going.nonzero()[:, 0]
-                live, token, mask, position = (x[keep] for x in (live, token, mask, position))
+                live = live[keep]
+                token = token[keep]
+                mask = mask[keep]
+                position = position[keep]
                 cache.batch_select_indices(keep)
-            ids, position = token, position[:, -1:] + 1
+
+            ids = token
+            position = position[:, -1:] + 1
             mask = torch.cat([mask, torch.ones_like(token)], 1)
-        tokens, logprobs, used = tokens.tolist(), logprobs.tolist(), used.tolist()
-        return [Rollout(prompts[i // n], tokens[i][:used[i]], logprobs[i][:used[i]],
-                        tokens[i][used[i] - 1] == self.eos_id) for i in range(count)]
+
+        # 4. Without what was decoded after a row's end.
+        tokens, logprobs = tokens.tolist(), logprobs.tolist()
+        used, finished = used.tolist(), finished.tolist()
+        return [Rollout(prompts[i // n], tokens[i][:used[i]], logprobs[i][:used[i]], finished[i])
+                for i in range(count)]
 
     def update_weights(self, named_tensors):
-        """Takes the trainer's weights; costs nothing for those it shares with the trainer."""
+        """See Engine.update_weights. Weights that are the trainer's own cost nothing."""
         own = self.model.state_dict()
         for name, tensor in named_tensors:
             if own[name].data_ptr() != tensor.data_ptr():
                 own[name].copy_(tensor)
 
     def sleep(self):
-        """Gives memory back between rollouts. The cache is gone already; the weights are in use."""
+        """See Engine.sleep. The KV cache is gone already, and the weights are in use."""
 
     def wake(self):
-        """The counterpart of sleep."""
+        """See Engine.wake."""
 
     def close(self):
-        """Nothing was started, so nothing is ended."""
+        """See Engine.close. There is nothing to end."""
+
+
+def uniform_numbers(seed, count):
+    """`count` numbers in [0, 1) from a seed, the same on every device. -> (count,) float64"""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, dtype=torch.float64, generator=generator)
+
+
+def sample_tokens(logits, params, uniform):
+    """Samples by inverse transform. logits: (B, V), uniform: (B,) -> tokens and logprobs (B, 1)"""
+    logp = nucleus(torch.log_softmax(logits / params.temperature, -1), params.top_p)     # (B, V)
+    cumulative = logp.double().exp().cumsum(-1)
+    draw = uniform[:, None] * cumulative[:, -1:]
+    # right=True: a token of probability 0 is never the first to exceed the draw
+    token = torch.searchsorted(cumulative, draw, right=True).clamp(max=logp.shape[1] - 1)
+    return token, logp.gather(1, token)
 
 
 def nucleus(logp, top_p):
-    """Keeps the most likely tokens that together reach top_p, renormalised. logp: (B, V) -> same"""
+    """Keeps the most likely tokens that together reach top_p, renormalized. logp: (B, V) -> same"""
     if top_p >= 1:
         return logp
     ordered, index = logp.sort(-1, descending=True)
-    before = ordered.exp().cumsum(-1) - ordered.exp()                  # the mass ahead of each
-    ordered = ordered.masked_fill(before >= top_p, -float("inf"))
-    return torch.log_softmax(torch.empty_like(logp).scatter_(-1, index, ordered), -1)
+    mass_before = ordered.exp().cumsum(-1) - ordered.exp()
+    ordered = ordered.masked_fill(mass_before >= top_p, -float("inf"))
+    kept = torch.empty_like(logp).scatter_(-1, index, ordered)
+    return torch.log_softmax(kept, -1)
+
+
+# ---------------------------------------------------------------------------- vLLM
 
 
 class VLLMEngine:
-    """Generation with vLLM 0.32, one engine a rank, in the training process.
+    """Generation with vLLM 0.32, one engine per rank, in the training process.
 
     It starts with the weights in the model's files and keeps its own copy, float32 on a CPU and
     bfloat16 on a GPU: what the trainer has changed since has to be pushed.
     """
 
     def __init__(self, name_or_path, eos_id, max_rows, gpu_memory_utilization):
-        ranks = distributed.init()               # first: vLLM would make a group of its own
-        self.eos_id, self.on_cpu, self.asleep = eos_id, ranks.device.type == "cpu", set()
+        ranks = distributed.init()               # first: otherwise vLLM makes a group of its own
+        self.eos_id = eos_id
+        self.on_cpu = ranks.device.type == "cpu"
+        self.asleep = set()                      # tags of what is not in the GPU's memory now
+
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         for name in ("RANK", "LOCAL_RANK"):      # where torchrun has not set them
@@ -195,6 +281,10 @@ class VLLMEngine:
         if self.on_cpu:                          # or g++ compiles a helper of the sampler for 15 s
             import torch._dynamo
             torch._dynamo.config.disable = True
+            memory = {"kv_cache_memory_bytes": 256 << 20}
+        else:
+            memory = {"gpu_memory_utilization": gpu_memory_utilization}
+
         random_state = distributed.random_state()          # LLM() seeds every global generator
         with hidden_stderr():
             import vllm
@@ -206,47 +296,57 @@ class VLLMEngine:
                 distributed_executor_backend="external_launcher",    # in this process, on its GPU
                 logprobs_mode="processed_logprobs", max_num_seqs=max_rows,
                 max_model_len=-1,                # the model's, or what fits into the KV cache
-                enable_sleep_mode=self.can_sleep, use_tqdm_on_load=False,
-                **({"kv_cache_memory_bytes": 256 << 20} if self.on_cpu else
-                   {"gpu_memory_utilization": gpu_memory_utilization}))
+                enable_sleep_mode=self.can_sleep, use_tqdm_on_load=False, **memory)
         distributed.set_random_state(random_state)
-        self.sampling_params, self.config = vllm.SamplingParams, self.llm.llm_engine.model_config
+        self.vllm_params = vllm.SamplingParams
+        self.config = self.llm.llm_engine.model_config
 
-    def generate(self, prompt_ids, n, sampling, seed):
-        """As TransformersEngine.generate. ValueError for a prompt that leaves too little room."""
+    def generate(self, prompt_ids, n, params, seed):
+        """See Engine.generate. ValueError for a prompt that leaves too little room."""
         self.wake()                              # asleep, vLLM would wait for ever
-        longest, limit = max(map(len, prompt_ids), default=0), self.config.max_model_len
-        if longest + sampling.max_tokens > limit:          # vLLM would cut the response silently
-            raise ValueError(f"a prompt of {longest} tokens and a response of "
-                             f"{sampling.max_tokens} do not fit into the {limit} that the model, "
-                             "or vLLM's memory for it, has room for: shorten them, or raise "
-                             "--gpu_memory_utilization")
-        # vLLM seeds the j-th of n with seed + j; one stop token, whatever the model's config says
-        params = [self.sampling_params(n=n, seed=s, max_tokens=sampling.max_tokens, logprobs=0,
-                                       temperature=sampling.temperature, top_p=sampling.top_p,
-                                       stop_token_ids=[self.eos_id], ignore_eos=True,
-                                       detokenize=False)
-                  for s in prompt_seeds(seed, len(prompt_ids))]
-        requests = self.llm.generate([{"prompt_token_ids": ids} for ids in prompt_ids], params,
-                                     use_tqdm=False)
-        return [Rollout(prompt, list(row.token_ids),
-                        [step[token].logprob for token, step in
-                         zip(row.token_ids, row.logprobs, strict=True)],
-                        row.finish_reason == "stop")
-                for prompt, request in zip(prompt_ids, requests, strict=True)
-                for row in request.outputs]
+        self.check_room(prompt_ids, params)
+
+        requests = []
+        for prompt_seed in seeds_of(seed, len(prompt_ids)):
+            requests.append(self.vllm_params(
+                n=n, seed=prompt_seed,           # vLLM seeds the j-th of n with seed + j
+                max_tokens=params.max_tokens, temperature=params.temperature, top_p=params.top_p,
+                logprobs=0, detokenize=False,
+                # one stop token, whatever the model's generation config says
+                stop_token_ids=[self.eos_id], ignore_eos=True))
+        outputs = self.llm.generate([{"prompt_token_ids": ids} for ids in prompt_ids], requests,
+                                    use_tqdm=False)
+
+        rollouts = []
+        for prompt, output in zip(prompt_ids, outputs, strict=True):
+            for row in output.outputs:
+                response_ids = list(row.token_ids)
+                logprobs = [step[token].logprob
+                            for token, step in zip(response_ids, row.logprobs, strict=True)]
+                finished = row.finish_reason == "stop"
+                rollouts.append(Rollout(prompt, response_ids, logprobs, finished))
+        return rollouts
+
+    def check_room(self, prompt_ids, params):
+        """Raises ValueError where vLLM would cut a response silently."""
+        longest = max(map(len, prompt_ids), default=0)
+        limit = self.config.max_model_len
+        if longest + params.max_tokens > limit:
+            raise ValueError(f"a prompt of {longest} tokens and a response of {params.max_tokens} "
+                             f"do not fit into the {limit} that the model, or vLLM's memory for "
+                             "it, has room for: shorten them, or raise --gpu_memory_utilization")
 
     def update_weights(self, named_tensors):
-        """Copies the trainer's weights into vLLM's, one tensor at a time, and empties its cache.
+        """See Engine.update_weights: copies one tensor at a time, and empties the prefix cache.
 
-        named_tensors: (name, tensor) under the names of the transformers model, all of them whole;
-        an iterator that gathers each when its turn comes needs memory for about one layer.
-        Raises RuntimeError if the cache of prompts, which holds the old weights' work, stays.
+        An iterator of tensors needs memory for about one layer. Raises RuntimeError if the cache,
+        which holds the work of the old weights, is not emptied.
         """
-        self._wake("weights")                    # the KV cache sleeps on: gathering needs room
+        self.wake_up("weights")                  # the KV cache sleeps on: gathering needs room
         self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named_tensors})
-        if self.on_cpu:                          # the head works on a repacked copy of its weight,
-            # which nobody renews where it is tied to the embedding
+        if self.on_cpu:
+            # On a CPU the output head works on a repacked copy of its weight. vLLM does not renew
+            # that copy where the head is tied to the embedding.
             self.llm.apply_model(lambda model: model.lm_head.quant_method
                                  .process_weights_after_loading(model.lm_head))
         if not self.llm.reset_prefix_cache():
@@ -254,17 +354,17 @@ class VLLMEngine:
                                "from the old weights: a generation is still running in it")
 
     def sleep(self):
-        """Gives the GPU memory back between rollouts, where the platform can; weights go to RAM,
-        so that an engine that is woken without a push is still right."""
+        """See Engine.sleep. The weights go to RAM, so an engine that is woken without a push still
+        has them."""
         if self.can_sleep and not self.asleep:
             self.llm.sleep(level=1)
             self.asleep = {"weights", "kv_cache"}
 
     def wake(self):
-        """The counterpart of sleep; generate calls it, so that nobody has to."""
-        self._wake("weights", "kv_cache")
+        """See Engine.wake."""
+        self.wake_up("weights", "kv_cache")
 
-    def _wake(self, *tags):
+    def wake_up(self, *tags):
         tags = self.asleep.intersection(tags)
         if tags:
             torch.cuda.empty_cache()             # what the trainer has freed but still holds
@@ -272,38 +372,44 @@ class VLLMEngine:
             self.asleep -= tags
 
     def close(self):
-        """Ends vLLM, which ends the process group with it: all ranks call it when all is done."""
+        """See Engine.close. vLLM ends the process group too, hence the barrier before it."""
         torch.distributed.barrier()
         self.llm.llm_engine.engine_core.shutdown()
 
 
 @contextmanager
 def hidden_stderr():
-    """What is written to stderr meanwhile, by C++ too, is shown only if an exception ends it."""
-    with tempfile.TemporaryFile() as held:
+    """Suppresses stderr, output from C++ included, and prints it only if an exception is raised."""
+    with tempfile.TemporaryFile() as hidden:
         stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
+        os.dup2(hidden.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(stderr, held.read())
+            hidden.seek(0)
+            os.write(stderr, hidden.read())
             raise
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
 
 
-def resolve_engine(kind):
-    """"auto" is vllm where it is installed and a GPU is there, else transformers. -> its name
+# ---------------------------------------------------------------------------- which engine
 
-    Raises ValueError for vllm where it is not installed and for other names.
+ENGINES = {"transformers": TransformersEngine, "vllm": VLLMEngine}
+
+
+def resolve_engine(kind):
+    """The name of the engine that `kind` stands for: "auto" is vllm where it is installed and there
+    is a GPU, else transformers.
+
+    Raises ValueError for an unknown name, and for vllm where it is not installed.
     """
     installed = importlib.util.find_spec("vllm") is not None
     if kind == "auto":
         return "vllm" if installed and torch.cuda.is_available() else "transformers"
-    if kind not in ("vllm", "transformers"):
-        raise ValueError(f"engine={kind!r} is not known: choose auto, vllm or transformers")
+    if kind not in ENGINES:
+        raise ValueError(f"engine={kind!r} is not known: choose auto, {' or '.join(ENGINES)}")
     if kind == "vllm" and not installed:
         raise ValueError("engine='vllm' is not installed: pip install -r requirements-gpu.txt (on "
                          "a CPU: the lines of .ci/run), or choose --engine transformers")
@@ -319,8 +425,8 @@ def make_engine(kind, model, tokenizer, max_rows=512, gpu_memory_utilization=0.4
     """
     by_name = not isinstance(model, torch.nn.Module)
     if resolve_engine(kind) == "vllm":
-        return VLLMEngine(model if by_name else model.name_or_path, tokenizer.eos_token_id,
-                          max_rows, gpu_memory_utilization)
+        name = model if by_name else model.name_or_path
+        return VLLMEngine(name, tokenizer.eos_token_id, max_rows, gpu_memory_utilization)
     if by_name:
         model = from_pretrained(AutoModelForCausalLM, model).to(distributed.init().device).eval()
     return TransformersEngine(model, tokenizer.eos_token_id, max_rows)
