@@ -480,8 +480,7 @@ def ensure(folder, seed=0):
     """
     folder = Path(folder)
     if not folder.exists():
-        print(f"building the tiny world in {folder}: once, about four minutes on one core",
-              flush=True)
+        print(f"building the tiny world in {folder}: once, a few minutes on one core", flush=True)
         return build(folder, seed)
 
     manifest = json.loads((folder / "world.json").read_text())
