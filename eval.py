@@ -144,7 +144,7 @@ def request_replies(prompts, url, model, cache, workers, retries, timeout):
         replies[key] = reply
 
     with (ThreadPoolExecutor(workers) as pool,
-          tqdm(total=len(prompts), desc="judging", leave=False) as bar):
+          tqdm(total=len(prompts), desc="judging", leave=False, disable=None) as bar):
         for _ in pool.map(ask, prompts):
             bar.update()
 
@@ -456,7 +456,8 @@ def evaluate_command(arguments):
     ask_judge = partial(judge, url=args.judge_url, model=args.judge_model,
                         cache=args.judge_cache)
     summaries = {}
-    for name in tqdm(benchmarks, desc="evaluation", disable=ranks.rank > 0):
+    for name in tqdm(benchmarks, desc="evaluation",
+                     disable=None if ranks.rank == 0 else True):
         summaries[name] = evaluate(
             engine, tokenizer, benchmarks[name], args.seeds, sampling, args.seed,
             args.instruction, reward_model, ask_judge if is_judged(name) else None)

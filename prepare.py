@@ -1,31 +1,38 @@
 """What happens once, before reinforcement learning: the split, the cold start, the reward model.
 
-    python prepare.py split --model M               easy, hard and mixed problems, by the verifier
-    python prepare.py sft --model M                 two epochs on M's own right responses
-    python prepare.py rm --model M                  a Bradley-Terry reward model from M's responses
+    python prepare.py split --model M     easy, hard and mixed problems, told apart by the verifier
+    python prepare.py sft --model M       a cold start on M's own right responses
+    python prepare.py rm --model M        a Bradley-Terry reward model from M's verified responses
+    python prepare.py textbook            a hard-to-verify benchmark from textbook questions
 
-Each also runs under torchrun, and goes on where it was killed when it is called again: generated
-responses are kept as JSONL. The functions that train know nothing of files, and the tiny world is
-their first user.
+The first three also run under torchrun. A stage that was killed resumes when the same command is
+called again: the responses it has generated are kept as JSONL. The functions that train (the first
+three sections) know nothing of files; the tiny world uses them too.
 """
 
 import argparse
 import hashlib
 import heapq
+import inspect
 import json
+import math
 import os
 import random
 import re
 import shutil
 from collections import Counter
-from functools import cache
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedTokenizerBase,
+)
 
 import distributed
 from distributed import derive_seed, from_pretrained
@@ -33,8 +40,10 @@ from problems import (
     BENCHMARKS,
     SOURCE,
     STEP_BY_STEP,
+    append_jsonl,
     first_line,
     load_problems,
+    read_jsonl,
     stream_hub,
     stream_problems,
     write_file,
@@ -42,6 +51,7 @@ from problems import (
 )
 from rewards import RewardModel, auroc, bradley_terry_loss
 from rollout import (
+    Engine,
     SamplingParams,
     chat_prompt,
     load_tokenizer,
@@ -52,7 +62,9 @@ from rollout import (
 )
 from verify import verify_all
 
-DATA, EVAL_DATA = "data", "data/eval.jsonl"        # what split writes and hero.py's presets read
+# Where the split stage writes, and where hero.py's presets look for their problems.
+DATA = "data"
+EVAL_DATA = "data/eval.jsonl"
 
 
 # ---------------------------------------------------------------------------- training
@@ -60,32 +72,46 @@ DATA, EVAL_DATA = "data", "data/eval.jsonl"        # what split writes and hero.
 
 def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50, size_of=len,
         rows_at_once=None, ranks=None):
-    """Minimises loss_of(model, batch) over an iterator of batches. -> the loss of every step
+    """Minimizes loss_of(model, rows) over an iterator of batches. -> the loss of every step
 
-    AdamW, a linear warm-up and a linear decay to zero, gradients clipped to norm 1. With `ranks`
-    all of them call this with the same batches and share the rows, whose number has to be divisible
-    by theirs; without, this process trains alone. rows_at_once: of a rank, in one forward pass, all
-    unless said. size_of(rows): over how much loss_of takes its mean; so the loss is the whole
-    batch's mean however it is shared.
+    AdamW, linear warm-up, linear decay to zero, gradients clipped to norm 1.
+
+    ranks: if given, all ranks call this function with the same batches and share the rows of each;
+        the number of rows has to be divisible by their number. Without, this process trains alone.
+    rows_at_once: rows in one forward pass of a rank; None for all of them.
+    size_of(rows): the number of items that loss_of averages over. It weights the micro-batches, so
+        that the gradient is that of the whole batch, however its rows are shared out.
     """
     ranks = ranks or distributed.Ranks(0, 1, model.device)
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.95),
                                   weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1, (step + 1) / warmup) * (1 - step / steps))
+
+    def warmup_and_decay(step):
+        return min(1, (step + 1) / warmup) * (1 - step / steps)
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_and_decay)
+
     losses = []
     model.train()
-    with tqdm(range(steps), desc=description, mininterval=1, disable=ranks.rank > 0) as bar:
+    with tqdm(range(steps), desc=description, mininterval=1,
+              disable=None if ranks.rank == 0 else True) as bar:
         for _ in bar:
             batch = next(batches)
-            mine, total, loss = batch[ranks.rank::ranks.world_size], size_of(batch), 0.0
+            own_rows = batch[ranks.rank::ranks.world_size]
+            rows_per_pass = rows_at_once or len(own_rows)
+
+            # The gradient of the batch, a micro-batch at a time. Gradients are averaged over the
+            # ranks at the end; the factor world_size turns that mean into the sum.
             optimizer.zero_grad()
-            for start in range(0, len(mine), rows_at_once or len(mine)):
-                rows = mine[start:start + (rows_at_once or len(mine))]
-                # gradients are averaged over ranks: hence the factor
-                part = loss_of(model, rows) * (size_of(rows) / total * ranks.world_size)
-                part.backward()
-                loss += part.item()
+            loss = 0.0
+            for start in range(0, len(own_rows), rows_per_pass):
+                rows = own_rows[start:start + rows_per_pass]
+                weight = size_of(rows) / size_of(batch) * ranks.world_size
+                weighted_loss = loss_of(model, rows) * weight
+                weighted_loss.backward()
+                loss += weighted_loss.item()
+
+            # One optimizer step. Alone, no collective: the other ranks may be waiting in one.
             if ranks.world_size > 1:
                 distributed.clip_gradients(model, 1.0)
                 loss = distributed.all_sum([loss]).item() / ranks.world_size
@@ -93,17 +119,15 @@ def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50, s
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+
             losses.append(loss)
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     model.eval()
     return losses
 
 
-# ---------------------------------------------------------------------------- cold start
-
-
 def shuffled(rows, batch_size, rng):
-    """Batches of rows for ever, each pass in a new order; no row is left out of a pass."""
+    """Batches of rows without end, each pass in a new order. Every pass contains every row."""
     order = []
     while True:
         while len(order) < batch_size:
@@ -112,78 +136,102 @@ def shuffled(rows, batch_size, rng):
         order = order[batch_size:]
 
 
+# ---------------------------------------------------------------------------- cold start
+
+
 def sft_rows(tokenizer, pairs, instruction=""):
-    """(problem, response) pairs -> (prompt ids, response ids) with the end-of-sequence token."""
-    return [(chat_prompt(tokenizer, problem, instruction),
-             tokenizer(response, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id])
-            for problem, response in pairs]
+    """(problem, response) pairs -> (prompt ids, response ids), the latter ending with <eos>."""
+    rows = []
+    for problem, response in pairs:
+        prompt_ids = chat_prompt(tokenizer, problem, instruction)
+        response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
+        rows.append((prompt_ids, response_ids + [tokenizer.eos_token_id]))
+    return rows
 
 
 def sft_loss(model, batch):
     """Mean cross-entropy over the response tokens of (prompt ids, response ids) rows. -> scalar"""
-    ids, mask = right_padded([prompt + response for prompt, response in batch])        # (B, T)
-    starts = torch.tensor([len(prompt) for prompt, _ in batch])[:, None]
-    learn = mask.bool() & (torch.arange(ids.shape[1]) >= starts)
-    labels = ids.masked_fill(~learn, -100).to(model.device)
+    ids, mask = right_padded([prompt + response for prompt, response in batch])           # (B, T)
+    starts = torch.tensor([len(prompt) for prompt, _ in batch])[:, None]                  # (B, 1)
+    is_response = mask.bool() & (torch.arange(ids.shape[1]) >= starts)                    # (B, T)
+
+    # cross_entropy ignores the label -100. The logits at position t predict token t + 1.
+    labels = ids.masked_fill(~is_response, -100).to(model.device)                         # (B, T)
     logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
     return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
 
 
-def response_tokens(batch):
-    """Over how many tokens sft_loss takes its mean."""
+def count_response_tokens(batch):
+    """The number of tokens that sft_loss averages over."""
     return sum(len(response) for _, response in batch)
 
 
-def english(text):
-    """A rule of thumb: at least 0.95 of the letters are ASCII ones.
+def is_english(text):
+    """A rule of thumb: at least 95 % of the letters are ASCII.
 
-    It tells scripts from each other, Chinese from English, and not Latin languages.
+    It tells Chinese from English, but not French from English.
     """
     letters = [letter for letter in text if letter.isalpha()]
-    return sum(letter.isascii() for letter in letters) >= 0.95 * len(letters)
+    num_ascii = sum(letter.isascii() for letter in letters)
+    return num_ascii >= 0.95 * len(letters)
 
 
-def use_of(text, reason, finished):
-    """Whether the cold start takes a response: "usable", or why not."""
+def rejection_reason(text, reason, finished):
+    """Why the cold start does not train on a response, or None if it does.
+
+    reason: that of the verifier's Verdict. finished: whether the response ended by itself.
+    """
     if reason != "correct":
         return "wrong"
-    return "unfinished" if not finished else "usable" if english(text) else "not English"
+    if not finished:
+        return "unfinished"
+    if not is_english(text):
+        return "not English"
+    return None
 
 
 # ---------------------------------------------------------------------------- reward model
 
 
-def preference_pairs(problems, responses, correct, limit, rng=random):
-    """Pairs within a prompt: a right response against a wrong one, at most `limit` a prompt.
+def preference_pairs(problems, responses, verified, limit, rng=random):
+    """Pairs of a right and a wrong response to the same problem, at most `limit` per problem.
 
-    problems: P strings; responses, correct: P lists of G. -> list of (problem, chosen, rejected).
-    A response stands in a pair once, so that one response cannot fill a prompt's share. Prompts
-    whose responses are all right or all wrong give none.
+    problems: P strings. responses, verified: P lists of G. -> list of (problem, chosen, rejected)
+
+    A response occurs in at most one pair, so that a single one cannot fill a problem's share.
+    Problems whose responses are all right or all wrong give no pairs.
     """
     pairs = []
-    for problem, texts, verdicts in zip(problems, responses, correct, strict=True):
-        right = [t for t, c in zip(texts, verdicts, strict=True) if c]
-        wrong = [t for t, c in zip(texts, verdicts, strict=True) if not c]
+    for problem, texts, verdicts in zip(problems, responses, verified, strict=True):
+        right = [text for text, verdict in zip(texts, verdicts, strict=True) if verdict]
+        wrong = [text for text, verdict in zip(texts, verdicts, strict=True) if not verdict]
         count = min(len(right), len(wrong), limit)
-        pairs += [(problem, chosen, rejected) for chosen, rejected
-                  in zip(rng.sample(right, count), rng.sample(wrong, count), strict=True)]
+        chosen = rng.sample(right, count)
+        rejected = rng.sample(wrong, count)
+        for better, worse in zip(chosen, rejected, strict=True):
+            pairs.append((problem, better, worse))
     return pairs
 
 
 def fit_reward_model(reward_model, pairs, steps, batch_size, learning_rate, rng, center=0.005,
                      **options):
-    """Bradley-Terry training (Eq. 1) of a RewardModel on (problem, chosen, rejected) rows.
+    """Bradley-Terry training (Eq. 1) of a RewardModel on (problem, chosen, rejected). -> losses
 
-    center * score^2 is added, since Eq. 1 leaves the scores' common offset free. options: those of
-    fit. -> losses
+    center * score^2 is added to the loss, because Eq. 1 does not determine the scores' common
+    offset. options: passed on to fit.
     """
-    rows = [(reward_model.token_ids(problem, chosen), reward_model.token_ids(problem, rejected))
-            for problem, chosen, rejected in pairs]
+    rows = []
+    for problem, chosen, rejected in pairs:
+        rows.append((reward_model.token_ids(problem, chosen),
+                     reward_model.token_ids(problem, rejected)))
 
     def loss_of(_, batch):
-        scores = reward_model.forward([c for c, _ in batch] + [r for _, r in batch])   # (2B,)
-        chosen, rejected = scores.float().chunk(2)
-        return bradley_terry_loss(chosen, rejected) + center * scores.square().mean()
+        chosen_ids = [chosen for chosen, _ in batch]
+        rejected_ids = [rejected for _, rejected in batch]
+        scores = reward_model.forward(chosen_ids + rejected_ids)                          # (2B,)
+        chosen_scores, rejected_scores = scores.float().chunk(2)                          # (B,)
+        loss = bradley_terry_loss(chosen_scores, rejected_scores)
+        return loss + center * scores.square().mean()
 
     reward_model.model.requires_grad_(True)
     losses = fit(reward_model.model, shuffled(rows, batch_size, rng), loss_of, steps,
@@ -192,341 +240,518 @@ def fit_reward_model(reward_model, pairs, steps, batch_size, learning_rate, rng,
     return losses
 
 
-
-
 # ---------------------------------------------------------------------------- problems
 
 
-def draw(rows, count, seed):
-    """A sample of `count` distinct problems of a stream, in random order; only it is in memory.
+def draw_problems(rows, count, seed):
+    """A random sample of `count` distinct problems of a stream, in random order. -> list of rows
 
-    A problem's place is a hash of the seed and its text, and the lowest places stay: the sample
-    depends neither on the stream's order nor on repeats, and a larger one begins with a smaller.
+    The sample depends neither on the order of the stream nor on repeated problems, and a larger
+    sample begins with a smaller one. Only the sample is in memory, never the stream.
     """
-    kept, highest = {}, []                         # place: row; a heap of -place
+    # Each problem has a key, a hash of the seed and its text. The lowest `count` keys are kept.
+    kept = {}                                      # key: row
+    negated_keys = []                              # a heap, whose first element is -(highest key)
     for row in rows:
-        place = derive_seed(seed, "draw", row["problem"])
-        if place in kept or len(kept) == count and place > -highest[0]:
+        key = derive_seed(seed, "draw", row["problem"])
+        is_repeated = key in kept
+        is_too_high = len(kept) == count and key > -negated_keys[0]
+        if is_repeated or is_too_high:
             continue
-        kept[place] = row
-        heapq.heappush(highest, -place)
+
+        kept[key] = row
+        heapq.heappush(negated_keys, -key)
         if len(kept) > count:
-            del kept[-heapq.heappop(highest)]
-    return [kept[place] for place in sorted(kept)]
+            highest = -heapq.heappop(negated_keys)
+            del kept[highest]
+    return [kept[key] for key in sorted(kept)]
 
 
-def write_manifest(folder, manifest):
-    write_file(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+def unsplit_problems(count=2000, held_out=200):
+    """Problems for a run without a split: the first ones of SOURCE. -> (training, evaluation) path
+
+    Of count + held_out distinct problems the last held_out are for evaluation; of fewer problems,
+    the last tenth, but at least one. Both files are written to DATA/unsplit and are used again.
+    """
+    folder = Path(DATA) / "unsplit"
+    train_path = folder / "train.jsonl"
+    eval_path = folder / "eval.jsonl"
+    print(f"note: training on problems of {SOURCE} that are not split into easy and hard by the "
+          "verifier; to split them, run: python prepare.py split --model POLICY", flush=True)
+
+    if not (train_path.exists() and eval_path.exists()):
+        distinct = {}                              # problem: its first row
+        for row in stream_problems(SOURCE):
+            distinct.setdefault(row["problem"], row)
+            if len(distinct) == count + held_out:
+                break
+        rows = list(distinct.values())
+        num_eval = min(held_out, max(1, len(rows) // 10))
+        write_jsonl(train_path, rows[:-num_eval])
+        write_jsonl(eval_path, rows[-num_eval:])
+    return str(train_path), str(eval_path)
 
 
 # ---------------------------------------------------------------------------- textbook problems
 
 TEXTBOOK_HUB = "MegaScience/TextbookReasoning"
 
-
+# Questions with one of these words ask for a proof, an explanation or a drawing.
 NOT_AN_ANSWER = re.compile(r"\b(?:prove|proof|show that|explain|describe|discuss|justify|why|"
                            r"verify that|derive|sketch|draw)\b", re.I)
 
 
 def textbook_rows(rows, count=750, seed=0):
-    """A hard-to-verify benchmark from rows of TextbookReasoning, in a seeded order. -> rows
+    """A hard-to-verify benchmark from rows of TextbookReasoning, in a random order. -> rows
 
-    The paper (A.2.3) keeps about 750 questions whose answers a rule verifier does not accept, that
-    Llama-3.3-70B does not answer, and that GPT-4o finds clear, factual and no proofs; it does not
-    say in what detail, nor which they are. Ours is a filter of our own: mathematics with a
-    reference answer, no question that asks for a proof or an explanation, and none whose own worked
-    answer the rule verifier accepts against the reference. No model filters, so that it is easier.
+    The paper (A.2.3) keeps about 750 questions whose answers a rule-based verifier does not accept,
+    that Llama-3.3-70B does not answer, and that GPT-4o finds clear, factual and no proofs. It gives
+    neither the details nor the questions. This is a filter of our own: mathematics with a reference
+    answer, no question that asks for a proof or an explanation, and no question whose own worked
+    answer our verifier accepts against the reference. Because no model filters, it is easier than
+    the paper's.
     """
-    found = {row["question"]: row for row in rows
-             if row["subject"] == "math" and (row["reference_answer"] or "").strip()
-             and not NOT_AN_ANSWER.search(row["question"])}
-    order, kept = sorted(found, key=lambda question: derive_seed(seed, question)), []
-    while order and len(kept) < count:
-        chunk, order = [found[question] for question in order[:1000]], order[1000:]
-        verdicts = verify_all([row["answer"] for row in chunk],
-                              [row["reference_answer"] for row in chunk])
-        kept += [{"problem": row["question"], "answer": row["reference_answer"]}
-                 for row, verdict in zip(chunk, verdicts, strict=True) if not verdict.correct]
+    # 1. Questions of mathematics that have a reference answer and ask for no proof.
+    found = {}                                     # question: row
+    for row in rows:
+        is_mathematics = row["subject"] == "math"
+        has_reference = (row["reference_answer"] or "").strip() != ""
+        asks_for_an_answer = not NOT_AN_ANSWER.search(row["question"])
+        if is_mathematics and has_reference and asks_for_an_answer:
+            found[row["question"]] = row
+
+    # 2. In a random order, those that the verifier cannot grade, until there are enough.
+    questions = sorted(found, key=lambda question: derive_seed(seed, question))
+    kept = []
+    for start in range(0, len(questions), 1000):
+        chunk = [found[question] for question in questions[start:start + 1000]]
+        worked_answers = [row["answer"] for row in chunk]
+        references = [row["reference_answer"] for row in chunk]
+        verdicts = verify_all(worked_answers, references)
+        for row, verdict in zip(chunk, verdicts, strict=True):
+            if not verdict.correct:
+                kept.append({"problem": row["question"], "answer": row["reference_answer"]})
+        if len(kept) >= count:
+            break
     return kept[:count]
 
 
-def textbook_command(parser):
-    parser.add_argument("--source", default=TEXTBOOK_HUB, help="hub name, or a folder of its files")
-    parser.add_argument("--count", type=int, default=750, help="rows to keep")
-    parser.add_argument("--seed", type=int, default=0, help="decides which")
-    parser.add_argument("--out", default=BENCHMARKS["textbook"].source, help="JSONL file to write")
-    args = parser.parse_args()
-    rows = textbook_rows(tqdm(stream_hub(args.source, "train"), "reading", mininterval=1),
-                         args.count, args.seed)
-    if not rows:
-        raise ValueError(f"{args.source} has no row of mathematics that the filter keeps")
-    write_file(args.out, "".join(json.dumps(row) + "\n" for row in rows))
-    print(f"{len(rows)} of {args.count} rows written to {args.out}")
+# ---------------------------------------------------------------------------- stage folders
+
+# Flags that do not affect the result of a stage. All others are recorded as its settings.
+NOT_RECORDED = {"engine", "batch", "rows_at_once", "shard", "gradient_checkpointing", "out"}
 
 
-# ---------------------------------------------------------------------------- kept work
+def recorded_settings(args):
+    """The flags that decide the result of a stage."""
+    return {name: value for name, value in vars(args).items() if name not in NOT_RECORDED}
+
+
+def read_manifest(folder):
+    """The content of a stage folder's manifest.json; {} if there is none."""
+    path = folder / "manifest.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def write_manifest(folder, manifest):
+    write_file(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+
+
+def open_stage(folder, settings, may_change=()):
+    """Makes the folder of a stage, or opens it again to resume the stage. -> its manifest
+
+    A stage folder (--out) belongs to one set of settings. It contains what the stage writes, the
+    responses it has generated so far, and manifest.json: the settings; with "done": true once the
+    stage is complete; and what the stage measured.
+
+    may_change: names of settings that may differ from the recorded ones as long as the stage is not
+    complete. Raises ValueError if any other setting differs, or if the folder contains results that
+    no stage has recorded.
+    """
+    settings = json.loads(json.dumps(settings))    # as they are when they are read back
+    manifest = read_manifest(folder)
+
+    if manifest:
+        recorded = manifest["settings"]
+        if "done" in manifest:
+            may_change = ()
+        different = []
+        for name in recorded | settings:
+            if name not in may_change and recorded.get(name) != settings.get(name):
+                different.append(name)
+        if different:
+            was = ", ".join(f"{name}={recorded.get(name)!r}" for name in different)
+            now = ", ".join(f"{name}={settings.get(name)!r}" for name in different)
+            raise ValueError(f"{folder} holds other work: {was}, where this is {now}; choose "
+                             "another --out, or delete the folder")
+    else:
+        for name in ("easy.jsonl", "hard.jsonl", "config.json"):
+            if (folder / name).exists():
+                raise ValueError(f"{folder} holds files that prepare.py has not made: choose "
+                                 "another --out")
+
+    manifest["settings"] = settings
+    write_manifest(folder, manifest)
+    return manifest
 
 
 def digest(path):
-    """A hash of a file's content, or of all files of a folder."""
+    """A hash of the content of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
     total = hashlib.blake2b(digest_size=16)
-    for name in [path] if path.is_file() else sorted(path.rglob("*")):
+    for name in files:
         if name.is_file():
             with open(name, "rb") as file:
                 total.update(hashlib.file_digest(file, "blake2b").digest())
     return total.hexdigest()
 
 
-def revision_of(source):
+def newest_revision(source):
     """What the source is now: the hub's commit, or a hash of the local file's or folder's content.
 
-    Raises ValueError where the hub cannot be reached.
+    Raises ValueError if it is not local and the hub cannot be reached.
     """
     if Path(source).exists():
         return digest(Path(source))
+
     from huggingface_hub import dataset_info
     try:
         return dataset_info(source).sha
-    except Exception as error:                     # the hub's own kinds are not all OSErrors
+    except Exception as error:                     # not all of the hub's errors are OSErrors
         raise ValueError(f"{source!r} is neither a local file or folder nor a hub dataset that can "
                          f"be reached from here ({first_line(error)})") from error
 
 
-def claim(folder, settings, growing=()):
-    """The manifest of an output folder, made now or by an earlier call of the same settings.
+# ---------------------------------------------------------------------------- responses
 
-    Raises ValueError if the folder holds the work of other settings; those named in `growing` may
-    change as long as that work is unfinished.
+
+@dataclass
+class Stage:
+    """One call of a stage: the command line and what every stage generates and trains with."""
+    args: argparse.Namespace
+    ranks: distributed.Ranks
+    tokenizer: PreTrainedTokenizerBase
+    _engine: Engine | None = field(default=None, init=False)
+
+    @property
+    def out(self):
+        """The stage folder."""
+        return Path(self.args.out)
+
+    @property
+    def engine(self):
+        """The generation engine, started on first use: a resumed stage may not need it."""
+        if self._engine is None:
+            self._engine = make_engine(self.args.engine, self.args.model, self.tokenizer)
+        return self._engine
+
+    def close(self):
+        if self._engine is not None:
+            self._engine.close()
+
+
+def drop_long_prompts(stage, problems):
+    """The problems whose prompts have at most --max_prompt_tokens. ValueError if there is none."""
+    limit = stage.args.max_prompt_tokens
+    short = []
+    for row in problems:
+        prompt_ids = chat_prompt(stage.tokenizer, row["problem"], stage.args.instruction)
+        if len(prompt_ids) <= limit:
+            short.append(row)
+    if not short:
+        raise ValueError(f"every prompt is longer than --max_prompt_tokens {limit}: raise it")
+    return short
+
+
+def responses_to(stage, problems, samples=1):
+    """Yields the problems in order, each with its verified responses; on all ranks, all problems.
+
+    A record is the problem's row | {"responses", "reasons", "finished"}, three lists with one entry
+    per sample; reasons are those of the verifier's Verdicts.
+
+    The records are kept in responses.jsonl of the stage folder, which is read back first. Raises
+    ValueError if it contains responses to other problems, SystemExit after a SIGTERM.
     """
-    path, settings = folder / "manifest.json", json.loads(json.dumps(settings))
-    if path.exists():
-        manifest = json.loads(path.read_text())
-        free = () if "done" in manifest else growing
-        before = manifest["settings"]
-        other = [name for name in before | settings
-                 if name not in free and before.get(name) != settings.get(name)]
-        if other:
-            was, now = (", ".join(f"{name}={values.get(name)!r}" for name in other)
-                        for values in (before, settings))
-            raise ValueError(f"{folder} holds other work: {was}, where this is {now}; choose "
-                             "another --out, or delete the folder")
-    elif any((folder / name).exists() for name in ("easy.jsonl", "hard.jsonl", "config.json")):
-        raise ValueError(f"{folder} holds files that prepare.py has not made: choose another --out")
-    else:
-        manifest = {}
-    manifest["settings"] = settings
-    write_manifest(folder, manifest)
-    return manifest
+    args = stage.args
+    is_rank_0 = stage.ranks.rank == 0
+    path = stage.out / "responses.jsonl"
 
+    # 1. Read back what is kept. islice, because rank 0 may already be appending to the file.
+    done = distributed.run_on_rank_0(lambda: drop_torn_line(path))
+    kept = islice(read_jsonl(path), done)
+    for row, (_, record) in zip(problems, kept, strict=False):
+        if record["problem"] != row["problem"] or len(record["responses"]) != samples:
+            raise ValueError(f"{path} holds responses to other problems: delete it, or choose "
+                             "another --out")
+        yield record
 
-def responses_to(problems, path, args, ranks, tokenizer, engine, samples=1):
-    """Yields a record a problem, in order: the row with `samples` responses, each verified.
-
-    A record: the problem's row | {"responses", "reasons", "finished"}, lists of length samples. All
-    ranks get all records. They are kept in the JSONL file `path`, a batch at a time, and read back
-    from it first; a torn last line is cut off. engine(): the engine, called when there is work.
-    Raises ValueError if the file is of other problems, SystemExit after SIGTERM.
-    """
-    done = distributed.run_on_rank_0(lambda: whole_lines(path))
-    with open(path, encoding="utf-8") as file:
-        for row, line in zip(problems, islice(file, done), strict=False):
-            record = json.loads(line)
-            if record["problem"] != row["problem"] or len(record["responses"]) != samples:
-                raise ValueError(f"{path} holds responses to other problems: delete it, or choose "
-                                 "another --out")
-            yield record
-    bar = tqdm(total=len(problems), initial=done, desc="responses", disable=ranks.rank > 0)
+    # 2. Generate the rest, batch by batch. Batches end at multiples of --batch, wherever the
+    #    stage was interrupted.
+    bar = tqdm(total=len(problems), initial=done, desc="responses",
+               disable=None if is_rank_0 else True)
     while done < len(problems):
-        # batches end at the same places whenever the work was interrupted
-        batch = problems[done:done - done % args.batch + args.batch]
-        mine = batch[ranks.rank::ranks.world_size]
-        rollouts = engine().generate(
-            [chat_prompt(tokenizer, row["problem"], args.instruction) for row in mine], samples,
-            SamplingParams(args.max_tokens, args.temperature),
-            [derive_seed(args.seed, "response", row["problem"]) for row in mine])
-        engine().sleep()                           # it may have been the last batch
-        texts = [response_text(tokenizer, rollout) for rollout in rollouts]
-        verdicts = verify_all(texts, [row["answer"] for row in mine for _ in range(samples)])
-        records = distributed.gather_interleaved([
-            row | {"responses": texts[i * samples:(i + 1) * samples],
-                   "reasons": [v.reason for v in verdicts[i * samples:(i + 1) * samples]],
-                   "finished": [r.finished for r in rollouts[i * samples:(i + 1) * samples]]}
-            for i, row in enumerate(mine)])
-        if ranks.rank == 0:
-            with open(path, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
+        end = done - done % args.batch + args.batch
+        batch = problems[done:end]
+        records = generate_records(stage, batch, samples)
+        if is_rank_0:
+            append_jsonl(path, records)
         yield from records
+
         done += len(batch)
         bar.update(len(batch))
         if distributed.sigterm_received():
-            if ranks.rank == 0:
-                print(f"stopped by SIGTERM after {done} problems; the same command goes on",
+            if is_rank_0:
+                print(f"stopped by SIGTERM after {done} problems; run the same command to resume",
                       flush=True)
             raise SystemExit(0)
     bar.close()
 
 
-def whole_lines(path):
-    """Cuts a torn last line off a JSONL file, which is made if there is none. -> its lines"""
+def generate_records(stage, batch, samples):
+    """Generates and verifies the responses to a batch, shared out over the ranks. -> records"""
+    args = stage.args
+    own_rows = batch[stage.ranks.rank::stage.ranks.world_size]
+
+    # One seed per problem, so that neither batches nor ranks change a response.
+    prompts = []
+    seeds = []
+    for row in own_rows:
+        prompts.append(chat_prompt(stage.tokenizer, row["problem"], args.instruction))
+        seeds.append(derive_seed(args.seed, "response", row["problem"]))
+    params = SamplingParams(args.max_tokens, args.temperature)
+    rollouts = stage.engine.generate(prompts, samples, params, seeds)
+    stage.engine.sleep()                           # this may have been the last batch
+
+    texts = [response_text(stage.tokenizer, rollout) for rollout in rollouts]
+    references = [row["answer"] for row in own_rows for _ in range(samples)]
+    verdicts = verify_all(texts, references)
+
+    records = []
+    for i, row in enumerate(own_rows):
+        group = slice(i * samples, (i + 1) * samples)
+        records.append(row | {
+            "responses": texts[group],
+            "reasons": [verdict.reason for verdict in verdicts[group]],
+            "finished": [rollout.finished for rollout in rollouts[group]]})
+    return distributed.gather_interleaved(records)
+
+
+def drop_torn_line(path):
+    """Cuts an incomplete last line off a JSONL file, and creates the file if there is none.
+
+    -> the number of complete lines
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    count, end = 0, 0
+    count = 0
+    end = 0
     with open(path, "ab+") as file:
         file.seek(0)
         for line in file:
             if line.endswith(b"\n"):
-                count, end = count + 1, end + len(line)
+                count += 1
+                end += len(line)
         file.truncate(end)
     return count
 
 
-def save(folder, model, tokenizer):
-    """Writes a Hugging Face directory; config.json, without which nobody loads it, comes last."""
-    weights = {name: tensor.cpu() for name, tensor in distributed.gathered_tensors(model)
-               if torch.distributed.get_rank() == 0}
-    if torch.distributed.get_rank() == 0:
-        beside = folder / ".partial"
-        shutil.rmtree(beside, ignore_errors=True)
-        model.save_pretrained(beside, state_dict=weights)
-        tokenizer.save_pretrained(beside)
-        for path in sorted(beside.iterdir(), key=lambda path: path.name == "config.json"):
-            os.replace(path, folder / path.name)
-        beside.rmdir()
-    torch.distributed.barrier()
+# ---------------------------------------------------------------------------- the split
 
 
-# ---------------------------------------------------------------------------- the three stages
-
-# flags that do not decide a stage's result: the others are its settings in manifest.json
-FREE = {"engine", "batch", "rows_at_once", "shard", "gradient_checkpointing", "out"}
-
-
-def settings_of(args):
-    return {name: value for name, value in vars(args).items() if name not in FREE}
+@dataclass
+class Split:
+    """The problems of a split so far, and how often each reason of the verifier occurred."""
+    easy: list = field(default_factory=list)
+    hard: list = field(default_factory=list)
+    reasons: Counter = field(default_factory=Counter)
 
 
-def fitting(problems, tokenizer, args):
-    """The problems whose prompt is no longer than --max_prompt_tokens. ValueError if none is."""
-    short = [row for row in problems if len(chat_prompt(
-        tokenizer, row["problem"], args.instruction)) <= args.max_prompt_tokens]
-    if not short:
-        raise ValueError(f"every prompt is longer than --max_prompt_tokens {args.max_prompt_tokens}"
-                         ": raise it")
-    return short
+def split(stage):
+    """Split problems by whether a response of the model passes the verifier.
 
-
-def split(args, ranks, tokenizer, engine):
-    """Problems by whether a response of the model passes the verifier: easy does, hard does not.
-
-    Writes easy, hard and mixed (half of each) with --count problems each, eval.jsonl with
-    --held_out others of either kind, and manifest.json. Stops sampling when there are enough.
+    Easy problems pass, hard ones do not. Writes easy.jsonl, hard.jsonl and mixed.jsonl (half of
+    each) with --count problems each, eval.jsonl with --held_out other problems of either kind, and
+    manifest.json. Stops sampling as soon as there are enough problems.
     """
-    out = Path(args.out)
+    args = stage.args
 
-    def sampled():
-        path, old = out / "problems.jsonl", out / "manifest.json"
-        if not args.revision and not Path(args.source).exists() and old.exists():
-            args.revision = json.loads(old.read_text())["settings"].get("revision")
-        args.revision = args.revision or revision_of(args.source)
-        manifest = claim(out, settings_of(args), growing=("sample", "count"))
-        if "done" in manifest and all((out / name).exists() and digest(out / name) == known
-                                      for name, known in manifest["files"].items()):
-            print(f"{out} is complete: nothing to do", flush=True)
-            return None, manifest
-        if not path.exists() or manifest.get("drawn") != args.sample:
-            rows = draw(stream_problems(args.source, args.split, args.revision),
-                        args.sample + args.held_out, args.seed)
-            write_jsonl(path, fitting(rows, tokenizer, args))
-            write_manifest(out, manifest | {"drawn": args.sample})
-        return load_problems(path), manifest
-    problems, manifest = distributed.run_on_rank_0(sampled)
+    # 1. Draw the problems, or read back those that an earlier call has drawn.
+    problems, manifest = distributed.run_on_rank_0(lambda: open_split(stage))
     if problems is None:
         return
-    held_out, problems = problems[:args.held_out], problems[args.held_out:]
-    counts, rows = Counter(), {"easy": [], "hard": []}
-    for record in responses_to(problems, out / "responses.jsonl", args, ranks, tokenizer, engine):
+    held_out = problems[:args.held_out]
+    candidates = problems[args.held_out:]
+
+    # 2. One response to each of them, until there are enough easy and hard ones.
+    result = collect_split(responses_to(stage, candidates), args.count)
+
+    # 3. The files.
+    distributed.run_on_rank_0(lambda: write_split(stage, manifest, result, held_out))
+
+
+def open_split(stage):
+    """Opens the stage folder and draws its problems. -> (problems or None if complete, manifest)"""
+    args = stage.args
+
+    # The newest revision of a hub dataset is looked up once: later calls take the recorded one.
+    revision = args.revision
+    if not revision and not Path(args.source).exists():
+        recorded = read_manifest(stage.out).get("settings", {})
+        revision = recorded.get("revision")
+    revision = revision or newest_revision(args.source)
+
+    settings = recorded_settings(args) | {"revision": revision}
+    manifest = open_stage(stage.out, settings, may_change=("sample", "count"))
+    if is_complete(stage.out, manifest):
+        print(f"{stage.out} is complete: nothing to do", flush=True)
+        return None, manifest
+
+    path = stage.out / "problems.jsonl"
+    if not path.exists() or manifest.get("drawn") != args.sample:
+        stream = stream_problems(args.source, args.split, revision)
+        rows = draw_problems(stream, args.sample + args.held_out, args.seed)
+        write_jsonl(path, drop_long_prompts(stage, rows))
+        write_manifest(stage.out, manifest | {"drawn": args.sample})
+    return load_problems(path), manifest
+
+
+def is_complete(folder, manifest):
+    """Whether a split was finished and its files are still as they were written."""
+    if "done" not in manifest:
+        return False
+    for name, recorded in manifest["files"].items():
+        path = folder / name
+        if not path.exists() or digest(path) != recorded:
+            return False
+    return True
+
+
+def collect_split(records, count):
+    """Sorts records of one response each into `count` easy and `count` hard problems. -> Split
+
+    Takes no more records than it needs.
+    """
+    result = Split()
+    for record in records:
         reason = record["reasons"][0]
-        counts[reason] += 1
-        kept = rows["easy" if reason == "correct" else "hard"]
-        if len(kept) < args.count:
-            kept.append({key: record[key] for key in ("problem", "answer", "accepted")
-                         if key in record} | {"reason": reason})
-        if all(len(kept) == args.count for kept in rows.values()):
+        result.reasons[reason] += 1
+
+        rows = result.easy if reason == "correct" else result.hard
+        if len(rows) < count:
+            row = {key: record[key] for key in ("problem", "answer", "accepted") if key in record}
+            rows.append(row | {"reason": reason})
+
+        if min(len(result.easy), len(result.hard)) == count:
             break
-
-    def written():
-        easy, hard = rows.values()
-        if min(len(easy), len(hard)) < args.count:
-            raise ValueError(
-                f"too few: {counts['correct']} of {counts.total()} problems are easy, the others "
-                f"hard, and --count {args.count} wants so many of each: draw more problems by "
-                f"--sample above {args.sample}, or lower --count; {out} keeps what was generated")
-        half = args.count // 2
-        files = rows | {"mixed": easy[:half] + hard[:args.count - half], "eval": held_out}
-        random.Random(args.seed).shuffle(files["mixed"])
-        for name, content in files.items():
-            write_jsonl(out / f"{name}.jsonl", content)
-        write_manifest(out, manifest | {
-            "drawn": args.sample, "reasons": dict(sorted(counts.items())),
-            "files": {f"{name}.jsonl": digest(out / f"{name}.jsonl") for name in files},
-            "done": True})
-        print(f"{out}: {args.count} problems each in easy, hard and mixed.jsonl, "
-              f"{len(held_out)} in eval.jsonl; verdicts: {dict(counts.most_common())}", flush=True)
-    distributed.run_on_rank_0(written)
+    return result
 
 
-def training_problems(args, ranks, tokenizer):
-    """Problems of --data in an order of --seed's, and None if the stage is complete already."""
-    def ordered():
-        if "done" in claim(Path(args.out), settings_of(args)):
-            print(f"{args.out} is complete: nothing to do", flush=True)
+def write_split(stage, manifest, result, held_out):
+    """Writes the files of a split and completes its manifest. ValueError if there are too few."""
+    args = stage.args
+    out = stage.out
+    if min(len(result.easy), len(result.hard)) < args.count:
+        raise ValueError(
+            f"too few: {result.reasons['correct']} of {result.reasons.total()} problems are easy, "
+            f"the others are hard, and --count {args.count} needs as many of each: draw more "
+            f"problems by --sample above {args.sample}, or lower --count; {out} keeps what was "
+            "generated")
+
+    half = args.count // 2
+    mixed = result.easy[:half] + result.hard[:args.count - half]
+    random.Random(args.seed).shuffle(mixed)
+
+    digests = {}
+    for name, rows in (("easy.jsonl", result.easy), ("hard.jsonl", result.hard),
+                       ("mixed.jsonl", mixed), ("eval.jsonl", held_out)):
+        write_jsonl(out / name, rows)
+        digests[name] = digest(out / name)
+
+    write_manifest(out, manifest | {"drawn": args.sample,
+                                    "reasons": dict(sorted(result.reasons.items())),
+                                    "files": digests,
+                                    "done": True})
+    print(f"{out}: {args.count} problems each in easy, hard and mixed.jsonl, {len(held_out)} in "
+          f"eval.jsonl; verdicts: {dict(result.reasons.most_common())}", flush=True)
+
+
+# ---------------------------------------------------------------------------- what sft and rm share
+
+
+def open_training(stage):
+    """Opens the stage folder. -> the problems of --data in random order, None if it is complete"""
+    args = stage.args
+    world_size = stage.ranks.world_size
+    if args.batch_size % world_size != 0:
+        raise ValueError(f"--batch_size {args.batch_size} is not divisible by {world_size} ranks: "
+                         f"choose a multiple of {world_size}")
+
+    def open_on_rank_0():
+        manifest = open_stage(stage.out, recorded_settings(args))
+        if "done" in manifest:
+            print(f"{stage.out} is complete: nothing to do", flush=True)
             return None
         problems = load_problems(args.data)
-        return fitting(draw(problems, len(problems), args.seed), tokenizer, args)
-    if args.batch_size % ranks.world_size:
-        raise ValueError(f"--batch_size {args.batch_size} is not divisible by {ranks.world_size} "
-                         f"ranks: choose a multiple of {ranks.world_size}")
-    return distributed.run_on_rank_0(ordered)
+        return drop_long_prompts(stage, draw_problems(problems, len(problems), args.seed))
+
+    return distributed.run_on_rank_0(open_on_rank_0)
 
 
-def placed(model, args, ranks):
-    """The model ready for training: sharded with FSDP2 where --shard says so. -> model"""
+def to_device_or_shard(stage, model):
+    """Makes a model ready for training: sharded by FSDP2 if --shard says so, on the rank's device.
+
+    -> model
+    """
+    args = stage.args
+    device = stage.ranks.device
     model.requires_grad_(True)
     if args.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    if args.shard == "on" or args.shard == "auto" and ranks.device.type == "cuda":
-        distributed.shard(model, type(model).forward)         # forward itself will do
+
+    if args.shard == "on" or (args.shard == "auto" and device.type == "cuda"):
+        distributed.shard(model, type(model).forward)         # no other method is called
         return model
-    return model.to(ranks.device)
+    return model.to(device)
 
 
-def schedule(args, ranks, rows):
-    """(steps, the options of fit) for --epochs passes over `rows` rows, up to a whole batch."""
-    steps = -(-args.epochs * rows // args.batch_size)
-    return steps, {"warmup": max(1, steps // 10), "rows_at_once": args.rows_at_once,
-                   "ranks": ranks}
+def training_plan(stage, num_rows):
+    """Keyword arguments of fit: --epochs passes over the rows, rounded up to a whole batch."""
+    args = stage.args
+    steps = math.ceil(args.epochs * num_rows / args.batch_size)
+    return {"steps": steps, "warmup": max(1, steps // 10), "learning_rate": args.learning_rate,
+            "rows_at_once": args.rows_at_once, "ranks": stage.ranks}
 
 
-def sft(args, ranks, tokenizer, engine):
-    """The cold start: the model is trained on its own responses that are right, English, and stop.
+def finish_training(stage, model, figures):
+    """Saves the trained model and completes the manifest with the figures of its training."""
+    distributed.save_model(stage.out, model, stage.tokenizer)
+    if stage.ranks.rank == 0:
+        settings = {"settings": recorded_settings(stage.args)}
+        write_manifest(stage.out, settings | figures | {"done": True})
 
-    Stops sampling when there are --count of them. Writes a Hugging Face directory.
+        losses = figures["losses"]
+        shown = {name: value for name, value in figures.items() if name != "losses"}
+        print(f"{stage.out}: {shown}, loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} "
+              "steps", flush=True)
+
+
+# ---------------------------------------------------------------------------- the cold start
+
+
+def sft(stage):
+    """Cold start: train the model on its own responses that are right, English, and end.
+
+    Stops sampling as soon as there are --count of them. Writes a Hugging Face directory.
     """
-    problems, out = training_problems(args, ranks, tokenizer), Path(args.out)
+    args = stage.args
+
+    # 1. Sample responses until there are enough usable ones.
+    problems = open_training(stage)
     if problems is None:
         return
-    pairs, counts = [], Counter()
-    for record in responses_to(problems, out / "responses.jsonl", args, ranks, tokenizer, engine,
-                               args.samples):
-        for text, reason, finished in dict.fromkeys(zip(
-                record["responses"], record["reasons"], record["finished"], strict=True)):
-            use = use_of(text, reason, finished)
-            counts[use] += 1
-            if use == "usable" and len(pairs) < args.count:
-                pairs.append((record["problem"], text))
-        if len(pairs) == args.count:
-            break
+    records = responses_to(stage, problems, args.samples)
+    pairs, counts = collect_usable(records, args.count)
 
-    def enough():
+    def check():
         if not pairs:
             raise ValueError(f"no usable sample among {counts.total()} responses of {args.model} "
                              f"({dict(counts)}): one has to be right, English, and end by itself; "
@@ -534,147 +759,269 @@ def sft(args, ranks, tokenizer, engine):
         if len(pairs) < args.count:
             print(f"note: only {len(pairs)} of --count {args.count} samples are usable; more --data"
                   " or --samples would give more", flush=True)
-    distributed.run_on_rank_0(enough)
-    rows = sft_rows(tokenizer, pairs, args.instruction)
-    steps, options = schedule(args, ranks, len(rows))
-    model = placed(from_pretrained(AutoModelForCausalLM, args.model, dtype=torch.float32), args,
-                   ranks)
-    losses = fit(model, shuffled(rows, args.batch_size, random.Random(args.seed)), sft_loss, steps,
-                 args.learning_rate, "cold start", size_of=response_tokens, **options)
-    finish(args, ranks, model, tokenizer, {"used": len(pairs), "responses": dict(counts),
-                                           "losses": losses})
+
+    distributed.run_on_rank_0(check)
+
+    # 2. Train on them.
+    rows = sft_rows(stage.tokenizer, pairs, args.instruction)
+    batches = shuffled(rows, args.batch_size, random.Random(args.seed))
+    model = from_pretrained(AutoModelForCausalLM, args.model, dtype=torch.float32)
+    model = to_device_or_shard(stage, model)
+    losses = fit(model, batches, sft_loss, description="cold start", size_of=count_response_tokens,
+                 **training_plan(stage, len(rows)))
+
+    # 3. Save.
+    finish_training(stage, model, {"used": len(pairs), "responses": dict(counts), "losses": losses})
 
 
-def rm(args, ranks, tokenizer, engine):
-    """A reward model from verified responses of --model: its weights, and a new one-label head.
+def collect_usable(records, count):
+    """The first `count` responses that the cold start can use.
 
-    The last --held_out share of the prompts that have both right and wrong responses is not trained
-    on: the accuracy on their pairs and the AUROC of each group are measured on it. Writes a Hugging
+    -> (list of (problem, response), Counter of "usable" and of the reasons for rejection)
+    """
+    pairs = []
+    counts = Counter()
+    for record in records:
+        # the same response twice counts once
+        distinct = dict.fromkeys(zip(record["responses"], record["reasons"], record["finished"],
+                                     strict=True))
+        for text, reason, finished in distinct:
+            rejection = rejection_reason(text, reason, finished)
+            counts[rejection or "usable"] += 1
+            if rejection is None and len(pairs) < count:
+                pairs.append((record["problem"], text))
+        if len(pairs) == count:
+            break
+    return pairs, counts
+
+
+# ---------------------------------------------------------------------------- the reward model
+
+
+@dataclass
+class Group:
+    """A problem, its G responses, and for each of them whether the verifier accepts it."""
+    problem: str
+    responses: list
+    verified: list
+
+
+def rm(stage):
+    """Train a reward model: the weights of --model with a new head, on its verified responses.
+
+    Of the problems that have both right and wrong responses, the last --held_out share is not
+    trained on. It measures the accuracy on pairs and the mean AUROC of a group. Writes a Hugging
     Face directory.
     """
-    problems, out = training_problems(args, ranks, tokenizer), Path(args.out)
+    args = stage.args
+
+    # 1. Sample groups of responses. Only those with right and wrong ones are of use.
+    problems = open_training(stage)
     if problems is None:
         return
-    groups = [(record["problem"], record["responses"], [r == "correct" for r in record["reasons"]])
-              for record in responses_to(problems[:args.count], out / "responses.jsonl", args,
-                                         ranks, tokenizer, engine, args.samples)]
-    mixed = [group for group in groups if 0 < sum(group[2]) < args.samples]
-    last = max(1, round(len(mixed) * args.held_out))
+    groups = []
+    for record in responses_to(stage, problems[:args.count], args.samples):
+        verified = [reason == "correct" for reason in record["reasons"]]
+        groups.append(Group(record["problem"], record["responses"], verified))
+    mixed = [group for group in groups if any(group.verified) and not all(group.verified)]
+    num_held_out = max(1, round(len(mixed) * args.held_out))
+    train_groups, held_out_groups = mixed[:-num_held_out], mixed[-num_held_out:]
 
-    def start():
+    # 2. Start from the policy's weights and a new head, which is the same on all ranks.
+    def write_start():
         if len(mixed) < 2:
             raise ValueError(f"{len(mixed)} of {len(groups)} problems have both right and wrong "
-                             "responses, and pairs need two at least: use problems that the model "
+                             "responses, and at least two are needed: use problems that the model "
                              "solves sometimes, or raise --samples or --count")
         torch.manual_seed(args.seed)
         model = from_pretrained(AutoModelForSequenceClassification, args.model, num_labels=1,
                                 dtype=torch.float32)
-        for part in (model, tokenizer):
-            part.save_pretrained(out / ".start")
-    distributed.run_on_rank_0(start)
-    reward_model = RewardModel(out / ".start", "cpu")
-    reward_model.model = placed(reward_model.model, args, ranks)
+        model.save_pretrained(stage.out / ".start")
+        stage.tokenizer.save_pretrained(stage.out / ".start")
+
+    distributed.run_on_rank_0(write_start)
+    reward_model = RewardModel(stage.out / ".start", "cpu")
+    reward_model.model = to_device_or_shard(stage, reward_model.model)
+
+    # 3. Train on pairs.
     rng = random.Random(args.seed)
-    pairs, held_pairs = (preference_pairs(*zip(*part, strict=True), args.pairs, rng)
-                         for part in (mixed[:-last], mixed[-last:]))
-    steps, options = schedule(args, ranks, len(pairs))
-    losses = fit_reward_model(reward_model, pairs, steps, args.batch_size, args.learning_rate, rng,
-                              **options)
-    # every rank scores everything: a sharded model needs all of them in every forward pass
-    problems, chosen, rejected = zip(*held_pairs, strict=True)
-    accuracy = (reward_model.score(problems, chosen) > reward_model.score(problems, rejected))
-    aurocs = [auroc(reward_model.score([problem] * len(texts), texts), torch.tensor(correct))
-              for problem, texts, correct in mixed[-last:]]
-    finish(args, ranks, reward_model.model, tokenizer, {
+    pairs = pairs_of(train_groups, args.pairs, rng)
+    held_out_pairs = pairs_of(held_out_groups, args.pairs, rng)
+    losses = fit_reward_model(reward_model, pairs, batch_size=args.batch_size, rng=rng,
+                              **training_plan(stage, len(pairs)))
+
+    # 4. Measure and save.
+    accuracy, mean_auroc = measure(reward_model, held_out_pairs, held_out_groups)
+    finish_training(stage, reward_model.model, {
         "prompts": len(groups), "mixed_prompts": len(mixed), "pairs": len(pairs),
-        "held_out_prompts": last, "held_out_pairs": len(held_pairs),
-        "pair_accuracy": accuracy.double().mean().item(), "auroc": sum(aurocs) / last,
-        "losses": losses})
-    if ranks.rank == 0:
-        shutil.rmtree(out / ".start")
+        "held_out_prompts": num_held_out, "held_out_pairs": len(held_out_pairs),
+        "pair_accuracy": accuracy, "auroc": mean_auroc, "losses": losses})
+    if stage.ranks.rank == 0:
+        shutil.rmtree(stage.out / ".start")
 
 
-def finish(args, ranks, model, tokenizer, figures):
-    """Saves what a stage has trained, and what it measured as manifest.json."""
-    save(Path(args.out), model, tokenizer)
-    if ranks.rank == 0:
-        write_manifest(Path(args.out), {"settings": settings_of(args)} | figures | {"done": True})
-        shown = {name: value for name, value in figures.items() if name != "losses"}
-        losses = figures["losses"]
-        print(f"{args.out}: {shown}, loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} "
-              "steps", flush=True)
+def pairs_of(groups, limit, rng):
+    """preference_pairs of a list of groups."""
+    return preference_pairs([group.problem for group in groups],
+                            [group.responses for group in groups],
+                            [group.verified for group in groups], limit, rng)
+
+
+def measure(reward_model, pairs, groups):
+    """How well a reward model tells right from wrong. -> (accuracy on pairs, mean group AUROC)
+
+    Every rank scores everything: the forward pass of a sharded model needs all ranks.
+    """
+    problems = [problem for problem, _, _ in pairs]
+    chosen = reward_model.score(problems, [better for _, better, _ in pairs])             # (N,)
+    rejected = reward_model.score(problems, [worse for _, _, worse in pairs])             # (N,)
+    accuracy = (chosen > rejected).double().mean().item()
+
+    aurocs = []
+    for group in groups:
+        problems = [group.problem] * len(group.responses)
+        scores = reward_model.score(problems, group.responses)                            # (G,)
+        aurocs.append(auroc(scores, torch.tensor(group.verified)))
+    return accuracy, sum(aurocs) / len(aurocs)
+
+
+# ---------------------------------------------------------------------------- textbook
+
+
+def textbook(args):
+    """Make the benchmark `textbook`: questions whose answers the verifier cannot grade.
+
+    Reads the questions of a hub dataset, keeps --count of those that pass the filter, and writes a
+    JSONL file of problems and answers. Needs no model.
+    """
+    stream = tqdm(stream_hub(args.source, "train"), "reading", mininterval=1)
+    rows = textbook_rows(stream, args.count, args.seed)
+    if not rows:
+        raise ValueError(f"{args.source} has no row of mathematics that the filter keeps")
+    write_jsonl(args.out, rows)
+    print(f"{len(rows)} of {args.count} rows written to {args.out}")
 
 
 # ---------------------------------------------------------------------------- command line
 
 
-STAGES = {"split": (split, "easy, hard and mixed problems, by whether a response of the model "
-                    "passes the verifier"),
-          "sft": (sft, "the cold start: train a model on its own right, English responses"),
-          "rm": (rm, "train a reward model on verified responses of the model")}
-BOTH, ALL = ("sft", "rm"), ("split", "sft", "rm")
-FLAGS = [                                          # stages, name, default (of a stage), help
-    (["split"], "source", SOURCE, "JSONL file of problems and answers, or a hub dataset"),
-    (["split"], "split", "cot", "split of a hub dataset"),
-    (["split"], "revision", "", "commit of a hub dataset (empty: the newest; it is recorded)"),
-    (["split"], "sample", 40000, "distinct problems to draw from the source"),
-    (["split"], "count", 2000, "problems in each file"),
-    (["split"], "held_out", 200, "problems of eval.jsonl"),
-    (BOTH, "data", "data/problems.jsonl", "JSONL file of problems and answers"),
-    (["sft"], "count", 2000, "responses to train on"),
-    (["rm"], "count", 2000, "problems to sample responses for"),
-    (["rm"], "held_out", 0.1, "share of the problems with right and wrong responses to measure on"),
-    (["rm"], "pairs", 4, "most pairs of a problem"),
-    (BOTH, "samples", {"sft": 1, "rm": 8}, "responses to each problem"),
-    (BOTH, "epochs", {"sft": 2, "rm": 1}, "passes over the responses or pairs"),
-    (BOTH, "batch_size", 32, "responses or pairs of an optimizer step, over all ranks"),
-    (BOTH, "rows_at_once", 1, "responses or pairs in one forward pass of a rank"),
-    (BOTH, "learning_rate", 1e-5, "of AdamW, after a tenth of the steps as warm-up"),
-    (BOTH, "shard", "auto", "FSDP2: on, off, or auto, which is on with GPUs"),
-    (BOTH, "gradient_checkpointing", False, "keep only each layer's input for the backward pass"),
-    (ALL, "instruction", STEP_BY_STEP, "text added to every problem in the prompt"),
-    (ALL, "engine", "auto", "what generates: auto, vllm or transformers"),
-    (ALL, "max_tokens", 8192, "longest response"),
-    (ALL, "max_prompt_tokens", 1024, "longer prompts are left out"),
-    (ALL, "temperature", 1.0, "sampling temperature"),
-    (ALL, "batch", 512, "problems generated between two writes to the disk"),
-    (ALL, "seed", 0, "decides the sample, every response and the order of training"),
-    (ALL, "out", {"split": DATA, "sft": "sft", "rm": "reward_model"}, "folder to write")]
+def add_split_flags(parser):
+    parser.add_argument("--source", default=SOURCE, help="JSONL file or hub dataset to draw from")
+    parser.add_argument("--split", default="cot", help="split of the hub dataset to read")
+    parser.add_argument("--revision", default="",
+                        help="commit of the hub dataset; empty for the newest, which is recorded")
+    parser.add_argument("--sample", type=int, default=40000,
+                        help="number of distinct problems to draw from the source")
+    parser.add_argument("--count", type=int, default=2000,
+                        help="number of problems in each of easy, hard and mixed.jsonl")
+    parser.add_argument("--held_out", type=int, default=200,
+                        help="number of problems in eval.jsonl")
+    add_common_flags(parser, out=DATA)
+
+
+def add_sft_flags(parser):
+    parser.add_argument("--count", type=int, default=2000, help="number of responses to train on")
+    add_training_flags(parser, samples=1, epochs=2)
+    add_common_flags(parser, out="sft")
+
+
+def add_rm_flags(parser):
+    parser.add_argument("--count", type=int, default=2000,
+                        help="number of problems to sample responses to")
+    parser.add_argument("--held_out", type=float, default=0.1,
+                        help="share of the problems with right and wrong responses to measure on")
+    parser.add_argument("--pairs", type=int, default=4,
+                        help="largest number of training pairs from one problem")
+    add_training_flags(parser, samples=8, epochs=1)
+    add_common_flags(parser, out="reward_model")
+
+
+def add_training_flags(parser, samples, epochs):
+    """The flags that sft and rm share."""
+    parser.add_argument("--data", default="data/problems.jsonl",
+                        help="JSONL file of problems and answers to sample responses to")
+    parser.add_argument("--samples", type=int, default=samples,
+                        help="number of responses per problem")
+    parser.add_argument("--epochs", type=int, default=epochs,
+                        help="number of passes over the responses or pairs")
+    parser.add_argument("--batch_size", type=int, default=32,
+                        help="responses or pairs per optimizer step, over all ranks")
+    parser.add_argument("--rows_at_once", type=int, default=1,
+                        help="responses or pairs per forward pass of a rank")
+    parser.add_argument("--learning_rate", type=float, default=1e-5,
+                        help="learning rate of AdamW after a warm-up of a tenth of the steps")
+    parser.add_argument("--shard", default="auto", choices=("auto", "on", "off"),
+                        help="shard the model over the ranks by FSDP2; auto does so on GPUs")
+    parser.add_argument("--gradient_checkpointing", action="store_true",
+                        help="keep only the input of each layer for the backward pass, and compute "
+                             "the rest again: less memory, more time")
+
+
+def add_common_flags(parser, out):
+    """The flags of every stage that generates responses."""
+    parser.add_argument("--model", required=True, default=argparse.SUPPRESS,
+                        help="directory or hub name of a model with a chat template")
+    parser.add_argument("--instruction", default=STEP_BY_STEP,
+                        help="text added to every problem in the prompt")
+    parser.add_argument("--engine", default="auto",
+                        help="generation engine: auto, vllm or transformers")
+    parser.add_argument("--max_tokens", type=int, default=8192,
+                        help="largest number of tokens in a response")
+    parser.add_argument("--max_prompt_tokens", type=int, default=1024,
+                        help="problems with longer prompts are left out")
+    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature")
+    parser.add_argument("--batch", type=int, default=512,
+                        help="number of problems after which responses are written to disk")
+    parser.add_argument("--seed", type=int, default=0,
+                        help="seed of the sample, of every response and of the order of training")
+    parser.add_argument("--out", default=out, help="folder to write to")
+
+
+def add_textbook_flags(parser):
+    parser.add_argument("--source", default=TEXTBOOK_HUB,
+                        help="hub dataset to filter, or a local folder of its files")
+    parser.add_argument("--count", type=int, default=750, help="number of questions to keep")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the order of the questions")
+    parser.add_argument("--out", default=BENCHMARKS["textbook"].source,
+                        help="JSONL file to write")
+
+
+# name: (the function of the stage, the function that adds its flags)
+STAGES = {"split": (split, add_split_flags), "sft": (sft, add_sft_flags), "rm": (rm, add_rm_flags),
+          "textbook": (textbook, add_textbook_flags)}
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise ValueError(f"{message}; python prepare.py --help lists the stages, and python "
+                         "prepare.py STAGE --help the flags of one")
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the description as it is written, and the default of every flag."""
 
 
 def parse(arguments=None):
-    """The command line. ValueError names the flag at fault."""
-    def error(message):
-        raise ValueError(f"{message}; python prepare.py --help lists the stages, and python "
-                         "prepare.py STAGE --help the flags of one")
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.error = error
+    """The command line as a Namespace. ValueError names the flag that cannot be used."""
+    parser = Parser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for stage, (function, sentence) in STAGES.items():
-        command = commands.add_parser(stage, help=sentence, allow_abbrev=False,
-                                      description=function.__doc__.replace("\n    ", "\n"),
-                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-        command.error = error
-        command.add_argument("--model", required=True, metavar="VALUE",
-                             help="directory or hub name, with a chat template")
-        for stages, name, default, text in FLAGS:
-            if stage in stages:
-                value = default[stage] if isinstance(default, dict) else default
-                kind = ({"action": "store_true"} if value is False else
-                        {"type": type(value), "metavar": "VALUE"})
-                command.add_argument(f"--{name}", default=value, **kind,
-                                     help=f"{text} (default: {str(value).strip()})")
+    for name, (function, add_flags) in STAGES.items():
+        description = inspect.getdoc(function)
+        command = commands.add_parser(name, help=description.splitlines()[0], allow_abbrev=False,
+                                      description=description, formatter_class=HelpFormatter)
+        add_flags(command)
     args = parser.parse_args(arguments)
+
     for name, value in vars(args).items():
-        if type(value) in (int, float) and name not in ("seed", "held_out") and not value > 0:
+        is_number = type(value) in (int, float)
+        if is_number and value <= 0 and name not in ("seed", "held_out"):
             raise ValueError(f"--{name} {value}: has to be above 0")
-    if args.stage == "split" and args.held_out < 0 or args.stage == "rm" and not (
-            0 < args.held_out < 1):
-        raise ValueError(f"--held_out {args.held_out}: split wants a number of problems, rm a share"
-                         " between 0 and 1")
-    if vars(args).get("shard", "auto") not in ("auto", "on", "off"):
-        raise ValueError(f"--shard {args.shard}: choose one of auto, on, off")
-    resolve_engine(args.engine)
+    if args.stage == "split" and args.held_out < 0:
+        raise ValueError(f"--held_out {args.held_out}: has to be a number of problems, 0 or more")
+    if args.stage == "rm" and not 0 < args.held_out < 1:
+        raise ValueError(f"--held_out {args.held_out}: has to be a share between 0 and 1")
+    if args.stage != "textbook":
+        resolve_engine(args.engine)
     return args
 
 
@@ -682,11 +1029,14 @@ def main():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     ranks = distributed.init()
     args = distributed.run_on_rank_0(parse)
-    tokenizer = load_tokenizer(args.model)
-    engine = cache(lambda: make_engine(args.engine, args.model, tokenizer))
-    STAGES[args.stage][0](args, ranks, tokenizer, engine)
-    if engine.cache_info().currsize:
-        engine().close()
+    if args.stage == "textbook":
+        distributed.run_on_rank_0(lambda: textbook(args))
+        return
+
+    run_stage, _ = STAGES[args.stage]
+    stage = Stage(args, ranks, load_tokenizer(args.model))
+    run_stage(stage)
+    stage.close()
 
 
 if __name__ == "__main__":

@@ -1,25 +1,45 @@
-"""The laptop world: problems, tokenizer, a tiny policy and a tiny reward model, made from a seed.
+"""The laptop world: problems, a tokenizer, a tiny policy and a tiny reward model, all from a seed.
 
-    python tiny.py              builds runs/world-0 (hero.py does it when it needs it)
+    python tiny.py              builds runs/world-0 (hero.py does so when it needs it)
 
-A problem is one line of arithmetic with a whole-number answer. An *easy* problem wants digits
-("23"), which any rule verifier can check. A *hard* one ends with " in words" and wants a phrase
-whose meaning needs the language ("one short of twenty four"); every number can be said in four
-ways that are all right, and the reference answer is only one of them, or a fifth way that nobody
-uses. A rule verifier that is as good as can be therefore finds about a fifth of the right answers
-and never takes a wrong one for right, as in the paper's Table 1.
+Problems. A problem is one line of arithmetic, from one of five topics, with a whole-number answer.
+An *easy* problem asks for digits ("23"), which any rule-based verifier can check. A *hard* problem
+ends with " in words" and asks for a phrase whose meaning needs the language ("one short of twenty
+four"). Every number can be said in four ways, all of them right. The reference answer is only one
+of them or, in a tenth of the problems, a fifth way that nobody else uses. So even the best
+rule-based verifier accepts only about a fifth of the right answers to hard problems, and never a
+wrong one, as in Table 1 of the paper. A hash of its text decides whether a problem is for training
+or for evaluation, so that the two cannot overlap.
 
-The policy's cold start is deliberately flawed: its worked solutions follow a common misconception
-more often than the right rule, and slip now and then, so there is something to learn.
+Policy. A Qwen3 of 0.1M parameters, cold-started by SFT on worked solutions that are deliberately
+flawed: 60 % follow a common misconception instead of the right rule, and 10 % slip on the way. So
+there is something to learn.
+
+Reward model. It is trained on pairs of two kinds: the policy's own responses to *easy* problems,
+labeled by the verifier; and demonstrations in both answer forms, a right one against a flawed one.
+It never sees a verdict on a hard problem.
+
+What was tuned, and on what:
+- the world: one redesign, because the first had too few problems;
+- the cold start: two learning rates and three model shapes, 1,200 steps each;
+- the reward model: 300 to 600 steps (more steps gained less than 0.02 AUROC), and 100 and 300 steps
+  for the misleading reward model of the study;
+- the learning rate of hero.py: 1e-5, 2e-5, 4e-5, 1e-4 and 3e-4, with HERO, verifier-only and
+  RM-only at each of them, HERO with std scaling at four of them, one seed. The default became 3e-5,
+  between the two at which all three methods learn.
+All choices were made on the held-out problems of world 0, which the study in results/ uses for
+validation only and reports no numbers on.
 """
 
 import hashlib
 import inspect
 import json
+import operator
 import random
 import re
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,6 +54,7 @@ from transformers import (
 import distributed
 from distributed import derive_seed
 from prepare import fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled
+from problems import write_jsonl
 from rewards import RewardModel
 from rollout import SamplingParams, chat_prompt, make_engine, response_text
 from verify import verify_all
@@ -41,147 +62,262 @@ from verify import verify_all
 UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
          "fifteen sixteen seventeen eighteen nineteen").split()
 TENS = "twenty thirty forty fifty sixty".split()
-LOW, HIGH = 2, 60                    # every answer, right or wrong, lies here, so it can be said
-TOPICS = ("precedence", "bags", "equation", "bracket", "perimeter")
+
+# Every answer, right or wrong, lies between these two, so that it can be said in words.
+LOW, HIGH = 2, 60
 
 
 # ---------------------------------------------------------------------------- numbers in words
+
 
 def word(n):
     """0 <= n < 70 as English words: 24 -> "twenty four"."""
     if n < 20:
         return UNITS[n]
-    return TENS[n // 10 - 2] + (f" {UNITS[n % 10]}" if n % 10 else "")
+
+    tens, unit = divmod(n, 10)
+    text = TENS[tens - 2]
+    if unit > 0:
+        text += f" {UNITS[unit]}"
+    return text
 
 
 def phrasings(n):
-    """The four ways in which the world says n (LOW <= n <= HIGH); all of them are right."""
+    """The four ways in which the world says n (LOW <= n <= HIGH). All of them are right.
+
+        31 -> "one short of thirty two", "one more than thirty", "twice fifteen and one",
+              "two dozen and seven"
+    """
+    twice = f"twice {word(n // 2)}"
+    if n % 2 == 1:
+        twice += " and one"
+
     dozens, rest = divmod(n, 12)
     if dozens == 0:
-        dozen = f"a dozen less {word(12 - n)}"
+        by_dozens = f"a dozen less {word(12 - n)}"
+    elif rest == 0:
+        by_dozens = f"{word(dozens)} dozen"
     else:
-        dozen = f"{word(dozens)} dozen" + (f" and {word(rest)}" if rest else "")
-    return [f"one short of {word(n + 1)}",
-            f"one more than {word(n - 1)}",
-            f"twice {word(n // 2)}" + (" and one" if n % 2 else ""),
-            dozen]
+        by_dozens = f"{word(dozens)} dozen and {word(rest)}"
+
+    return [f"one short of {word(n + 1)}", f"one more than {word(n - 1)}", twice, by_dozens]
 
 
 def prose(n):
-    """A fifth way to say n, which only references use."""
+    """A fifth way to say n, which only reference answers use: 31 -> "a pair and twenty nine"."""
     return f"a pair and {word(n - 2)}"
 
 
 # ---------------------------------------------------------------------------- problems
 
-# A solution is a chain of steps (left, operator, right); None stands for the value of the step
-# before. Each topic gives (problem text, the right chain, the chain of a common misconception).
 
-def draw(topic, rng):
-    a, b, c, d = rng.randint(2, 20), rng.randint(2, 9), rng.randint(2, 9), rng.randint(1, 9)
-    if topic == "precedence":        # misconception: left to right
-        return (f"compute {a}+{b}*{c}-{d}", [(b, "*", c), (a, "+", None), (None, "-", d)],
-                [(a, "+", b), (None, "*", c), (None, "-", d)])
-    if topic == "bags":              # misconception: adds where it should multiply
-        return (f"{b} bags of {c} apples and {a} more less {d}",
-                [(b, "*", c), (None, "+", a), (None, "-", d)],
-                [(b, "+", c), (None, "+", a), (None, "-", d)])
-    if topic == "equation":          # misconception: keeps the sign when moving a term across
-        return (f"solve (x-{a})/{b}={c}", [(b, "*", c), (None, "+", a)],
-                [(b, "*", c), (None, "-", a)])
-    if topic == "bracket":           # misconception: multiplies the first term only
-        return (f"{b}(x+{c})-{d} at x={a}", [(a, "+", c), (b, "*", None), (None, "-", d)],
-                [(b, "*", a), (None, "+", c), (None, "-", d)])
-    return (f"perimeter of {a} by {b + c} less {d}",      # misconception: forgets to double
-            [(a, "+", b + c), (2, "*", None), (None, "-", d)], [(a, "+", b + c), (None, "-", d)])
+@dataclass(frozen=True)
+class Problem:
+    """A problem in digits, the right way to solve it, and the way of a common misconception.
+
+    A way is a list of steps (left, operator, right), in which None stands for the value of the
+    step before.
+    """
+    text: str
+    chain: list
+    flawed: list
 
 
-OPERATIONS = {"+": lambda x, y: x + y, "-": lambda x, y: x - y,
-              "*": lambda x, y: x * y, "/": lambda x, y: x // y}
+def precedence(a, b, c, d):
+    """Misconception: the operations are worked from left to right."""
+    return Problem(f"compute {a}+{b}*{c}-{d}",
+                   chain=[(b, "*", c), (a, "+", None), (None, "-", d)],
+                   flawed=[(a, "+", b), (None, "*", c), (None, "-", d)])
 
 
-def work(chain, slip=None):
-    """(steps as text, value) of a chain; `slip`: (index of the step, error added to its value)."""
-    value, steps = None, []
-    for i, (left, op, right) in enumerate(chain):
-        left, right = (value if x is None else x for x in (left, right))
-        value = OPERATIONS[op](left, right) + (slip[1] if slip and slip[0] == i else 0)
-        steps.append(f"{left}{op}{right}={value}")
+def bags(a, b, c, d):
+    """Misconception: the number of bags is added where it should be multiplied."""
+    return Problem(f"{b} bags of {c} apples and {a} more less {d}",
+                   chain=[(b, "*", c), (None, "+", a), (None, "-", d)],
+                   flawed=[(b, "+", c), (None, "+", a), (None, "-", d)])
+
+
+def equation(a, b, c, _):
+    """Misconception: a term keeps its sign when it moves to the other side."""
+    return Problem(f"solve (x-{a})/{b}={c}",
+                   chain=[(b, "*", c), (None, "+", a)],
+                   flawed=[(b, "*", c), (None, "-", a)])
+
+
+def bracket(a, b, c, d):
+    """Misconception: only the first term in the bracket is multiplied."""
+    return Problem(f"{b}(x+{c})-{d} at x={a}",
+                   chain=[(a, "+", c), (b, "*", None), (None, "-", d)],
+                   flawed=[(b, "*", a), (None, "+", c), (None, "-", d)])
+
+
+def perimeter(a, b, c, d):
+    """Misconception: the sum of the two sides is not doubled."""
+    return Problem(f"perimeter of {a} by {b + c} less {d}",
+                   chain=[(a, "+", b + c), (2, "*", None), (None, "-", d)],
+                   flawed=[(a, "+", b + c), (None, "-", d)])
+
+
+TOPICS = {"precedence": precedence, "bags": bags, "equation": equation, "bracket": bracket,
+          "perimeter": perimeter}
+
+
+def make_problem(topic, rng):
+    """A random problem of a topic. Its values may be too large, too small, or negative."""
+    a = rng.randint(2, 20)
+    b = rng.randint(2, 9)
+    c = rng.randint(2, 9)
+    d = rng.randint(1, 9)
+    return TOPICS[topic](a, b, c, d)
+
+
+OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+
+
+def solve(chain, slip=None):
+    """Works out a chain of steps. -> (the steps as text, the last value)
+
+        [(3, "*", 4), (2, "+", None)]  ->  ("3*4=12;2+12=14", 14)
+
+    slip: (index of a step, error added to its value). The later steps continue from the wrong
+    value.
+    """
+    value = None
+    steps = []
+    for index, (left, sign, right) in enumerate(chain):
+        if left is None:
+            left = value
+        if right is None:
+            right = value
+
+        value = OPERATIONS[sign](left, right)
+        if slip is not None and index == slip[0]:
+            value += slip[1]
+        steps.append(f"{left}{sign}{right}={value}")
     return ";".join(steps), value
 
 
-def speakable(chain):
-    """All values of the chain are two-digit numbers that the world has a name for."""
-    values = [work(chain[:i + 1])[1] for i in range(len(chain))]
-    return all(0 < v < 100 for v in values) and LOW + 2 <= values[-1] <= HIGH - 2
+def can_be_said(chain):
+    """Whether all values of a chain have at most two digits and the last one has a name.
+
+    The two numbers at either end of LOW to HIGH are left for slips.
+    """
+    for length in range(1, len(chain) + 1):
+        _, value = solve(chain[:length])
+        if not 0 < value < 100:
+            return False
+    return LOW + 2 <= value <= HIGH - 2
 
 
-def held_out(text):
-    """Whether a problem belongs to the evaluation problems: a property of its text alone, so that
-    training and evaluation cannot share a problem, in either answer form."""
+def is_held_out(text):
+    """Whether a problem is for evaluation: a quarter of them are.
+
+    Depends on the problem in digits alone, so that training and evaluation cannot share a problem
+    in either answer form.
+    """
     return hashlib.blake2b(text.encode()).digest()[0] < 64
 
 
 def make_problems(count, hard, seed, evaluation, prose_share=0.1):
-    """`count` rows {"problem", "answer", "accepted", "topic", "hard", "chain", "flawed"}."""
-    rng, rows, seen = random.Random(f"problems {hard} {seed} {evaluation}"), [], set()
+    """`count` distinct problems, the topics in turn. -> rows with these keys:
+
+        problem, answer, accepted     the text, the reference answer, every right answer
+        topic, hard                   a key of TOPICS; whether the answer is asked for in words
+        chain, flawed                 see Problem
+
+    prose_share: the share of the hard problems whose reference answer is in the fifth phrasing.
+    """
+    rng = random.Random(f"problems {hard} {seed} {evaluation}")
+    topics = list(TOPICS)
+    rows = []
+    seen = set()
     while len(rows) < count:
-        topic = TOPICS[len(rows) % len(TOPICS)]
-        text, chain, flawed = draw(topic, rng)
-        if (text in seen or held_out(text) != evaluation or not speakable(chain)
-                or not speakable(flawed) or work(chain)[1] == work(flawed)[1]):
+        topic = topics[len(rows) % len(topics)]
+        problem = make_problem(topic, rng)
+        _, value = solve(problem.chain)
+        _, flawed_value = solve(problem.flawed)
+
+        is_new = problem.text not in seen
+        is_on_this_side = is_held_out(problem.text) == evaluation
+        both_can_be_said = can_be_said(problem.chain) and can_be_said(problem.flawed)
+        misconception_shows = value != flawed_value
+        if not (is_new and is_on_this_side and both_can_be_said and misconception_shows):
             continue
-        seen.add(text)
-        value = work(chain)[1]
+        seen.add(problem.text)
+
+        text = problem.text
         answer = str(value)
         if hard:
+            text += " in words"
             unusual = rng.random() < prose_share
             answer = prose(value) if unusual else rng.choice(phrasings(value))
-        accepted = [str(value), *phrasings(value), prose(value)]
-        rows.append({"problem": text + " in words" * hard, "answer": answer, "accepted": accepted,
-                     "topic": topic, "hard": hard, "chain": chain, "flawed": flawed})
+
+        rows.append({"problem": text, "answer": answer,
+                     "accepted": [str(value), *phrasings(value), prose(value)],
+                     "topic": topic, "hard": hard,
+                     "chain": problem.chain, "flawed": problem.flawed})
     return rows
 
 
 def solution(row, rng, right=1.0, slip=0.0, missay=0.0):
     """A worked response to a row of make_problems.
 
-    right: chance of the right rule against the misconception; slip: of an arithmetic slip on the
-    way; missay: of naming another number than the one found.
+    right: probability of the right rule, as against the misconception.
+    slip: probability of an arithmetic slip on the way.
+    missay: probability that the final answer names another number than the one found.
     """
     chain = row["chain"] if rng.random() < right else row["flawed"]
-    error = (rng.randrange(len(chain)), rng.choice((-2, -1, 1, 2))) if rng.random() < slip else None
-    steps, value = work(chain, error)
-    value += rng.choice((-2, -1, 1, 2)) if rng.random() < missay else 0
-    if not LOW <= value <= HIGH:
+
+    slipped = None
+    if rng.random() < slip:
+        index = rng.randrange(len(chain))
+        slipped = (index, rng.choice((-2, -1, 1, 2)))
+    steps, value = solve(chain, slipped)
+
+    if rng.random() < missay:
+        value += rng.choice((-2, -1, 1, 2))
+
+    if not LOW <= value <= HIGH:                   # this value cannot be said: try again
         return solution(row, rng, right, slip, missay)
-    said = rng.choice(phrasings(value)) if row["hard"] else str(value)
-    return f"{steps};\\boxed{{{said}}}"
+    answer = rng.choice(phrasings(value)) if row["hard"] else str(value)
+    return f"{steps};\\boxed{{{answer}}}"
 
 
-# ---------------------------------------------------------------------------- tokenizer and models
+# ---------------------------------------------------------------------------- tokenizer and policy
 
-PIECE = r"\\boxed\{| ?[a-z]+|."      # a token: a box, a word with the space before it, a character
-SPECIAL = ["<pad>", "<eos>", "<unk>", "<user>", "<assistant>"]
+# A token is the start of a box, a word with the space before it, or a single character.
+TOKEN = r"\\boxed\{| ?[a-z]+|."
+SPECIAL_TOKENS = ["<pad>", "<eos>", "<unk>", "<user>", "<assistant>"]
 CHAT_TEMPLATE = ("{% for m in messages %}<{{ m.role }}>{{ m.content }}"
                  "{% if m.role == 'assistant' %}<eos>{% endif %}{% endfor %}"
                  "{% if add_generation_prompt %}<assistant>{% endif %}")
 
 
 def make_tokenizer():
-    """Every piece of text in the world is one token; text -> ids -> text is exact."""
+    """A tokenizer of the world's own words and signs, for which text -> ids -> text is exact."""
+    # 1. Texts that together contain every token of the world.
     rng = random.Random(0)
-    texts = ["0123456789 +-*/=;()x}"]
-    texts += [draw(topic, rng)[0] + " in words" for topic in TOPICS]
-    texts += [text for n in range(LOW, HIGH + 1) for text in (*phrasings(n), prose(n))]
-    pieces = sorted({piece for text in [*texts, "\\boxed{"] for piece in re.findall(PIECE, text)})
-    vocabulary = {piece: i for i, piece in enumerate(SPECIAL + pieces)}
+    texts = ["0123456789 +-*/=;()x}", "\\boxed{"]
+    for topic in TOPICS:
+        texts.append(make_problem(topic, rng).text + " in words")
+    for n in range(LOW, HIGH + 1):
+        texts += phrasings(n)
+        texts.append(prose(n))
+
+    # 2. The vocabulary, in an order that does not depend on that of the texts.
+    tokens = set()
+    for text in texts:
+        tokens.update(re.findall(TOKEN, text))
+    vocabulary = {token: i for i, token in enumerate(SPECIAL_TOKENS + sorted(tokens))}
+
+    # 3. The tokenizer.
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), "isolated")
     core.decoder = decoders.Fuse()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>",
-                                        unk_token="<unk>", clean_up_tokenization_spaces=False,
-                                        additional_special_tokens=["<user>", "<assistant>"])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+        additional_special_tokens=["<user>", "<assistant>"])
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
 
@@ -196,108 +332,161 @@ def make_policy(tokenizer, seed):
         eos_token_id=tokenizer.eos_token_id))
 
 
+# ---------------------------------------------------------------------------- training
+
+
+def cold_start(policy, tokenizer, rows, steps, rng):
+    """Trains the policy on four flawed solutions to each row of make_problems. -> the last loss"""
+    pairs = []
+    for row in rows:
+        for _ in range(4):
+            pairs.append((row["problem"], solution(row, rng, right=0.4, slip=0.1)))
+
+    batches = shuffled(sft_rows(tokenizer, pairs), 64, rng)
+    losses = fit(policy, batches, sft_loss, steps, 6e-3, "cold start")
+    return losses[-1]
+
+
+# How a demonstration can be flawed: the misconception, a slip, or a wrong last word.
+FLAWS = ({"right": 0.0}, {"slip": 1.0}, {"missay": 1.0})
+
+
+def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=2500):
+    """What the reward model learns from, without a verdict on a hard problem.
+
+    -> list of (problem, chosen, rejected): at most three pairs from the policy's own responses to
+    each of `prompts` easy problems, and `demonstrations` pairs of made solutions, half of them in
+    words. Without demonstrations the reward model never sees an answer in words, and it misleads
+    there.
+    """
+    rng = random.Random(f"pairs {seed}")
+
+    # 1. The policy's own responses to easy problems, eight per problem, labeled by the verifier.
+    easy = make_problems(prompts, hard=False, seed=seed, evaluation=False)
+    prompt_ids = [chat_prompt(tokenizer, row["problem"]) for row in easy]
+    rollouts = engine.generate(prompt_ids, 8, SamplingParams(max_tokens=48),
+                               derive_seed("pairs", seed))
+    texts = [response_text(tokenizer, rollout) for rollout in rollouts]
+    references = [row["answer"] for row in easy for _ in range(8)]
+    verdicts = verify_all(texts, references)
+
+    responses = []
+    verified = []
+    for start in range(0, len(texts), 8):
+        responses.append(texts[start:start + 8])
+        verified.append([verdict.correct for verdict in verdicts[start:start + 8]])
+    problems = [row["problem"] for row in easy]
+    pairs = preference_pairs(problems, responses, verified, limit=3, rng=rng)
+
+    # 2. Demonstrations in both answer forms: a right solution against one with some flaw.
+    for hard in (False, True):
+        for row in make_problems(demonstrations // 2, hard, seed, evaluation=False):
+            chosen = solution(row, rng)
+            flaw = rng.choice(FLAWS)
+            rejected = solution(row, rng, **flaw)
+            pairs.append((row["problem"], chosen, rejected))
+    return pairs
+
+
+def train_reward_model(folder, policy_folder, tokenizer, pairs, steps, rng):
+    """Trains a reward model that starts from the policy and saves it in `folder`. -> last loss"""
+    scorer = Qwen3ForSequenceClassification.from_pretrained(policy_folder, num_labels=1)
+    scorer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+    reward_model = RewardModel(folder)
+    losses = fit_reward_model(reward_model, pairs, steps, 32, 1e-3, rng)
+    reward_model.model.save_pretrained(folder)
+    return losses[-1]
+
+
 # ---------------------------------------------------------------------------- the world on disk
 
 
 def write_problems(folder, count, seed, evaluation):
-    """easy.jsonl, hard.jsonl and mixed.jsonl (half of each), as eval.py reads them."""
-    folder.mkdir(parents=True)
-    rows = {name: make_problems(count, name == "hard", seed, evaluation)
-            for name in ("easy", "hard")}
-    rows["mixed"] = [row for pair in zip(rows["easy"][:count // 2], rows["hard"][count // 2:],
-                                         strict=False) for row in pair]
-    for name, problems in rows.items():
-        with open(folder / f"{name}.jsonl", "w", encoding="utf-8") as file:
-            for row in problems:
-                public = {key: row[key] for key in ("problem", "answer", "accepted", "topic")}
-                file.write(json.dumps(public) + "\n")
+    """Writes easy.jsonl, hard.jsonl and mixed.jsonl (half of each) in the format of eval.py."""
+    easy = make_problems(count, False, seed, evaluation)
+    hard = make_problems(count, True, seed, evaluation)
+    mixed = []
+    for easy_row, hard_row in zip(easy[:count // 2], hard[count // 2:], strict=False):
+        mixed += [easy_row, hard_row]
 
-
-def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=2500):
-    """What the reward model learns from, (problem, chosen, rejected), and never a hard verdict.
-
-    The policy's own samples on easy problems, labelled by the rule verifier; and demonstrations, in
-    both answer forms, of the right rule against the misconception, a slip, or a wrong last word.
-    Without demonstrations the reward model has never seen an answer in words: it misleads there.
-    """
-    rng = random.Random(f"pairs {seed}")
-    easy = make_problems(prompts, False, seed, evaluation=False)
-    rollouts = engine.generate([chat_prompt(tokenizer, row["problem"]) for row in easy], 8,
-                               SamplingParams(max_tokens=48), derive_seed("pairs", seed))
-    texts = [response_text(tokenizer, rollout) for rollout in rollouts]
-    verdicts = verify_all(texts, [row["answer"] for row in easy for _ in range(8)])
-    groups = range(0, len(texts), 8)
-    pairs = preference_pairs([row["problem"] for row in easy], [texts[i:i + 8] for i in groups],
-                             [[v.correct for v in verdicts[i:i + 8]] for i in groups], 3, rng)
-    flaws = ({"right": 0.0}, {"slip": 1.0}, {"missay": 1.0})
-    for row in (make_problems(demonstrations // 2, False, seed, evaluation=False)
-                + make_problems(demonstrations // 2, True, seed, evaluation=False)):
-        pairs.append((row["problem"], solution(row, rng), solution(row, rng, **rng.choice(flaws))))
-    return pairs
+    for name, rows in (("easy", easy), ("hard", hard), ("mixed", mixed)):
+        public = []
+        for row in rows:
+            public.append({key: row[key] for key in ("problem", "answer", "accepted", "topic")})
+        write_jsonl(folder / f"{name}.jsonl", public)
 
 
 def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_problems=300):
     """Makes the world in `folder`: train/, eval/, policy/, reward_model/ and world.json.
 
-    The folder appears whole or not at all. -> the contents of world.json: seconds, losses, code
+    The folder appears whole or not at all. -> the contents of world.json: seed, code, number of
+    preference pairs, last losses, and seconds
     """
-    distributed.init()                               # one thread: the same world on any machine
+    distributed.init()                             # one thread: the same world on any machine
     folder = Path(folder)
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    write_problems(beside / "train", problems, seed, evaluation=False)
-    write_problems(beside / "eval", held_out_problems, seed, evaluation=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
     rng = random.Random(f"world {seed}")
-    seconds, losses = {}, {}
 
+    # 1. Problems.
+    write_problems(partial / "train", problems, seed, evaluation=False)
+    write_problems(partial / "eval", held_out_problems, seed, evaluation=True)
+
+    # 2. The policy and its cold start, on twice as many problems as train/ has.
     started = time.time()
     tokenizer = make_tokenizer()
     policy = make_policy(tokenizer, seed)
-    pool = [row for hard in (False, True)
-            for row in make_problems(2 * problems, hard, seed, evaluation=False)]
-    rows = sft_rows(tokenizer, [(row["problem"], solution(row, rng, right=0.4, slip=0.1))
-                                for row in pool for _ in range(4)])
-    losses["cold_start"] = fit(policy, shuffled(rows, 64, rng), sft_loss, sft_steps, 6e-3,
-                               "cold start")[-1]
-    for part in (policy, tokenizer):
-        part.save_pretrained(beside / "policy")
-    seconds["cold_start"] = time.time() - started
+    rows = []
+    for hard in (False, True):
+        rows += make_problems(2 * problems, hard, seed, evaluation=False)
+    cold_start_loss = cold_start(policy, tokenizer, rows, sft_steps, rng)
+    policy.save_pretrained(partial / "policy")
+    tokenizer.save_pretrained(partial / "policy")
+    cold_start_seconds = time.time() - started
 
+    # 3. The reward model.
     started = time.time()
     engine = make_engine("transformers", policy, tokenizer)
     pairs = reward_pairs(engine, tokenizer, seed)
-    scorer = Qwen3ForSequenceClassification.from_pretrained(beside / "policy", num_labels=1)
-    for part in (scorer, tokenizer):
-        part.save_pretrained(beside / "reward_model")
-    reward_model = RewardModel(beside / "reward_model")
-    losses["reward_model"] = fit_reward_model(reward_model, pairs, rm_steps, 32, 1e-3, rng)[-1]
-    reward_model.model.save_pretrained(beside / "reward_model")
-    seconds["reward_model"] = time.time() - started
+    reward_model_loss = train_reward_model(partial / "reward_model", partial / "policy", tokenizer,
+                                           pairs, rm_steps, rng)
+    reward_model_seconds = time.time() - started
 
-    manifest = {"seed": seed, "code": code_version(), "pairs": len(pairs), "losses": losses,
-                "seconds": {name: round(value, 1) for name, value in seconds.items()}}
-    (beside / "world.json").write_text(json.dumps(manifest, indent=1))
-    beside.rename(folder)
+    # 4. The record of it, and the folder under its final name.
+    manifest = {
+        "seed": seed, "code": code_version(), "pairs": len(pairs),
+        "losses": {"cold_start": cold_start_loss, "reward_model": reward_model_loss},
+        "seconds": {"cold_start": round(cold_start_seconds, 1),
+                    "reward_model": round(reward_model_seconds, 1)}}
+    (partial / "world.json").write_text(json.dumps(manifest, indent=1))
+    partial.rename(folder)
     return manifest
 
 
 def code_version():
-    """A hash of the code that makes the world: a world of other code is another world."""
-    used = (fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled)
-    code = Path(__file__).read_text() + "".join(map(inspect.getsource, used))
+    """A hash of the code that makes the world. Other code may make another world."""
+    code = Path(__file__).read_text()
+    for function in (fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled):
+        code += inspect.getsource(function)
     return hashlib.blake2b(code.encode(), digest_size=8).hexdigest()
 
 
 def ensure(folder, seed=0):
-    """Builds the world in `folder` if it is not there, and says so if other code has built it."""
+    """Builds the world in `folder` unless it exists. -> the contents of world.json
+
+    Prints a note if an existing world was built by another version of the code.
+    """
     folder = Path(folder)
     if not folder.exists():
-        print(f"building the tiny world in {folder} (once, about a minute)", flush=True)
+        print(f"building the tiny world in {folder}: once, a few minutes on one core", flush=True)
         return build(folder, seed)
+
     manifest = json.loads((folder / "world.json").read_text())
     if manifest["code"] != code_version():
-        print(f"note: {folder} was built by another version of tiny.py or prepare.py; "
-              "delete the folder to build it anew", flush=True)
+        print(f"note: {folder} was built by another version of tiny.py or prepare.py; to rebuild "
+              "it, delete the folder", flush=True)
     return manifest
 
 
