@@ -1,30 +1,29 @@
-"""Evaluation as the paper ran it, on any model and any problems; and what can be read from it.
+"""Evaluates a model as in the paper, on any problems: pass@1 over seeds, a judge, and more numbers.
 
     python eval.py --model DIR_OR_NAME --benchmarks math500 amc23 --seeds 8      the paper's sets
     python eval.py --model runs/NAME/final                    the tiny world's held-out problems
     python eval.py --model DIR --benchmarks a.jsonl           any rows of problem and answer
-    python eval.py table RESULTS...                           results beside the paper's Table 2
     python eval.py plot RUN... --out FILE.png                 learning curves, seeds as a band
-    python eval.py verifiers ROLLOUTS                         the paper's Table 1 and Fig. 6
-    python eval.py textbook                                   makes data/textbook.jsonl
 
-A problem is a row {"problem", "answer"}. Where it also carries "accepted", every phrasing that is
-right, a response counts as right if it says any of them: that is the oracle, and it is data. The
-verifier's own verdict is always against "answer" alone, as in training. The hard-to-verify
-benchmarks, hardverify and textbook, are graded by a language model on any OpenAI-compatible server.
+A problem is a row {"problem", "answer"}. Two things are known about a response:
+    verified    the rule verifier's verdict, always against "answer" alone, as in training
+    truth       what the oracle knows. The oracle is data, not code: if the row has "accepted", a
+                list of every phrasing that is right, the response is right if it says any of them.
+The benchmarks that are hard to verify, hardverify and textbook, are graded by a language model, the
+judge, on any OpenAI-compatible server. There the truth is what the judge says.
 """
 
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import combinations
-from math import comb
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -36,28 +35,20 @@ from distributed import derive_seed
 from problems import (
     BENCHMARKS,
     STEP_BY_STEP,
+    append_jsonl,
     first_line,
     load_benchmarks,
-    read_log,
+    read_jsonl,
     write_file,
 )
-from report import plot_runs, summary_table
+from report import plot_runs, summary_legend, summary_table
 from rewards import RewardModel, auroc
-from rollout import (
-    SamplingParams,
-    chat_prompt,
-    load_tokenizer,
-    make_engine,
-    response_text,
-)
+from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
 from verify import verify_all
-
-# ---------------------------------------------------------------------------- problems
-
 
 # ---------------------------------------------------------------------------- the judge
 
-# compared and not solved, as the paper asks of GPT-4o; the wording is ours
+# The judge compares and does not solve, as the paper asks of GPT-4o. The wording is ours.
 JUDGE_PROMPT = """\
 You compare a student's answer to a mathematics question with the known correct answer.
 
@@ -81,255 +72,475 @@ Say in at most three sentences how the two compare. Then end with one line that 
 DECISION = re.compile(r"^\W*final decision\W*(yes|no)\W*$", re.I | re.M)
 
 
-def parse_decision(reply):
-    """What a judge's reply decides: True, False, or None where it names neither or both."""
-    found = {word.lower() for word in DECISION.findall(reply.rpartition("</think>")[2])}
-    return found == {"yes"} if len(found) == 1 else None
-
-
 def judge(questions, references, answers, url=None, model="gpt-4o", cache="runs/judge.jsonl",
           workers=8, retries=5, timeout=60):
-    """Does each answer give its reference, says a model on a server. -> list of True, False, None
+    """Asks a language model whether each answer means the same as its reference.
 
-    None is a reply without a decision: it is counted as such and never guessed. An empty answer is
-    False without being sent. url: an OpenAI-compatible server; without one OpenAI's own. The key is
-    OPENAI_API_KEY. Every reply is appended to the file `cache` as it comes, so that what has been
-    answered is never asked again, by any process. Rate limits, server errors and time-outs are
-    tried again `retries` times with growing waits; then an OSError ends it all.
+    -> list of True, False, or None for a reply without a decision: that is never guessed. An empty
+    answer is False and is not sent.
+
+    url: an OpenAI-compatible server; None is OpenAI's own. The key is OPENAI_API_KEY.
+    cache: JSONL file to which every reply is appended as it comes. What is answered there is never
+        asked again, by any process.
+    workers: requests at the same time.
+    retries: how often a request is repeated, after growing waits, if the server limits the rate,
+        fails, or takes longer than `timeout` seconds. After that, OSError is raised.
+    """
+    keys = []
+    prompts = {}                                            # key -> prompt
+    for question, reference, answer in zip(questions, references, answers, strict=True):
+        prompt = JUDGE_PROMPT.format(question=question, reference=reference, answer=answer)
+        key = cache_key(model, prompt) if answer.strip() else None
+        keys.append(key)
+        if key is not None:
+            prompts[key] = prompt
+
+    replies = cached_replies(cache)
+    unanswered = {key: prompt for key, prompt in prompts.items() if key not in replies}
+    if unanswered:
+        replies |= request_replies(unanswered, url, model, cache, workers, retries, timeout)
+    return [False if key is None else parse_decision(replies[key]) for key in keys]
+
+
+def cache_key(model, prompt):
+    """Identifies a prompt to a model in the cache of replies."""
+    return hashlib.blake2b(f"{model}\n{prompt}".encode(), digest_size=16).hexdigest()
+
+
+def cached_replies(cache):
+    """The replies in a cache file, {key: reply}; {} if there is no such file."""
+    if not Path(cache).is_file():
+        return {}
+    rows = read_jsonl(cache, required=("key", "reply"), skip_torn=True)
+    return {row["key"]: row["reply"] for _, row in rows}
+
+
+def request_replies(prompts, url, model, cache, workers, retries, timeout):
+    """Sends prompts {key: prompt} to a server, and appends each reply to the cache.
+
+    -> {key: reply}. Raises OSError after the first request that fails for good; the replies until
+    then stay in the cache.
     Library: https://github.com/openai/openai-python
     """
     import openai
-    prompts = [JUDGE_PROMPT.format(question=q, reference=r, answer=a)
-               for q, r, a in zip(questions, references, answers, strict=True)]
-    keys = [hashlib.blake2b(f"{model}\n{prompt}".encode(), digest_size=16).hexdigest()
-            if answer.strip() else None for prompt, answer in zip(prompts, answers, strict=True)]
-    cache = Path(cache)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with open(cache, "ab+") as file:                      # ends a line that a kill has torn
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
-        if file.read(1) not in (b"", b"\n"):
-            file.write(b"\n")
-    replies = {row["key"]: row["reply"] for row in read_log(cache, "key", "reply")}
-    todo = {key: prompt for key, prompt in zip(keys, prompts, strict=True)
-            if key and key not in replies}
     client = openai.OpenAI(base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none",
                            max_retries=retries, timeout=timeout)
-
+    replies = {}
     failures = []
 
     def ask(key):
-        if failures:                     # the first has ended it for all
-            return
+        if failures:
+            return                          # one request has failed for good: send no more
         try:
             answer = client.chat.completions.create(
                 model=model, temperature=0, max_tokens=2048,
-                messages=[{"role": "user", "content": todo[key]}])
-            replies[key] = answer.choices[0].message.content or ""
+                messages=[{"role": "user", "content": prompts[key]}])
+            reply = answer.choices[0].message.content or ""
         except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            failures.append(error)       # the last four: a reply of another form
+            # The last four are raised if the reply is not of the form that OpenAI's API has.
+            failures.append(error)
             return
-        line = json.dumps({"key": key, "model": model, "reply": replies[key]}) + "\n"
-        file = os.open(cache, os.O_WRONLY | os.O_APPEND)
-        os.write(file, line.encode())    # one write a line: other processes append here too
-        os.close(file)
+        append_jsonl(cache, [{"key": key, "model": model, "reply": reply}])
+        replies[key] = reply
+
     with (ThreadPoolExecutor(workers) as pool,
-          tqdm(total=len(todo), desc="judging", leave=False, disable=not todo) as bar):
-        for _ in pool.map(ask, todo):
+          tqdm(total=len(prompts), desc="judging", leave=False, disable=None) as bar):
+        for _ in pool.map(ask, prompts):
             bar.update()
+
     if failures:
-        done = sum(key in replies for key in todo)
-        raise OSError(f"the judge {model} at {client.base_url} failed after {done} of {len(todo)} "
-                      f"judgements ({first_line(failures[0])}); they are in {cache}, "
-                      "and the same command goes on from there") from failures[0]
-    return [parse_decision(replies[key]) if key else False for key in keys]
+        raise OSError(f"the judge {model} at {client.base_url} failed after {len(replies)} of "
+                      f"{len(prompts)} judgments ({first_line(failures[0])}); they are in {cache}, "
+                      "and the same command resumes from there") from failures[0]
+    return replies
+
+
+def parse_decision(reply):
+    """What a judge's reply decides: True, False, or None if it names neither or both."""
+    text = reply.rpartition("</think>")[2]
+    decisions = {word.lower() for word in DECISION.findall(text)}
+    if decisions == {"yes"}:
+        return True
+    if decisions == {"no"}:
+        return False
+    return None
+
+
+def judge_input(verdicts, responses):
+    """What the judge sees of each response: its final answer, or its end if it has none."""
+    shown = []
+    for verdict, response in zip(verdicts, responses, strict=True):
+        shown.append(verdict.answer or response[-2000:])
+    return shown
 
 
 # ---------------------------------------------------------------------------- grading
 
 
-def judge_input(verdicts, responses):
-    """What a judge sees of responses: the final answer, or the end of one that has none."""
-    return [v.answer or text[-2000:] for v, text in zip(verdicts, responses, strict=True)]
-
-
 def grade(responses, rows):
-    """Verdicts against each row's answer, and whether the response is right in truth.
+    """Grades responses by the verifier and by the oracle. -> (N Verdicts, N bools of the truth)
 
-    responses: N strings; rows: N problems. -> (N Verdicts, N bools). A row's "accepted" phrasings
-    are tried where the answer itself did not match.
+    responses: N strings.  rows: their N problems. The verdict is against a row's "answer". The
+    truth is also True if the response says one of the row's "accepted" phrasings.
     """
     verdicts = verify_all(responses, [row["answer"] for row in rows])
-    right = [v.correct or v.answer in row.get("accepted", ())
-             for v, row in zip(verdicts, rows, strict=True)]
-    open_pairs = [(i, phrasing) for i, row in enumerate(rows)
-                  if not right[i] and verdicts[i].answer for phrasing in row.get("accepted", ())]
-    second = verify_all([responses[i] for i, _ in open_pairs], [text for _, text in open_pairs])
-    for (i, _), verdict in zip(open_pairs, second, strict=True):
-        right[i] |= verdict.correct
-    return verdicts, right
+    truth = []
+    for verdict, row in zip(verdicts, rows, strict=True):
+        truth.append(verdict.correct or verdict.answer in row.get("accepted", ()))
+
+    # Where that did not match, the verifier compares the response with each accepted phrasing.
+    indices = []
+    phrasings = []
+    for i, row in enumerate(rows):
+        if truth[i] or not verdicts[i].answer:
+            continue
+        for phrasing in row.get("accepted", ()):
+            indices.append(i)
+            phrasings.append(phrasing)
+    second_verdicts = verify_all([responses[i] for i in indices], phrasings)
+    for i, verdict in zip(indices, second_verdicts, strict=True):
+        if verdict.correct:
+            truth[i] = True
+    return verdicts, truth
 
 
 def sample_and_grade(engine, tokenizer, problems, samples, sampling, seed, instruction="",
-           reward_model=None, judge=None):
-    """`samples` graded responses to each problem. -> one record a problem, lists of length samples:
-    {"problem", "truth", "verified", "reason", "answer", "rm_scores", "judged", "length", "finished"}.
+                     reward_model=None, ask_judge=None):
+    """Samples responses to problems and grades them. -> one record per problem
 
-    rm only with a reward model. With a judge (questions, references, answers -> True, False, None)
-    its Yes alone is right.
+    A record is {"problem": str} and lists of `samples` values, one per response:
+        truth       whether it is right: by the oracle, or with a judge, if the judge says yes
+        verified    whether the verifier accepts it; "reason" and "answer" are of its Verdict
+        length      in tokens
+        finished    False if it was cut at sampling.max_tokens
+        judged      only with a judge: True, False or None
+        rm_scores   only with a reward model
+    ask_judge: a function (questions, references, answers) -> list of True, False, None, as `judge`.
     """
     prompts = [chat_prompt(tokenizer, row["problem"], instruction) for row in problems]
     seeds = [derive_seed(seed, row["problem"]) for row in problems]
     rollouts = engine.generate(prompts, samples, sampling, seeds)
     texts = [response_text(tokenizer, rollout) for rollout in rollouts]
-    rows = [row for row in problems for _ in range(samples)]
-    verdicts, right = grade(texts, rows)
-    columns = {"truth": right, "verified": [v.correct for v in verdicts],
-               "reason": [v.reason for v in verdicts], "answer": [v.answer for v in verdicts],
-               "length": [len(r.response_ids) for r in rollouts], "finished": [r.finished for r in rollouts]}
-    if judge:
-        columns["judged"] = judge([row["problem"] for row in rows], [row["answer"] for row in rows],
-                                  judge_input(verdicts, texts))
+
+    # From here on, one item per response: those to the same problem follow each other.
+    rows = []
+    for row in problems:
+        rows += [row] * samples
+    questions = [row["problem"] for row in rows]
+    verdicts, truth = grade(texts, rows)
+    columns = {
+        "truth": truth,
+        "verified": [verdict.correct for verdict in verdicts],
+        "reason": [verdict.reason for verdict in verdicts],
+        "answer": [verdict.answer for verdict in verdicts],
+        "length": [len(rollout.response_ids) for rollout in rollouts],
+        "finished": [rollout.finished for rollout in rollouts],
+    }
+    if ask_judge:
+        references = [row["answer"] for row in rows]
+        columns["judged"] = ask_judge(questions, references, judge_input(verdicts, texts))
         columns["truth"] = [opinion is True for opinion in columns["judged"]]
     if reward_model:
-        columns["rm_scores"] = reward_model.score([row["problem"] for row in rows], texts).tolist()
-    return [{"problem": row["problem"]}
-            | {key: column[i * samples:(i + 1) * samples] for key, column in columns.items()}
-            for i, row in enumerate(problems)]
+        columns["rm_scores"] = reward_model.score(questions, texts).tolist()
+
+    records = []
+    for i, row in enumerate(problems):
+        record = {"problem": row["problem"]}
+        for name, values in columns.items():
+            record[name] = values[i * samples:(i + 1) * samples]
+        records.append(record)
+    return records
 
 
 # ---------------------------------------------------------------------------- numbers
 
 
 def pass_at_k(n, c, k):
-    """Chance that one of k samples is right, from c right ones among n: the unbiased estimate
-    1 - C(n-c, k) / C(n, k) of Chen et al. 2021 (arXiv 2107.03374), for 1 <= k <= n."""
+    """Estimates the chance that one of k samples is right, if c of n samples are.
+
+    1 - C(n - c, k) / C(n, k), the unbiased estimate of Chen et al. 2021 (arXiv 2107.03374).
+    Raises ValueError unless 1 <= k <= n and 0 <= c <= n.
+    """
     if not 1 <= k <= n or not 0 <= c <= n:
         raise ValueError(f"pass@{k} of {c} right among {n} samples: needs 1 <= k <= n, 0 <= c <= n")
-    return 1 - comb(n - c, k) / comb(n, k)
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
 
 
 def bootstrap_ci(values, level=0.95, draws=2000):
-    """Bootstrap interval of the mean over problems, percentiles. values: (P,) -> (low, high)"""
-    values, rng = np.asarray(values, float), np.random.default_rng(0)
-    means = values[rng.integers(len(values), size=(draws, len(values)))].mean(1)
-    return tuple(np.quantile(means, [(1 - level) / 2, (1 + level) / 2]).tolist())
+    """Confidence interval of a mean over problems, by the percentile bootstrap. -> (low, high)
+
+    values (P,): one number per problem.
+    """
+    values = np.asarray(values, float)
+    rng = np.random.default_rng(0)
+    drawn = values[rng.integers(len(values), size=(draws, len(values)))]    # (draws, P)
+    low, high = np.quantile(drawn.mean(1), [(1 - level) / 2, (1 + level) / 2]).tolist()
+    return low, high
 
 
 def majority(records, most=8):
-    """Is the answer that most samples of a problem give right? -> list of P bools
+    """Whether the answer that most samples of a problem give is right. -> list of P bools
 
-    Answers that the verifier finds equivalent vote together; of equal groups the first to appear
-    wins. Only the `most` commonest texts of a problem are compared, and only where some samples
-    are right and some wrong; on the verifier's workers, so that none can hang.
+    Answers that the verifier finds equivalent vote together. If two answers have equally many
+    votes, the first to appear wins. A response without an answer does not vote.
+
+    Only the `most` frequent answers of a problem are compared, and only if some of its samples are
+    right and some are wrong: otherwise it does not matter which answer wins.
     """
-    heads = []
-    for record in records:
-        counts = Counter(answer for answer in record["answer"] if answer is not None)
-        mixed = 0 < sum(record["truth"]) < len(record["truth"])
-        heads.append([text for text, _ in counts.most_common(most)] if mixed else [])
-    pairs = [(p, *two) for p, head in enumerate(heads) for two in combinations(head, 2)]
-    verdicts = verify_all([f"\\boxed{{{second}}}" for _, _, second in pairs],
-                          [first for _, first, _ in pairs])
-    same = {pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.correct}
-    chosen = []
-    for p, record in enumerate(records):
-        group = {}                                     # text -> the first text equivalent to it
-        for text in heads[p]:
-            group[text] = next((first for first in group if group[first] == first
-                                and (p, first, text) in same), text)
-        votes = [group.get(answer, answer) for answer in record["answer"]]
-        best = Counter(vote for vote in votes if vote is not None).most_common(1)
-        chosen.append(bool(best) and bool(record["truth"][votes.index(best[0][0])]))
-    return chosen
+    return [majority_is_right(record["answer"], record["truth"], most) for record in records]
+
+
+def majority_is_right(answers, truth, most):
+    """majority for one problem. answers, truth: lists with one item per sample."""
+    counts = Counter(answer for answer in answers if answer is not None)
+    if not counts:
+        return False
+
+    representatives = {}
+    if any(truth) and not all(truth):
+        representatives = equivalence_classes([text for text, _ in counts.most_common(most)])
+    votes = [representatives.get(answer, answer) for answer in answers]
+    winner, _ = Counter(vote for vote in votes if vote is not None).most_common(1)[0]
+    return bool(truth[votes.index(winner)])
+
+
+def equivalence_classes(texts):
+    """Sorts distinct answers into classes. -> {text: the first text that is equivalent to it}
+
+    The comparisons run on the verifier's worker processes, so that none can hang.
+    """
+    pairs = list(combinations(texts, 2))
+    verdicts = verify_all([f"\\boxed{{{second}}}" for _, second in pairs],
+                          [first for first, _ in pairs])
+    equivalent = {pair for pair, verdict in zip(pairs, verdicts, strict=True) if verdict.correct}
+
+    heads = []                                              # the first text of each class
+    representatives = {}
+    for text in texts:
+        matching = [head for head in heads if (head, text) in equivalent]
+        if not matching:
+            heads.append(text)
+        representatives[text] = matching[0] if matching else text
+    return representatives
 
 
 def compute_metrics(records):
-    """Records of `sample_and_grade` -> one dict of numbers, the share of problems or responses unless said:
+    """The numbers of an evaluation. records: of sample_and_grade, of P problems. -> dict
 
-    pass@1 with its 95 % interval low and high, pass@k for k = all samples; majority: the commonest
-    of the k answers is right; verifier: the share it accepts, with precision and recall against
-    the truth; rm: mean score, its mean AUROC against the truth in groups that hold both, and
-    best_of_n: the highest scored of the k is right; undecided: judgements without a decision, which
-    pass@1 counts as not right; length in tokens; truncated.
+    k is the number of samples per problem. What is not said otherwise is a share of responses.
+        pass@1        right responses; "low" and "high" are its 95% interval over problems
+        pass@k        share of problems with a right response
+        majority      share of problems whose most frequent answer is right
+        verifier      responses that the verifier accepts
+        precision     the right ones among the accepted ones; None if none is accepted
+        recall        the accepted ones among the right ones; None if none is right
+        length        mean number of tokens
+        truncated     responses that were cut at the longest length
+        undecided     only with a judge: no decision. For pass@1 these are not right.
+        rm            only with a reward model: its mean score
+        rm_auroc      likewise: its mean AUROC against the truth, over the problems with both right
+                      and wrong responses; None if there is no such problem
+        best_of_n     likewise: share of problems whose response with the highest score is right
     """
-    each = [np.mean(record["truth"]) for record in records]
+    def all_responses(key):
+        return np.array(list(chain.from_iterable(record[key] for record in records)))
+
     k = len(records[0]["truth"])
+    truth = all_responses("truth")                          # (P * k,)
+    verified = all_responses("verified")                    # (P * k,)
+    shares = [np.mean(record["truth"]) for record in records]
+    low, high = bootstrap_ci(shares)
+    metrics = {
+        "pass@1": float(np.mean(shares)),
+        "low": low,
+        "high": high,
+        "pass@k": float(np.mean([pass_at_k(k, sum(record["truth"]), k) for record in records])),
+        "k": k,
+        "majority": float(np.mean(majority(records))),
+        "verifier": float(verified.mean()),
+        "precision": float(truth[verified].mean()) if verified.any() else None,
+        "recall": float(verified[truth].mean()) if truth.any() else None,
+        "length": float(all_responses("length").mean()),
+        "truncated": float(1 - all_responses("finished").mean()),
+    }
 
-    def flat(key):
-        return np.array([value for record in records for value in record[key]])
-
-    right, correct = flat("truth"), flat("verified")
-    low, high = bootstrap_ci(each)
-    summary = {"pass@1": float(np.mean(each)), "low": low, "high": high,
-               "pass@k": float(np.mean([pass_at_k(k, sum(r["truth"]), k) for r in records])),
-               "k": k, "majority": float(np.mean(majority(records))),
-               "verifier": float(correct.mean()),
-               "precision": float(right[correct].mean()) if correct.any() else None,
-               "recall": float(correct[right].mean()) if right.any() else None,
-               "length": float(flat("length").mean()),
-               "truncated": float(1 - flat("finished").mean())}
     if "judged" in records[0]:
-        summary["undecided"] = float(np.mean([opinion is None for opinion in flat("judged")]))
+        metrics["undecided"] = float(np.mean([opinion is None
+                                              for opinion in all_responses("judged")]))
     if "rm_scores" in records[0]:
-        groups = [auroc(torch.tensor(r["rm_scores"]), torch.tensor(r["truth"])) for r in records]
-        groups = [value for value in groups if value == value]
-        summary |= {"rm": float(flat("rm_scores").mean()),
-                    "rm_auroc": float(np.mean(groups)) if groups else None,
-                    "best_of_n": float(np.mean([r["truth"][int(np.argmax(r["rm_scores"]))]
-                                                for r in records]))}
-    return summary
+        aurocs = []
+        best_is_right = []
+        for record in records:
+            scores = record["rm_scores"]
+            aurocs.append(auroc(torch.tensor(scores), torch.tensor(record["truth"])))
+            best_is_right.append(record["truth"][int(np.argmax(scores))])
+        aurocs = [value for value in aurocs if not math.isnan(value)]
+        metrics["rm"] = float(all_responses("rm_scores").mean())
+        metrics["rm_auroc"] = float(np.mean(aurocs)) if aurocs else None
+        metrics["best_of_n"] = float(np.mean(best_is_right))
+    return metrics
 
 
 def evaluate(engine, tokenizer, problems, samples=4, sampling=None, seed=0, instruction="",
-             reward_model=None, judge=None):
-    """sample_and_grade and compute_metrics, over all ranks; T 0.6 and top-p 0.95 as in the paper unless said."""
+             reward_model=None, ask_judge=None):
+    """sample_and_grade on all ranks, and compute_metrics over all problems. -> dict
+
+    sampling: temperature 0.6 and top-p 0.95, as in the paper, unless given.
+    """
     sampling = sampling or SamplingParams(max_tokens=512, temperature=0.6, top_p=0.95)
     ranks = distributed.init()
-    mine = problems[ranks.rank::ranks.world_size]
-    records = sample_and_grade(engine, tokenizer, mine, samples, sampling, seed, instruction, reward_model,
-                     judge)
+    own_problems = problems[ranks.rank::ranks.world_size]
+    records = sample_and_grade(engine, tokenizer, own_problems, samples, sampling, seed,
+                               instruction, reward_model, ask_judge)
     return compute_metrics(distributed.gather_interleaved(records))
 
 
-# ---------------------------------------------------------------------------- tables and plots
+# ---------------------------------------------------------------------------- python eval.py plot
 
 
-# ---------------------------------------------------------------------------- verifiers
+def plot_command(arguments):
+    """Draws the learning curves of runs."""
+    parser = argparse.ArgumentParser(
+        "eval.py plot", allow_abbrev=False,
+        description="Draws the learning curves of runs. Runs that differ only in the seed are one "
+                    "line, their mean, in a band from the lowest to the highest.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="The folder of a run: runs/NAME.")
+    parser.add_argument("--out", default="curves.png",
+                        help="The PNG file to write. The default is %(default)s.")
+    args = parser.parse_args(arguments)
 
-
-# ---------------------------------------------------------------------------- command line
-
-
-def plot_command(parser):
-    parser.add_argument("runs", nargs="+", help="folders of runs, as runs/NAME")
-    parser.add_argument("--out", default="curves.png", help="PNG file to write")
-    args = parser.parse_args()
-    runs = []
-    for folder in map(Path, args.runs):
-        config = read_log(folder / "config.json", "reward", "scale", "seed")
-        metrics = read_log(folder / "metrics.jsonl", "step")
-        if not config or not metrics:
-            raise ValueError(f"{folder} holds no settings or no metrics: give the folder of a run")
-        runs.append((config[0], metrics))
-    plot_runs(runs, args.out)
+    plot_runs([load_run(Path(folder)) for folder in args.runs], args.out)
     print(f"written to {args.out}")
 
 
-def run_of(model):
-    """The settings of the run that made a model; {} where none did."""
+def load_run(folder):
+    """The settings of a run and the rows of its metrics. ValueError if it cannot be plotted."""
     try:
-        run = json.loads((Path(model).parent / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return run if {"reward", "regime", "policy"} <= set(run) else {}
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} is not the folder of a run: its config.json cannot be read "
+                         f"({first_line(error)})") from error
+    if "advantage_norm" not in config:
+        raise ValueError(f"{folder} was made by an older version, whose settings have other names: "
+                         "plot it with that version, or run it again")
+
+    rows = read_jsonl(folder / "metrics.jsonl", required=("step",), skip_torn=True)
+    metrics = [row for _, row in rows]
+    if not metrics:
+        raise ValueError(f"{folder} holds no metrics: give the folder of a run that has begun")
+    return config, metrics
+
+
+# ---------------------------------------------------------------------------- python eval.py
+
+
+def evaluate_command(arguments):
+    """Evaluates a model on benchmarks, prints a table, and writes a JSON file."""
+    args = parse_arguments(arguments)
+    ranks = distributed.init()
+    benchmarks = distributed.run_on_rank_0(lambda: load_gradable(args))
+    config = training_config(args.model)
+    set_defaults(args, config, benchmarks)
+
+    # Load the models.
+    tokenizer = load_tokenizer(args.model)
+    engine = make_engine(args.engine, args.model, tokenizer)
+    reward_model = None
+    if args.reward_model:
+        reward_model = RewardModel(
+            args.reward_model, ranks.device, system=config.get("rm_system") or None,
+            dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32)
+
+    # Evaluate one benchmark after the other.
+    sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
+    ask_judge = partial(judge, url=args.judge_url, model=args.judge_model,
+                        cache=args.judge_cache)
+    summaries = {}
+    for name in tqdm(benchmarks, desc="evaluation",
+                     disable=None if ranks.rank == 0 else True):
+        summaries[name] = evaluate(
+            engine, tokenizer, benchmarks[name], args.seeds, sampling, args.seed,
+            args.instruction, reward_model, ask_judge if is_judged(name) else None)
+
+    if ranks.rank == 0:
+        write_results(args, config, summaries)
+    engine.close()
+
+
+def parse_arguments(arguments):
+    """The command line of `python eval.py --model ...`."""
+    parser = argparse.ArgumentParser(
+        "eval.py", description=__doc__, allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    inputs = parser.add_argument_group("model and problems")
+    inputs.add_argument(
+        "--model", required=True,
+        help="The policy: a directory, or a name on the hub.")
+    inputs.add_argument(
+        "--benchmarks", nargs="+", metavar="NAME",
+        default=["runs/world-0/eval/easy.jsonl", "runs/world-0/eval/hard.jsonl"],
+        help="JSONL files of problems, or names of benchmarks: " + ", ".join(BENCHMARKS) + ". "
+             "NAME=PATH is a local copy of a benchmark, a JSONL file or a folder. The default is "
+             "the held-out problems of the tiny world.")
+    inputs.add_argument(
+        "--reward_model",
+        help="A reward model, directory or hub name, whose scores are reported too.")
+
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
+        "--seeds", type=int, default=8,
+        help="How many responses to sample per problem. The default is %(default)s.")
+    sampling.add_argument(
+        "--instruction",
+        help="Text to append to every problem. The default is that of the run that trained the "
+             "model. Without a run, named benchmarks ask for reasoning and a boxed answer, and "
+             "files ask for nothing.")
+    sampling.add_argument(
+        "--max_tokens", type=int,
+        help="The length at which a response is cut. The default is that of the run that trained "
+             "the model. Without a run, it is 8192 for named benchmarks and 512 for files.")
+    sampling.add_argument(
+        "--temperature", type=float, default=0.6,
+        help="The sampling temperature. The default is %(default)s.")
+    sampling.add_argument(
+        "--top_p", type=float, default=0.95,
+        help="The probability mass of nucleus sampling. The default is %(default)s.")
+    sampling.add_argument(
+        "--seed", type=int, default=0,
+        help="The random seed of the sampling. The default is %(default)s.")
+    sampling.add_argument(
+        "--engine", default="auto",
+        help="The engine that generates: auto, vllm or transformers. The default is %(default)s.")
+
+    judging = parser.add_argument_group("judge")
+    judging.add_argument(
+        "--judge_url",
+        help="The OpenAI-compatible server of the judge, for example http://HOST:8000/v1. It "
+             "grades hardverify and textbook. The default is OpenAI's, with OPENAI_API_KEY.")
+    judging.add_argument(
+        "--judge_model", default="gpt-4o",
+        help="The judge, a model on that server. The default is %(default)s.")
+    judging.add_argument(
+        "--judge_cache", default="runs/judge.jsonl",
+        help="The file that keeps the judge's replies. The default is %(default)s.")
+
+    output = parser.add_argument_group("output")
+    output.add_argument(
+        "--out",
+        help="The JSON file to write. The default is eval.json, inside the model's directory if "
+             "it is one.")
+
+    return parser.parse_args(arguments)
 
 
 def is_judged(name):
+    """Whether a language model grades this benchmark."""
     return name in BENCHMARKS and BENCHMARKS[name].judged
 
 
-def gradable(args):
-    """The benchmarks asked for; ValueError where there is nobody to grade one of them."""
+def load_gradable(args):
+    """The benchmarks of the command line. ValueError if one needs a judge and there is none."""
     benchmarks = load_benchmarks(args.benchmarks)
     judged = [name for name in benchmarks if is_judged(name)]
     if judged and not args.judge_url and not os.environ.get("OPENAI_API_KEY"):
@@ -338,66 +549,44 @@ def gradable(args):
     return benchmarks
 
 
-def evaluate_command(parser):
-    parser.add_argument("--model", required=True, help="directory or hub name of the policy")
-    parser.add_argument("--benchmarks", nargs="+", metavar="NAME",
-                        default=["runs/world-0/eval/easy.jsonl", "runs/world-0/eval/hard.jsonl"],
-                        help="JSONL files of problems, any of " + ", ".join(BENCHMARKS) + ", or "
-                        "NAME=PATH for a local copy of one: a JSONL file or a folder")
-    parser.add_argument("--seeds", type=int, default=8, help="samples of each problem; %(default)s")
-    parser.add_argument("--reward_model", help="also report what this reward model says")
-    parser.add_argument("--instruction", help="text added to every problem; default: the run's "
-                        "that made the model; without one, for named benchmarks, to reason and box")
-    parser.add_argument("--max_tokens", type=int, help="longest response; default: the run's that "
-                        "made the model; without one 8192 for named benchmarks and 512 for files")
-    parser.add_argument("--temperature", type=float, default=0.6, help="sampling; %(default)s")
-    parser.add_argument("--top_p", type=float, default=0.95, help="sampling; %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the sampling")
-    parser.add_argument("--engine", default="auto", help="what generates: auto, vllm, transformers")
-    parser.add_argument("--judge_url", help="OpenAI-compatible server that grades hardverify and "
-                        "textbook, as http://HOST:8000/v1; default: OpenAI's, with OPENAI_API_KEY")
-    parser.add_argument("--judge_model", default="gpt-4o", help="its model; %(default)s")
-    parser.add_argument("--judge_cache", default="runs/judge.jsonl",
-                        help="keeps its replies; %(default)s")
-    parser.add_argument("--out", help="JSON file to write; default MODEL/eval.json for a directory")
-    args = parser.parse_args()
-    ranks = distributed.init()
-    benchmarks = distributed.run_on_rank_0(lambda: gradable(args))
-    run = run_of(args.model)
-    named = any(name in BENCHMARKS for name in benchmarks)
-    instruction, max_tokens = args.instruction, args.max_tokens
-    if instruction is None:
-        instruction = run.get("instruction", STEP_BY_STEP if named else "")
-    if max_tokens is None:
-        max_tokens = run.get("max_response_tokens", 8192 if named else 512)
-    tokenizer = load_tokenizer(args.model)
-    engine = make_engine(args.engine, args.model, tokenizer)
-    scorer = args.reward_model and RewardModel(
-        args.reward_model, ranks.device, system=run.get("rm_system") or None,
-        dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32)
-    ask = partial(judge, url=args.judge_url, model=args.judge_model, cache=args.judge_cache)
-    sampling = SamplingParams(max_tokens, args.temperature, args.top_p)
-    with tqdm(benchmarks.items(), desc="evaluation", disable=ranks.rank > 0) as bar:
-        summaries = {name: evaluate(engine, tokenizer, problems, args.seeds, sampling, args.seed,
-                                    instruction, scorer, ask if is_judged(name) else None)
-                     for name, problems in bar}
-    if ranks.rank == 0:
-        print(summary_table(summaries))
-        out = Path(args.out or (Path(args.model) / "eval.json" if Path(args.model).is_dir()
-                                else "eval.json"))
-        write_file(out, json.dumps({"settings": vars(args) | {"max_tokens": max_tokens,
-                                                         "instruction": instruction},
-                               "run": run, "results": summaries}, indent=1))
-        print(f"written to {out}")
-    engine.close()
+def training_config(model):
+    """The settings of the run that trained a model; {} if it was not trained by a run."""
+    try:
+        text = (Path(model).parent / "config.json").read_text(encoding="utf-8")
+        config = json.loads(text)
+    except (OSError, ValueError):
+        return {}
+    return config if {"reward", "regime", "policy"} <= set(config) else {}
+
+
+def set_defaults(args, config, benchmarks):
+    """Sets the instruction and the longest response if they were not given, in place."""
+    any_named = any(name in BENCHMARKS for name in benchmarks)
+    if args.instruction is None:
+        args.instruction = config.get("instruction", STEP_BY_STEP if any_named else "")
+    if args.max_tokens is None:
+        args.max_tokens = config.get("max_response_tokens", 8192 if any_named else 512)
+
+
+def write_results(args, config, summaries):
+    """Prints the table of an evaluation with its legend, and writes its JSON file."""
+    print(summary_table(summaries))
+    print("\n" + summary_legend(summaries))
+
+    out = args.out
+    if out is None:
+        out = Path(args.model) / "eval.json" if Path(args.model).is_dir() else "eval.json"
+    report = {"settings": vars(args), "run": config, "results": summaries}
+    write_file(out, json.dumps(report, indent=1))
+    print(f"\nwritten to {out}")
 
 
 def main():
-    commands = {"plot": plot_command}
-    name = sys.argv.pop(1) if sys.argv[1:] and sys.argv[1] in commands else ""
-    commands.get(name, evaluate_command)(argparse.ArgumentParser(
-        f"eval.py {name}".strip(), description=None if name else __doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False))
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["plot"]:
+        plot_command(arguments[1:])
+    else:
+        evaluate_command(arguments)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,8 @@ def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50, s
 
     losses = []
     model.train()
-    with tqdm(range(steps), desc=description, mininterval=1, disable=ranks.rank > 0) as bar:
+    with tqdm(range(steps), desc=description, mininterval=1,
+              disable=None if ranks.rank == 0 else True) as bar:
         for _ in bar:
             batch = next(batches)
             own_rows = batch[ranks.rank::ranks.world_size]
@@ -489,7 +490,8 @@ def responses_to(stage, problems, samples=1):
 
     # 2. Generate the rest, batch by batch. Batches end at multiples of --batch, wherever the
     #    stage was interrupted.
-    bar = tqdm(total=len(problems), initial=done, desc="responses", disable=not is_rank_0)
+    bar = tqdm(total=len(problems), initial=done, desc="responses",
+               disable=None if is_rank_0 else True)
     while done < len(problems):
         end = done - done % args.batch + args.batch
         batch = problems[done:end]
@@ -722,32 +724,9 @@ def training_plan(stage, num_rows):
             "rows_at_once": args.rows_at_once, "ranks": stage.ranks}
 
 
-def save_model(folder, model, tokenizer):
-    """Writes a Hugging Face directory; called by all ranks.
-
-    config.json comes last: nothing loads a directory without it.
-    """
-    is_rank_0 = torch.distributed.get_rank() == 0
-    weights = {}
-    for name, tensor in distributed.gathered_tensors(model):
-        if is_rank_0:
-            weights[name] = tensor.cpu()
-
-    if is_rank_0:
-        partial = folder / ".partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        model.save_pretrained(partial, state_dict=weights)
-        tokenizer.save_pretrained(partial)
-        names = [path.name for path in partial.iterdir() if path.name != "config.json"]
-        for name in [*names, "config.json"]:
-            os.replace(partial / name, folder / name)
-        partial.rmdir()
-    torch.distributed.barrier()
-
-
 def finish_training(stage, model, figures):
     """Saves the trained model and completes the manifest with the figures of its training."""
-    save_model(stage.out, model, stage.tokenizer)
+    distributed.save_model(stage.out, model, stage.tokenizer)
     if stage.ranks.rank == 0:
         settings = {"settings": recorded_settings(stage.args)}
         write_manifest(stage.out, settings | figures | {"done": True})

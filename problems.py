@@ -1,7 +1,17 @@
-"""Where problems come from: JSONL files, the hub, the benchmarks; and files written whole.
+"""Where problems come from: the benchmarks, JSONL files, and datasets on the Hugging Face hub.
+
+A problem is a row {"problem": str, "answer": str}, of a JSONL file with one such row per line. It
+may carry more: "accepted" lists every phrasing of the answer that is right.
+
+    load_problems(path)           all problems of one file
+    load_benchmarks(entries)      the benchmarks that an evaluation asks for, by name or by file
+    stream_problems(source)       a source of training problems, too large to hold in memory
+
+The functions that read and write JSONL are here too. Every other file of the project uses them.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -10,27 +20,36 @@ from typing import NamedTuple
 
 
 class Benchmark(NamedTuple):
-    """Where a benchmark's rows are, and who grades them."""
-    source: str                     # on the hub, or a JSONL file
-    config: str | None
+    """Where the rows of a benchmark are, what its columns are called, and who grades it."""
+    source: str                     # a dataset on the hub, or a JSONL file
+    config: str | None              # of the hub dataset
     split: str
-    problem: str                    # its column of problems
-    answer: str                     # its column of reference answers
-    judged: bool                    # by a language model; else by the rule verifier
+    problem: str                    # the column of problems
+    answer: str                     # the column of reference answers
+    judged: bool                    # graded by a language model; otherwise by the rule verifier
 
-# the paper's six; rows: 500, 40, 272, 674, 250, about 750
+
+# The six benchmarks of the paper. To add one, add one line: eval.py then knows its name, and
+# results/paper_tables.py counts it as easy (graded by the verifier) or hard (judged).
 BENCHMARKS = {
+    # 500 problems
     "math500": Benchmark("HuggingFaceH4/MATH-500", None, "test", "problem", "answer", False),
+    # 40 problems
     "amc23": Benchmark("math-ai/amc23", None, "test", "question", "answer", False),
+    # 272 problems
     "minerva": Benchmark("math-ai/minervamath", None, "test", "question", "answer", False),
+    # 674 problems
     "olympiadbench": Benchmark("Hothan/OlympiadBench", "OE_TO_maths_en_COMP", "train", "question",
                                "final_answer", False),
+    # 250 problems
     "hardverify": Benchmark("zhangchenxu/HardVerify-Math", None, "train", "question",
                             "ground_truth", True),
+    # about 750 problems; the file is made by `python prepare.py textbook`
     "textbook": Benchmark("data/textbook.jsonl", None, "train", "question", "reference_answer",
-                          True)}
+                          True),
+}
 
-# what the policy is asked beside the problem, in training and in evaluation
+# What the policy is asked in addition to the problem, in training and in evaluation.
 STEP_BY_STEP = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 
 
@@ -38,93 +57,128 @@ STEP_BY_STEP = "\nPlease reason step by step, and put your final answer within \
 
 
 def first_line(error):
-    """The beginning of an exception's text, for a message of one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """The first line of an exception's text, at most 200 characters, for a one-line message."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 def write_file(path, text):
-    """Writes a file whole or not at all."""
+    """Writes a text file whole or not at all, and makes its folder if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(text, encoding="utf-8")
-    beside.rename(path)
+    temporary = path.with_name(f".{path.name}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.rename(path)
 
 
 def write_jsonl(path, rows):
-    write_file(Path(path), "".join(json.dumps(row) + "\n" for row in rows))
+    """Writes a JSONL file, one row per line, whole or not at all."""
+    write_file(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def read_jsonl(path):
-    """Streams (place, row) from a JSONL file. ValueError names the line that is not JSON."""
-    with open(path, encoding="utf-8") as file:
+def append_jsonl(path, rows):
+    """Appends rows to a JSONL file, and makes the file and its folder if they are missing.
+
+    The lines are written in one go, so that several processes may append to the same file. If a
+    kill has cut the last line of the file short, that line is ended first: the new rows never
+    become part of it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+    with open(path, "ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size > 0:
+            file.seek(size - 1)
+            if file.read(1) != b"\n":
+                lines = b"\n" + lines
+        file.write(lines)
+
+
+def read_jsonl(path, required=(), skip_torn=False):
+    """Streams (where, row) from a JSONL file; where is "PATH line NUMBER", for messages.
+
+    required: keys that every row must have.
+    skip_torn: skip lines that are not whole JSON, as a kill leaves them, and name them on stderr.
+    Raises ValueError if the file does not exist, if a line is not JSON, or if a key is missing.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path} does not exist")
+
+    # A kill may also cut a line in the middle of a character.
+    with open(path, encoding="utf-8", errors="replace" if skip_torn else "strict") as file:
         for number, line in enumerate(file, 1):
+            where = f"{path} line {number}"
             if not line.strip():
                 continue
+
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path} line {number} is not JSON ({error.msg}): "
-                                 f"{line[:60].strip()!r}") from error
-            yield f"{path} line {number}", row
+                if skip_torn:
+                    print(f"{where} is incomplete and is skipped", file=sys.stderr)
+                    continue
+                raise ValueError(
+                    f"{where} is not JSON ({error.msg}): {line[:60].strip()!r}") from error
 
-
-def read_log(path, *keys):
-    """Rows of a JSONL file that a program appends to. A line that is not whole, as a kill leaves
-    behind, is left out and named on stderr; ValueError where a row lacks one of `keys`."""
-    rows = []
-    if not Path(path).is_file():
-        raise ValueError(f"{path} does not exist")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                row = json.loads(line) if line.strip() else None
-            except json.JSONDecodeError:
-                print(f"{path} line {number} is not whole and is left out", file=sys.stderr)
-                continue
-            missing = [key for key in keys if row is not None and key not in row]
-            if missing:
-                raise ValueError(f"{path} line {number} has no {missing[0]!r}")
-            rows += [row] if row is not None else []
-    return rows
+            for key in required:
+                if not isinstance(row, dict) or key not in row:
+                    raise ValueError(f"{where} has no {key!r}")
+            yield where, row
 
 
 # ---------------------------------------------------------------------------- problems
 
 
-def normalize_row(row, where, known=None):
-    """A row as {"problem", "answer", ...}. ValueError if it has no problem or no answer.
+def normalize_row(row, where, benchmark=None):
+    """A row of a file or dataset as a problem: {"problem", "answer", ...}.
 
-    known: the Benchmark whose columns the row may have instead; several answers (OlympiadBench)
-    are joined by commas, and what a problem builds on (its "context") is put before it.
+    benchmark: the Benchmark whose column names the row may use instead. Then several answers (of
+    OlympiadBench) are joined with commas, the text that a problem builds on (its "context") is put
+    before it, and the answer becomes a string.
+    Raises ValueError, which begins with `where`, if the problem or the answer is missing.
     """
     row = dict(row) if isinstance(row, dict) else {}
-    for key, column in (("problem", known.problem), ("answer", known.answer)) if known else ():
-        value = row.get(column, row.get(key))
-        row[key] = ", ".join(map(str, value)) if isinstance(value, list) else value
-    if known and row.get("context"):
-        row["problem"] = f"{row['context']}\n{row['problem']}"
+    if benchmark:
+        row["problem"] = joined(row.get(benchmark.problem, row.get("problem")))
+        row["answer"] = joined(row.get(benchmark.answer, row.get("answer")))
+
     for key in ("problem", "answer"):
         if row.get(key) is None or not str(row[key]).strip():
             raise ValueError(f"{where} has no {key!r}: every row needs a problem and an answer")
-    return row | {"answer": str(row["answer"])} if known else row
+
+    if benchmark:
+        row["answer"] = str(row["answer"])
+        if row.get("context"):
+            row["problem"] = f"{row['context']}\n{row['problem']}"
+    return row
 
 
-def load_problems(path, known=None):
-    """Rows of a JSONL file with "problem" and "answer". ValueError names the line at fault."""
-    if not Path(path).is_file():
-        raise ValueError(f"{path} does not exist: give a JSONL file of problems and answers")
-    rows = [normalize_row(row, where, known) for where, row in read_jsonl(path)]
-    if not rows:
+def joined(value):
+    """["1", "-1"] as "1, -1"; anything but a list as it is."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value
+
+
+def load_problems(path, benchmark=None):
+    """All problems of a JSONL file; `benchmark` as in normalize_row. -> list of rows
+
+    Raises ValueError if the file does not exist or is empty, and if a line is not a problem.
+    """
+    problems = [normalize_row(row, where, benchmark) for where, row in read_jsonl(path)]
+    if not problems:
         raise ValueError(f"{path} holds no problems")
-    return rows
+    return problems
 
 
 def stream_hub(name, split, config=None, revision=None, **options):
-    """Streams the rows of a dataset on the hub, or in a local folder of the same files. -> dicts
+    """Streams the rows, dicts, of a dataset on the hub or in a local folder of data files.
 
-    options: of load_dataset, as columns=[...] to fetch no others. Raises ValueError where there is
-    no such dataset or it cannot be reached. Library: https://huggingface.co/docs/datasets/stream
+    options: passed to load_dataset, for example columns=[...] to download only these.
+    Raises ValueError if there is no such dataset or if it cannot be reached.
+    Library: https://huggingface.co/docs/datasets/stream
     """
     from datasets import load_dataset
     try:
@@ -133,80 +187,107 @@ def stream_hub(name, split, config=None, revision=None, **options):
     except (OSError, ValueError) as error:
         raise ValueError(f"cannot read split {split!r} of {str(name)!r}: it is neither a folder of "
                          "data files nor a hub dataset that can be reached from here "
-                         f"({first_line(error)}); a local JSONL file always works"
-                         ) from error
+                         f"({first_line(error)}); a local JSONL file always works") from error
 
 
 def load_benchmarks(entries):
-    """{name: problems}. ValueError for what cannot be read, or if two have the same name.
+    """The problems of several benchmarks. -> {name: list of rows}
 
-    An entry is a name in BENCHMARKS, read from the hub; a JSONL file, whose name without its ending
-    is the benchmark's; or NAME=PATH, with PATH a JSONL file or a folder of that benchmark's files.
+    An entry is one of
+        NAME          a name in BENCHMARKS, read from its source
+        PATH          a JSONL file; the benchmark is called as the file, without the ending
+        NAME=PATH     a local copy of a benchmark: a JSONL file, or a folder of data files
+    Raises ValueError if one of them cannot be read, or if two have the same name.
     """
     benchmarks = {}
     for entry in map(str, entries):
-        name, given, source = entry.partition("=")
-        if name not in BENCHMARKS:
-            name, source = Path(entry).stem, entry
-        elif not given:
-            source = BENCHMARKS[name].source
-        known = BENCHMARKS.get(name)
+        name, source = split_entry(entry)
         if name in benchmarks:
             raise ValueError(f"two evaluation files are called {name}: rename one of them")
-        if entry == "textbook" and not Path(source).exists():
-            raise ValueError(f"{source} does not exist: make it with python eval.py textbook")
-        if not known or Path(source).is_file() or source.endswith(".jsonl"):
-            benchmarks[name] = load_problems(source, known)
-        else:
-            rows = stream_hub(source, known.split, None if Path(source).is_dir() else known.config)
-            benchmarks[name] = [normalize_row(row, f"{source} row {number}", known)
-                                for number, row in enumerate(rows, 1)]
+        benchmarks[name] = load_benchmark(name, source)
     return benchmarks
+
+
+def split_entry(entry):
+    """An entry of load_benchmarks. -> the name of the benchmark, and where its rows are"""
+    name, equals_sign, path = entry.partition("=")
+    if name not in BENCHMARKS:
+        return Path(entry).stem, entry
+    if equals_sign:
+        return name, path
+    return name, BENCHMARKS[name].source
+
+
+def load_benchmark(name, source):
+    """The problems of one benchmark, from a JSONL file, a folder of data files, or the hub."""
+    benchmark = BENCHMARKS.get(name)
+    if source == BENCHMARKS["textbook"].source and not Path(source).is_file():
+        raise ValueError(f"{source} does not exist: make it with python prepare.py textbook")
+    if benchmark is None or Path(source).is_file() or source.endswith(".jsonl"):
+        return load_problems(source, benchmark)
+
+    # A local folder has only the splits that its files are named after, and no config.
+    config = None if Path(source).is_dir() else benchmark.config
+    rows = stream_hub(source, benchmark.split, config)
+    return [normalize_row(row, f"{source} row {number}", benchmark)
+            for number, row in enumerate(rows, 1)]
 
 
 # ---------------------------------------------------------------------------- training problems
 
+# The paper's source of training problems.
 SOURCE = "nvidia/OpenMathReasoning"
 
-ANSWERED = "has_answer_extracted"                  # its problem_type where there is an answer
-
-
-def stream_file(path):
-    """Streams the rows of a JSONL file. ValueError names the line that is no problem and answer."""
-    for where, row in read_jsonl(path):
-        if not isinstance(row, dict) or not all(problem_and_answer(row)):
-            raise ValueError(f"{where}: every row needs a 'problem' and an 'answer' (or "
-                             f"'expected_answer'), not {json.dumps(row)[:60]}")
-        yield row
-
-
-def problem_and_answer(row):
-    """The two texts of a row; empty where there is none."""
-    answer = row.get("answer", row.get("expected_answer"))
-    return ["" if value is None else str(value).strip() for value in (row.get("problem"), answer)]
+# The "problem_type" of its problems that have an answer; the others are proofs, for example.
+ANSWERED = "has_answer_extracted"
 
 
 def stream_problems(source, split="cot", revision=None):
-    """Streams {"problem", "answer"} and "accepted" where given, from a JSONL file or from a hub
-    dataset (or a local folder of its files).
+    """Streams training problems: {"problem", "answer"}, and "accepted" where a row has it.
 
-    Rows of a dataset without an answer, or, where there is a problem_type, of another than ANSWERED
-    are passed over. Raises ValueError if no row is left, and as stream_file and stream_hub do.
+    source: a JSONL file, a dataset on the hub, or a local folder of a dataset's files. The answer
+    may also be called "expected_answer", as in OpenMathReasoning. Rows with another "problem_type"
+    than ANSWERED are skipped, and so are rows of a dataset without a problem or an answer.
+    Raises ValueError if a line of a JSONL file is not a problem, if no problem is found, and as
+    read_jsonl and stream_hub do.
     """
-    if Path(source).is_file():
-        rows = stream_file(source)
-    else:                                          # the solutions in OpenMathReasoning are 70 GB
-        wanted = ["problem", "expected_answer", "problem_type"] if source == SOURCE else None
-        rows = stream_hub(source, split, None, revision, columns=wanted)
-    count, row, found = 0, {}, False
-    for row in rows:
+    from_file = Path(source).is_file()
+    if from_file:
+        rows = read_jsonl(source)
+    else:
+        # The solutions in OpenMathReasoning are 70 GB: download only the columns that are read.
+        columns = ["problem", "expected_answer", "problem_type"] if source == SOURCE else None
+        rows = ((source, row) for row in stream_hub(source, split, None, revision, columns=columns))
+
+    count = 0
+    found = False
+    row = {}
+    for where, row in rows:
         count += 1
         problem, answer = problem_and_answer(row)
-        if problem and answer and row.get("problem_type", ANSWERED) == ANSWERED:
+        if problem and answer:
+            if row.get("problem_type", ANSWERED) != ANSWERED:
+                continue
             found = True
-            accepted = {"accepted": row["accepted"]} if "accepted" in row else {}
-            yield {"problem": problem, "answer": answer} | accepted
+            result = {"problem": problem, "answer": answer}
+            if "accepted" in row:
+                result["accepted"] = row["accepted"]
+            yield result
+        elif from_file:
+            raise ValueError(f"{where}: every row needs a 'problem' and an 'answer' (or "
+                             f"'expected_answer'), not {json.dumps(row)[:60]}")
+
     if not found:
-        raise ValueError(f"{source} holds no problem with an answer in its {count} rows of columns "
-                         f"{list(row)}: 'problem' and 'answer' or 'expected_answer' are wanted, "
-                         f"and {ANSWERED} where there is a 'problem_type'")
+        raise ValueError(f"{source} holds no problem with an answer in its {count} rows of "
+                         f"columns {list(row)}: a row needs a 'problem' and an 'answer' (or "
+                         f"'expected_answer'), and if it has a 'problem_type', {ANSWERED!r}")
+
+
+def problem_and_answer(row):
+    """The problem and the answer of a row as stripped strings; "" for one that is missing."""
+    if not isinstance(row, dict):
+        return "", ""
+    problem = row.get("problem")
+    answer = row.get("answer", row.get("expected_answer"))
+    return ("" if problem is None else str(problem).strip(),
+            "" if answer is None else str(answer).strip())

@@ -1,64 +1,131 @@
-"""Tables and curves."""
+"""What a run or an evaluation shows: tables of numbers, and figures of learning curves."""
 
 import json
-import re
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
-# a method has the same colour in every figure: the palette of Okabe and Ito, safe for the
-# colour-blind
+# A method has the same color in every figure. The palette is that of Okabe and Ito, which
+# color-blind readers can tell apart.
 COLORS = {"verifier": "#0072B2", "rm": "#D55E00", "hero": "#009E73", "hero std": "#56B4E9",
-           "naive": "#CC79A7", "gate": "#000000", "cold start": "#999999"}
+          "naive": "#CC79A7", "gate": "#000000", "cold start": "#999999"}
+OTHER_COLOR = "#E69F00"
 
 
 # ---------------------------------------------------------------------------- tables
 
 
 def results_table(rows, columns, markdown=False):
-    """Aligned plain text, or markdown. rows: list of (name, {column: number, text or None})"""
-    def cell(value):
-        return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    """A table of numbers as aligned plain text, or in markdown. -> str
 
-    def pad(text, width, left=False):                  # what only colours a text has no width
-        space = " " * (width - len(GREY.sub("", text)))
-        return text + space if left else space + text
-    lines = [["", *columns]] + [[name, *(cell(row.get(c)) for c in columns)] for name, row in rows]
+    rows: list of (name, {column: number, text or None}); the names are the first column, and
+    columns are the others, in this order. A float has three decimals; what is missing is a dash.
+    """
+    lines = [["", *columns]]
+    for name, values in rows:
+        lines.append([name, *(cell(values.get(column)) for column in columns)])
+
     if markdown:
-        return "\n".join(f"| {' | '.join(line)} |" for line in
-                         [lines[0], ["---"] * len(lines[0]), *lines[1:]])
-    widths = [max(len(GREY.sub("", line[i])) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join("  ".join(pad(text, width, i == 0) for i, (text, width) in
-                               enumerate(zip(line, widths, strict=True))) for line in lines)
+        lines.insert(1, ["---"] * len(lines[0]))
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
-GREY = re.compile(r"\x1b\[\d*m")
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+    return "\n".join(aligned(line, widths) for line in lines)
+
+
+def cell(value):
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+def aligned(texts, widths):
+    """One line of a plain table: the first text is aligned to the left, the others to the right."""
+    padded = [texts[0].ljust(widths[0])]
+    for text, width in zip(texts[1:], widths[1:], strict=True):
+        padded.append(text.rjust(width))
+    return "  ".join(padded)
+
+
+class Metric(NamedTuple):
+    """One number of eval.compute_metrics, as the table and its legend show it."""
+    key: str
+    title: str                      # {k}: the number of samples per problem
+    number_format: str
+    meaning: str
+
+
+METRICS = [
+    Metric("pass@1", "pass@1", ".3f", "share of responses that are right (the oracle)"),
+    Metric("interval", "95% interval", "", "of pass@1, by a bootstrap over problems"),
+    Metric("pass@k", "pass@{k}", ".3f", "share of problems with a right response among {k}"),
+    Metric("majority", "maj@{k}", ".3f", "share of problems whose most frequent answer is right"),
+    Metric("best_of_n", "best@{k}", ".3f",
+           "share of problems whose response of highest RM score is right"),
+    Metric("verifier", "verifier", ".3f", "share of responses that the verifier accepts"),
+    Metric("precision", "precision", ".3f", "share of the accepted responses that are right"),
+    Metric("recall", "recall", ".3f", "share of the right responses that are accepted"),
+    Metric("undecided", "undecided", ".3f", "share of responses that the judge left undecided"),
+    Metric("rm", "RM score", ".2f", "mean score of the reward model (RM)"),
+    Metric("rm_auroc", "RM AUROC", ".3f",
+           "does the RM rank right above wrong responses? 1: always, 0.5: chance"),
+    Metric("length", "length", ".1f", "mean tokens per response"),
+    Metric("truncated", "truncated", ".3f", "share of responses cut at the longest length"),
+]
 
 
 def summary_table(summaries):
-    """summaries: {name: compute_metrics(...)} -> str, one row a name, without what nobody has.
+    """The numbers of several evaluations beside each other, as aligned text. -> str
 
-    maj and best: majority and best_of_n; AUROC: rm_auroc; cut: truncated. k is their common one.
+    summaries: {name: compute_metrics(...)}. One row per metric and one column per name; metrics
+    that no summary contains are omitted. summary_legend explains the rows.
     """
-    names = {"pass@1": "pass@1", "95 % interval": "95 % interval", "pass@k": "pass@k",
-             "majority": "maj@k", "best_of_n": "best@k", "verifier": "verifier",
-             "precision": "precision", "recall": "recall", "undecided": "undecided", "rm": "rm",
-             "rm_auroc": "AUROC", "length": "length", "truncated": "cut"}
-    sizes = {s["k"] for s in summaries.values()}
-    size = f"@{sizes.pop()}" if len(sizes) == 1 else "@k"
-    names = {key: name.replace("@k", size) for key, name in names.items()
-             if key in ("95 % interval", "precision", "recall")
-             or any(s.get(key) is not None for s in summaries.values())}
-    rows = [(name, {names[key]: value for key, value in (
-        s | {"95 % interval": f"{s['low']:.3f}-{s['high']:.3f}"}).items() if key in names})
-            for name, s in summaries.items()]
-    return results_table(rows, list(dict.fromkeys(names.values())))
+    rows = []
+    for metric in shown_metrics(summaries):
+        values = {name: metric_text(metric, summary) for name, summary in summaries.items()}
+        rows.append((metric.title, values))
+    return results_table(rows, list(summaries))
 
 
-# ---------------------------------------------------------------------------- curves
+def summary_legend(summaries):
+    """What the rows of summary_table(summaries) mean, one line per metric. -> str"""
+    metrics = shown_metrics(summaries)
+    width = max(len(metric.title) for metric in metrics)
+    return "\n".join(f"{metric.title:{width}}  {metric.meaning}" for metric in metrics)
+
+
+def shown_metrics(summaries):
+    """The METRICS that at least one summary contains, with k in their texts filled in."""
+    ks = {summary["k"] for summary in summaries.values()}
+    k = ks.pop() if len(ks) == 1 else "k"
+
+    shown = []
+    for metric in METRICS:
+        if metric.key == "pass@k" and k == 1:
+            continue                                        # it is pass@1
+        key = "low" if metric.key == "interval" else metric.key
+        if any(key in summary for summary in summaries.values()):
+            shown.append(metric._replace(title=metric.title.format(k=k),
+                                         meaning=metric.meaning.format(k=k)))
+    return shown
+
+
+def metric_text(metric, summary):
+    """The number of a summary as text; None if it has none."""
+    if metric.key == "interval":
+        return f"{summary['low']:.3f}-{summary['high']:.3f}"
+    value = summary.get(metric.key)
+    return None if value is None else format(value, metric.number_format)
+
+
+# ---------------------------------------------------------------------------- curves of one run
 
 
 def pyplot():
-    """matplotlib.pyplot, drawing to files only."""
+    """matplotlib.pyplot, set up to draw to files only."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -66,85 +133,163 @@ def pyplot():
 
 
 def plot_curves(metrics, path, title):
-    """curves.png of one run from its metrics rows: accuracy, reward model, groups, policy."""
+    """Draws curves.png of one run: accuracy, reward model, groups, and policy over the steps.
+
+    metrics: the rows of the run's metrics.jsonl.
+    """
     plt = pyplot()
-    steps = [row for row in metrics if row["step"] > 0]
-    names = sorted({key.split("/")[1] for row in metrics for key in row
-                    if key.startswith("eval/") and key.endswith("/pass@1")})
     figure, axes = plt.subplots(2, 2, figsize=(10, 7), constrained_layout=True)
     figure.suptitle(title)
     accuracy, scores, groups, policy = axes.flat
-    for name, colour in zip(names, ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=False):
-        rows = [row for row in metrics if f"eval/{name}/pass@1" in row]
-        x = [row["step"] for row in rows]
-        accuracy.plot(x, [row[f"eval/{name}/pass@1"] for row in rows], color=colour, marker="o",
-                      ms=3, label=f"{name}, truth")
-        accuracy.fill_between(x, *([row[f"eval/{name}/{end}"] for row in rows]
-                                   for end in ("low", "high")), color=colour, alpha=0.15, lw=0)
-        accuracy.plot(x, [row[f"eval/{name}/verifier"] for row in rows], color=colour, ls="--",
-                      label=f"{name}, verifier")
-    accuracy.set(ylabel="held-out pass@1 (share)", ylim=(0, 1))
-    for axis, keys, label in (
-            (scores, {"rm/mean": "mean", "rm/auroc": "AUROC in mixed groups"},
-             "reward model (score; AUROC)"),
-            (groups, {"verify/all_wrong": "all wrong", "verify/mixed": "mixed",
-                      "verify/all_correct": "all correct"}, "groups of a step (share)"),
-            (policy, {"policy/entropy": "entropy (nats a token)",
-                      "policy/gradient_norm": "gradient norm"}, "policy")):
-        for (key, name), colour in zip(keys.items(), ("#0072B2", "#E69F00", "#009E73"),
-                                       strict=False):
-            axis.plot([r["step"] for r in steps], [r[key] for r in steps], color=colour, label=name)
-        axis.set(ylabel=label)
+
+    draw_accuracy(accuracy, metrics)
+    steps = [row for row in metrics if row["step"] > 0]     # step 0 is only an evaluation
+    draw_metrics(scores, steps, "reward model (score; AUROC)", {
+        "rm/mean": "mean",
+        "rm/auroc": "AUROC in mixed groups"})
+    draw_metrics(groups, steps, "groups of a step (share)", {
+        "verify/all_wrong": "all wrong",
+        "verify/mixed": "mixed",
+        "verify/all_correct": "all correct"})
+    draw_metrics(policy, steps, "policy", {
+        "policy/entropy": "entropy (nats per token)",
+        "policy/gradient_norm": "gradient norm"})
+
     for axis in axes.flat:
-        axis.set(xlabel="optimisation step (rollout batches)")
+        axis.set(xlabel="optimization step (rollout batches)")
         axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
+def draw_accuracy(axis, metrics):
+    """Each held-out set's pass@1 with its interval, and what the verifier accepts (dashed)."""
+    for name, color in zip(evaluation_names(metrics), ("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
+                           strict=False):
+        key = f"eval/{name}"
+        rows = [row for row in metrics if f"{key}/pass@1" in row]
+        steps = [row["step"] for row in rows]
+        low = [row[f"{key}/low"] for row in rows]
+        high = [row[f"{key}/high"] for row in rows]
+
+        axis.plot(steps, [row[f"{key}/pass@1"] for row in rows], color=color, marker="o", ms=3,
+                  label=f"{name}, truth")
+        axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+        axis.plot(steps, [row[f"{key}/verifier"] for row in rows], color=color, ls="--",
+                  label=f"{name}, verifier")
+    axis.set(ylabel="held-out pass@1 (share)", ylim=(0, 1))
+
+
+def draw_metrics(axis, rows, ylabel, labels):
+    """Several keys of a metrics log over the steps. labels: {key: label in the legend}"""
+    for key, color in zip(labels, ("#0072B2", "#E69F00", "#009E73"), strict=False):
+        axis.plot([row["step"] for row in rows], [row[key] for row in rows], color=color,
+                  label=labels[key])
+    axis.set(ylabel=ylabel)
+
+
+def evaluation_names(metrics):
+    """The names of the held-out sets in a metrics log: "hard" for eval/hard/pass@1. -> sorted"""
+    names = set()
+    for row in metrics:
+        for key in row:
+            if key.startswith("eval/") and key.endswith("/pass@1"):
+                names.add(key.split("/")[1])
+    return sorted(names)
+
+
+# ---------------------------------------------------------------------------- curves of many runs
+
+
+class Group(NamedTuple):
+    """The runs that differ only in the seed."""
+    settings: dict
+    seeds: list                     # of one run's metrics rows each
+
+
 def method_of(config):
-    """What COLORS calls a run's method."""
-    return config["reward"] + (" std" if config["reward"] == "hero" and config["advantage_norm"] == "std"
-                               else "")
+    """The name in COLORS of a run's method."""
+    if config["reward"] == "hero" and config["advantage_norm"] == "std":
+        return "hero std"
+    return config["reward"]
 
 
 def plot_runs(runs, path):
-    """Learning curves side by side. runs: list of (config, metrics rows), as a run writes them.
+    """Draws the learning curves of several runs beside each other.
 
-    Runs that differ only in the seed are one line, their mean, in a band from the lowest to the
-    highest. A method has its colour in COLORS; runs of one method that differ otherwise have
-    different dashes, and the settings that tell them apart in the legend.
+    runs: list of (config, metrics rows), as a run writes them. Runs that differ only in the seed
+    are one line, their mean, in a band from the lowest to the highest. A method has its color in
+    COLORS. Runs of one method that differ otherwise have different dashes, and the settings that
+    tell them apart in the legend.
     """
-    plt, groups = pyplot(), {}
-    for config, metrics in runs:
-        settings = {k: v for k, v in config.items() if k not in ("seed", "name", "resume")}
-        groups.setdefault(json.dumps(settings, sort_keys=True), (settings, []))[1].append(metrics)
-    every = [settings for settings, _ in groups.values()]
-    differ = [key for key in every[0] if key not in ("reward", "advantage_norm")
-              and len({str(settings.get(key)) for settings in every}) > 1]
-    logged = {key for _, metrics in runs for row in metrics for key in row}
-    panels = {key: f"held-out {key.split('/')[1]} pass@1 (share)" for key in sorted(logged)
-              if key.startswith("eval/") and key.endswith("/pass@1")}
-    panels |= {"verify/accuracy": "training: verifier accepts (share)",
-               "rm/mean": "training: reward model's mean score"}
+    groups = group_by_settings(runs)
+    differing = differing_settings([group.settings for group in groups])
+
+    rows = [row for _, metrics in runs for row in metrics]
+    panels = {f"eval/{name}/pass@1": f"held-out {name} pass@1 (share)"
+              for name in evaluation_names(rows)}
+    panels["verify/accuracy"] = "training: verifier accepts (share)"
+    panels["rm/mean"] = "training: reward model's mean score"
+
+    plt = pyplot()
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6),
                                 constrained_layout=True, squeeze=False)
-    for axis, (key, label) in zip(axes[0], panels.items(), strict=True):
-        dashes = Counter()
-        for settings, seeds in groups.values():
-            method = method_of(settings)
-            curves = [{row["step"]: row[key] for row in metrics if row.get(key) is not None}
-                      for metrics in seeds]
-            steps = sorted(set.intersection(*map(set, curves)))
-            values = np.array([[curve[step] for step in steps] for curve in curves])
-            line, = axis.plot(steps, values.mean(0), color=COLORS.get(method, "#E69F00"),
-                              ls=("-", "--", ":", "-.")[dashes[method] % 4],
-                              label=", ".join([method, *(f"{k} {settings.get(k)}" for k in differ)])
-                              + f" ({len(seeds)} seed{'s' * (len(seeds) > 1)})")
-            axis.fill_between(steps, values.min(0), values.max(0), color=line.get_color(),
-                              alpha=0.15, lw=0)
-            dashes[method] += 1
-        axis.set(xlabel="step (rollout batches)", ylabel=label)
+    for axis, (key, ylabel) in zip(axes[0], panels.items(), strict=True):
+        draw_panel(axis, key, groups, differing)
+        axis.set(xlabel="step (rollout batches)", ylabel=ylabel)
     axes[0][0].legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
+
+
+def group_by_settings(runs):
+    """runs: list of (config, metrics rows). -> list of Group, in the order of the first of each"""
+    groups = {}
+    for config, metrics in runs:
+        settings = dict(config)
+        for name in ("seed", "name", "resume"):
+            settings.pop(name, None)
+        key = json.dumps(settings, sort_keys=True)
+        groups.setdefault(key, Group(settings, [])).seeds.append(metrics)
+    return list(groups.values())
+
+
+def differing_settings(all_settings):
+    """The names of the settings that are not the same everywhere, but for those of the method."""
+    differing = []
+    for name in all_settings[0]:
+        values = {str(settings.get(name)) for settings in all_settings}
+        if len(values) > 1 and name not in ("reward", "advantage_norm"):
+            differing.append(name)
+    return differing
+
+
+def draw_panel(axis, key, groups, differing):
+    """One key of the metrics logs: a line and a band per group."""
+    drawn = Counter()                                       # lines per method, for their dashes
+    for group in groups:
+        method = method_of(group.settings)
+        steps, values = common_curves(group.seeds, key)
+        line, = axis.plot(steps, values.mean(0), color=COLORS.get(method, OTHER_COLOR),
+                          ls=("-", "--", ":", "-.")[drawn[method] % 4],
+                          label=label(group, differing))
+        axis.fill_between(steps, values.min(0), values.max(0), color=line.get_color(), alpha=0.15,
+                          lw=0)
+        drawn[method] += 1
+
+
+def common_curves(seeds, key):
+    """The steps at which all runs of a group have a value. -> (steps, values (seeds, steps))"""
+    curves = []
+    for metrics in seeds:
+        curves.append({row["step"]: row[key] for row in metrics if row.get(key) is not None})
+    steps = sorted(set.intersection(*map(set, curves)))
+    return steps, np.array([[curve[step] for step in steps] for curve in curves])
+
+
+def label(group, differing):
+    """A group in the legend: "hero, alpha 0.1 (2 seeds)"."""
+    parts = [method_of(group.settings)]
+    parts += [f"{name} {group.settings.get(name)}" for name in differing]
+    count = len(group.seeds)
+    return ", ".join(parts) + (" (1 seed)" if count == 1 else f" ({count} seeds)")

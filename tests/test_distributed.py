@@ -25,26 +25,31 @@ RUNS = {                                             # ranks, options
     "2 sharded": (2, ["--shard", "on", "--max_tokens_per_microbatch", 100])}
 
 
+@pytest.mark.slow
 def test_ranks_microbatches_and_sharding_give_the_same_run(folder):
     """Rule 3: gradients (their norms) and metrics of three steps, within float32 rounding."""
-    options = ["--steps", 3, "--prompts_per_step", 8, "--rollouts_per_prompt", 4, "--num_minibatches",
-               1, "--max_response_tokens", 24, "--eval_every", 3, "--eval_samples", 1]
+    options = ["--steps", 3, "--prompts_per_step", 8, "--rollouts_per_prompt", 4,
+               "--num_minibatches", 1, "--max_response_tokens", 24, "--eval_every", 3,
+               "--eval_samples", 1]
     for name, (ranks, more) in RUNS.items():
         result = script(folder, "hero.py", "--name", name, *options, *more, ranks=ranks)
         assert result.returncode == 0, (name, result.stderr)
     one = metrics_of(folder, "1 x 8")
     assert len(one) == 4
     for name in RUNS:
-        different = [(row["step"], key, row[key], theirs[key])
-                     for row, theirs in zip(one, metrics_of(folder, name), strict=True)
-                     for key in row if not close(row[key], theirs[key])]
-        assert not different, (name, different)
-        samples = [(folder / "runs" / run / "rollouts.jsonl").read_text().splitlines()
-                   for run in ("1 x 8", name)]
-        assert [json.loads(x)["response"] for x in samples[0]] == \
-            [json.loads(x)["response"] for x in samples[1]]
+        for row, other in zip(one, metrics_of(folder, name), strict=True):
+            different = [(key, row[key], other[key]) for key in row
+                         if not close(row[key], other[key])]
+            assert not different, (name, row["step"], different)
+        assert responses_of(folder, name) == responses_of(folder, "1 x 8")
 
 
+def responses_of(folder, name):
+    lines = (folder / "runs" / name / "rollouts.jsonl").read_text().splitlines()
+    return [json.loads(line)["response"] for line in lines]
+
+
+@pytest.mark.slow
 def test_a_run_resumes_on_another_number_of_processes(folder):
     """Two ranks, then one, then two: the same order of the data and the same sigma_bar."""
     whole = script(folder, "hero.py", "--name", "whole", *SMALL, ranks=2)
@@ -85,6 +90,7 @@ def two_hosts():
             ip("netns", "del", name)
 
 
+@pytest.mark.slow
 def test_two_nodes_give_the_same_run(folder, two_hosts):
     """Two torchrun agents that meet at a rendezvous, as on two machines, with one rank each."""
     assert script(folder, "hero.py", "--name", "one", *SMALL, "--steps", 2).returncode == 0
@@ -121,6 +127,7 @@ distributed.run(main)
 """
 
 
+@pytest.mark.slow
 def test_a_failing_rank_ends_all_and_is_named(tmp_path):
     root = str(distributed.Path(distributed.__file__).parent)
     (tmp_path / "fails.py").write_text(FAILING.format(
@@ -156,6 +163,7 @@ distributed.run(main)
 """
 
 
+@pytest.mark.slow
 def test_reductions_in_two_processes(tmp_path):
     root = str(distributed.Path(distributed.__file__).parent)
     (tmp_path / "sums.py").write_text(SUMS.format(root=root))
@@ -190,6 +198,7 @@ distributed.run(main)
 """
 
 
+@pytest.mark.slow
 def test_one_rank_may_train_while_the_others_wait(world, tmp_path):
     """As when rank 0 builds the tiny world: no collective inside, or the others' would meet it."""
     (tmp_path / "alone.py").write_text(ALONE.format(root=str(ROOT), policy=str(world / "policy")))

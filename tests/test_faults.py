@@ -12,6 +12,8 @@ import torch
 from helpers import SMALL, hero_here, metrics_of, script, start
 from transformers import AutoModelForSequenceClassification
 
+pytestmark = pytest.mark.slow
+
 LONG = [*map(str, SMALL), "--steps", "40", "--eval_every", "50"]
 
 
@@ -63,7 +65,7 @@ def test_sigterm_saves_and_ends_well(folder, ranks):
     assert metrics_of(folder, "t")[-1]["step"] == last + 1
 
 
-def test_a_torn_checkpoint_is_passed_over(folder):
+def test_a_torn_checkpoint_is_skipped(folder):
     hero_here(folder, "--name", "x", *SMALL)
     whole = metrics_of(folder, "x")
     newest = folder / "runs/x/checkpoints/step_000004"

@@ -2,24 +2,27 @@
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
 from helpers import SMALL, hero_here, metrics_of, refuse, refused, script
 from transformers import AutoModelForCausalLM
 
-from eval import load_problems
-from hero import Config, microbatches, policy_loss, prompts_of, token_logprobs
+from hero import Config, microbatches, next_prompts, policy_loss, token_logprobs
+from problems import load_problems
 from rollout import right_padded
 
 # ---------------------------------------------------------------------------- policy_loss
 
 
-def loss_and_gradient(logp, old, adv, mask=None, **options):
+def loss_and_gradient(logp, old_logp, advantages, mask=None, **options):
+    """policy_loss in float64. -> (loss, its gradient to logp, statistics)"""
     logp = torch.tensor(logp, dtype=torch.float64, requires_grad=True)
+    old_logp = torch.tensor(old_logp, dtype=torch.float64)
+    advantages = torch.tensor(advantages, dtype=torch.float64)
     mask = torch.ones_like(logp) if mask is None else torch.tensor(mask, dtype=torch.float64)
-    loss, stats = policy_loss(logp, torch.tensor(old, dtype=torch.float64),
-                              torch.tensor(adv, dtype=torch.float64), mask, **options)
+    loss, stats = policy_loss(logp, old_logp, advantages, mask, **options)
     loss.backward()
     return loss.item(), logp.grad.tolist(), stats
 
@@ -31,10 +34,10 @@ def test_policy_loss_on_two_tokens_by_hand():
     gradient is -2 * 1.25 / 2 = -1.25; the second is clipped: 0.
     """
     r1, r2 = torch.tensor(1.25).log().item(), torch.tensor(1.5).log().item()
-    loss, gradient, stats = loss_and_gradient([[r1, r2]], [[0.0, 0.0]], [2.0], denom=2)
+    loss, gradient, stats = loss_and_gradient([[r1, r2]], [[0.0, 0.0]], [2.0], num_tokens=2)
     assert loss == pytest.approx(-2.53)
     assert gradient[0] == pytest.approx([-1.25, 0.0], abs=1e-6)
-    assert (stats["clip_high"], stats["clip_low"]) == (1, 0)
+    assert (stats["clip_frac_high"], stats["clip_frac_low"]) == (1, 0)
 
 
 def test_policy_loss_clips_below_for_negative_advantages():
@@ -44,28 +47,30 @@ def test_policy_loss_clips_below_for_negative_advantages():
     gradient is 0.9 / 2, the second 0.
     """
     r1, r2 = torch.tensor(0.9).log().item(), torch.tensor(0.5).log().item()
-    loss, gradient, stats = loss_and_gradient([[r1, r2]], [[0.0, 0.0]], [-1.0], denom=2)
+    loss, gradient, stats = loss_and_gradient([[r1, r2]], [[0.0, 0.0]], [-1.0], num_tokens=2)
     assert loss == pytest.approx(0.85)
     assert gradient[0] == pytest.approx([0.45, 0.0], abs=1e-6)
-    assert (stats["clip_high"], stats["clip_low"]) == (0, 1)
+    assert (stats["clip_frac_high"], stats["clip_frac_low"]) == (0, 1)
 
 
 def test_policy_loss_never_clips_the_way_back():
     """A high ratio with a negative advantage, a low one with a positive: the gradient stays."""
     high, low = torch.tensor(2.0).log().item(), torch.tensor(0.5).log().item()
-    _, gradient, stats = loss_and_gradient([[high], [low]], [[0.0], [0.0]], [-1.0, 1.0], denom=1)
+    _, gradient, stats = loss_and_gradient([[high], [low]], [[0.0], [0.0]], [-1.0, 1.0],
+                                           num_tokens=1)
     assert gradient[0] == pytest.approx([2.0]) and gradient[1] == pytest.approx([-0.5])
-    assert (stats["clip_high"], stats["clip_low"]) == (0, 0)
+    assert (stats["clip_frac_high"], stats["clip_frac_low"]) == (0, 0)
 
 
 def test_masked_tokens_count_nowhere():
-    loss, gradient, _ = loss_and_gradient([[0.0, 9.0]], [[0.0, -9.0]], [1.0], [[1, 0]], denom=1)
+    loss, gradient, _ = loss_and_gradient([[0.0, 9.0]], [[0.0, -9.0]], [1.0], [[1, 0]],
+                                          num_tokens=1)
     assert loss == pytest.approx(-1.0) and gradient == [[pytest.approx(-1.0), 0.0]]
 
 
 def test_importance_weights_scale_each_tokens_gradient():
     """Two tokens of ratio 1, advantage 3, weights 0.5 and 2: gradients -1.5 and -6 over 2."""
-    loss, gradient, _ = loss_and_gradient([[0.0, 0.0]], [[0.0, 0.0]], [3.0], denom=2,
+    loss, gradient, _ = loss_and_gradient([[0.0, 0.0]], [[0.0, 0.0]], [3.0], num_tokens=2,
                                           importance=torch.tensor([[0.5, 2.0]]).double())
     assert gradient[0] == pytest.approx([-0.75, -3.0]) and loss == pytest.approx(-3.75)
 
@@ -73,7 +78,7 @@ def test_importance_weights_scale_each_tokens_gradient():
 def test_kl_to_the_reference_by_hand():
     """Gap ln 2: k3 = 2 - 1 - ln 2; its gradient to logp is 1 - e^gap = -1; no advantage."""
     gap = torch.tensor(2.0).log()
-    loss, gradient, stats = loss_and_gradient([[0.0]], [[0.0]], [0.0], denom=1, kl_coef=0.5,
+    loss, gradient, stats = loss_and_gradient([[0.0]], [[0.0]], [0.0], num_tokens=1, kl_coef=0.5,
                                               ref_logp=gap.double().reshape(1, 1))
     assert loss == pytest.approx(0.5 * (1 - gap.item()))
     assert gradient[0][0] == pytest.approx(-0.5)
@@ -143,7 +148,7 @@ def test_the_gradient_does_not_depend_on_the_microbatches(policy, tokenizer):
             width = max(lengths[i] for i in batch)
             logp = token_logprobs(policy, ids[batch, :width], mask[batch, :width])
             policy_loss(logp, old[batch, :width], adv[batch], mask[batch, :width],
-                        denom=mask.sum())[0].backward()
+                        num_tokens=mask.sum())[0].backward()
         gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(gradients[0], gradients[2], atol=1e-5, rtol=1e-4)
@@ -163,11 +168,11 @@ def test_microbatches_keep_the_budget_and_every_row():
 def test_every_pass_over_the_data_is_whole_and_in_another_order():
     cfg = Config(prompts_per_step=4)
     problems = [{"problem": str(i)} for i in range(10)]
-    drawn = [row["problem"] for step in range(1, 11) for row in prompts_of(cfg, problems, step)]
+    drawn = [row["problem"] for step in range(1, 11) for row in next_prompts(cfg, problems, step)]
     epochs = [drawn[i:i + 10] for i in range(0, 40, 10)]
     assert all(sorted(epoch, key=int) == [str(i) for i in range(10)] for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
-    assert [r["problem"] for r in prompts_of(cfg, problems, 3)] == drawn[8:12]
+    assert [r["problem"] for r in next_prompts(cfg, problems, 3)] == drawn[8:12]
 
 
 # ---------------------------------------------------------------------------- whole runs
@@ -183,8 +188,8 @@ def test_a_run_leaves_what_the_readme_promises(unbroken):
     assert rows[1]["rollout/logprob_gap"] < 1e-5
     samples = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
     assert len(samples) == 4 * 2 * 4                           # steps, groups, rollouts of each
-    assert set(samples[0]) == {"step", "prompt", "reference", "response", "answer", "correct",
-                               "reason", "rm", "r_hat", "weight", "reward", "advantage"}
+    assert set(samples[0]) == {"step", "problem", "reference", "response", "answer", "verified",
+                               "reason", "rm_score", "r_hat", "weight", "reward", "advantage"}
     for i in range(0, len(samples), 4):
         assert abs(sum(row["advantage"] for row in samples[i:i + 4])) < 1e-4
     assert json.loads((run / "config.json").read_text())["steps"] == 4
@@ -201,6 +206,7 @@ def test_training_changes_every_parameter_and_final_loads(unbroken):
         assert not torch.equal(old, new), f"{name} has not been trained"
 
 
+@pytest.mark.slow
 def test_eval_command_agrees_with_the_runs_own_evaluation(unbroken):
     folder, _ = unbroken
     result = script(folder, "eval.py", "--model", "runs/a/final", "--seeds", 2,
@@ -211,16 +217,17 @@ def test_eval_command_agrees_with_the_runs_own_evaluation(unbroken):
     assert report["results"]["hard"]["low"] <= report["results"]["hard"]["pass@1"]
 
 
-def test_a_longer_run_goes_on_from_a_finished_one(unbroken):
-    folder, _ = unbroken
+@pytest.mark.slow
+def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
+    folder = shutil.copytree(unbroken[0], tmp_path / "longer")
     result = script(folder, "hero.py", "--name", "a", "--resume", "--steps", 5)
     assert result.returncode == 0, result.stderr
     assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("options", [
-    ["--reward", "naive", "--scale", "std", "--kl_coef", 0.1, "--regime", "mixed"],
-    ["--weight", "reward", "--reward", "hero_wrong", "--max_tokens_per_microbatch", 64,
+    ["--reward", "naive", "--advantage_norm", "std", "--kl_coef", 0.1, "--regime", "mixed"],
+    ["--weight_on", "reward", "--beta", 0, "--max_tokens_per_microbatch", 64,
      "--regime", "easy"]])
 def test_other_settings_run(folder, options):
     hero_here(folder, "--name", "c", *SMALL, "--steps", 2, *options)
@@ -249,7 +256,7 @@ def test_batches_that_do_not_divide_say_the_way_out(folder):
 
 def test_batches_that_do_not_divide_over_ranks(folder):
     refuse(folder, "--prompts_per_step", 4, "--num_minibatches", 4, ranks=2,
-           says="minibatches * ranks = 4 * 2; choose --prompts_per_step a multiple of 8")
+           says="num_minibatches * ranks = 4 * 2; choose --prompts_per_step a multiple of 8")
 
 
 def test_a_missing_model_directory_is_named(folder):
@@ -275,7 +282,7 @@ def test_data_that_is_empty_missing_or_torn(folder):
 
 def test_a_name_that_is_taken_is_not_overwritten(folder):
     (folder / "runs" / "mine").mkdir()
-    refused(folder, "--name", "mine", says="runs/mine holds another run")
+    refused(folder, "--name", "mine", says="runs/mine already exists")
 
 
 def test_resume_needs_a_run_and_its_own_settings(folder):
@@ -285,6 +292,17 @@ def test_resume_needs_a_run_and_its_own_settings(folder):
     (folder / "runs/mine/config.json").write_text(json.dumps(vars(Config(name="mine"))))
     refused(folder, "--resume", "--name", "mine", "--alpha", 0.2,
             says="--alpha 0.2 differs from the run's own 0.05")
+
+
+def test_a_run_of_old_setting_names_is_refused(folder):
+    (folder / "runs" / "old").mkdir()
+    (folder / "runs/old/config.json").write_text(json.dumps({"name": "old", "is_cap": 2.0}))
+    refused(folder, "--resume", "--name", "old",
+            says="runs/old was made by an older version of hero.py, with the settings is_cap")
+
+
+def test_bands_that_overlap_are_refused(folder):
+    refused(folder, "--alpha", 0.6, "--beta", 0.6, says="their sum has to be below 1")
 
 
 def test_prompts_that_are_all_too_long(folder):

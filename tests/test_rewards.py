@@ -10,19 +10,21 @@ from transformers import Qwen3Config, Qwen3ForSequenceClassification
 
 from rewards import (
     REWARDS,
+    Batch,
+    Reward,
     RewardModel,
     auroc,
     bradley_terry_loss,
     compute_advantages,
     difficulty_weight,
     group_advantages,
-    reliability,
+    group_stats,
     stratify,
 )
 
 # One prompt, four rollouts, the group of every golden number below.
-RM = torch.tensor([[4.0, 1.0, 2.0, -1.0]], dtype=torch.float64)
-CORRECT = torch.tensor([[1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+RM_SCORES = torch.tensor([[4.0, 1.0, 2.0, -1.0]], dtype=torch.float64)
+VERIFIED = torch.tensor([[1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
 
 groups = st.integers(2, 8).flatmap(lambda size: st.tuples(
     st.lists(st.floats(-50, 50), min_size=size, max_size=size),
@@ -30,66 +32,67 @@ groups = st.integers(2, 8).flatmap(lambda size: st.tuples(
 
 
 def tensors(group):
-    rm, correct = group
-    return torch.tensor([rm], dtype=torch.float64), torch.tensor([correct]).double()
+    """-> rm_scores (1, G), verified (1, G)"""
+    scores, verdicts = group
+    return torch.tensor([scores], dtype=torch.float64), torch.tensor([verdicts]).double()
 
 
 # ---------------------------------------------------------------------------- Eq. 3
 
 
 def test_stratify_golden():
-    # correct: scores 4 and 1 -> places 1 and 0 -> 1 + 0.1 and 1 - 0.1
-    # wrong:   scores 2 and -1 -> places 1 and 0 -> 0.05 and -0.05
+    # correct: scores 4 and 1 -> positions 1 and 0 -> 1 + 0.1 and 1 - 0.1
+    # wrong:   scores 2 and -1 -> positions 1 and 0 -> 0.05 and -0.05
     expected = torch.tensor([[1.1, 0.9, 0.05, -0.05]], dtype=torch.float64)
-    torch.testing.assert_close(stratify(RM, CORRECT, 0.05, 0.1, eps=0), expected)
-    # three wrong ones: place of the middle one (0 - -1) / (3 - -1) = 1/4 -> -0.2 + 0.4 / 4 = -0.1
+    torch.testing.assert_close(stratify(RM_SCORES, VERIFIED, 0.05, 0.1, eps=0), expected)
+    # three wrong ones: the middle one is at (0 - -1) / (3 - -1) = 1/4 -> -0.2 + 0.4 / 4 = -0.1
     rm = torch.tensor([[-1.0, 0.0, 3.0]], dtype=torch.float64)
     expected = torch.tensor([[-0.2, -0.1, 0.2]], dtype=torch.float64)
     torch.testing.assert_close(stratify(rm, torch.zeros(1, 3), 0.2, 0.1, eps=0), expected)
 
 
 def test_stratify_eps_is_in_the_denominator():
-    # place of the best: 3 / (3 + 1) = 0.75 -> -0.05 + 0.1 * 0.75 = 0.025
-    assert stratify(RM, CORRECT, 0.05, 0.05, eps=1.0)[0, 2].item() == pytest.approx(0.025)
+    # position of the best: 3 / (3 + 1) = 0.75 -> -0.05 + 0.1 * 0.75 = 0.025
+    assert stratify(RM_SCORES, VERIFIED, 0.05, 0.05, eps=1.0)[0, 2].item() == pytest.approx(0.025)
 
 
 def test_stratify_lonely_and_equal_scores_get_the_lower_end():
-    lone = stratify(RM, torch.tensor([[1, 0, 0, 0]]), 0.05, 0.1)
+    lone = stratify(RM_SCORES, torch.tensor([[1, 0, 0, 0]]), 0.05, 0.1)
     assert lone[0, 0].item() == pytest.approx(0.9)
-    equal = stratify(torch.full((1, 4), 7.0), CORRECT, 0.05, 0.1)
+    equal = stratify(torch.full((1, 4), 7.0), VERIFIED, 0.05, 0.1)
     torch.testing.assert_close(equal, torch.tensor([[0.9, 0.9, -0.05, -0.05]]))
     assert stratify(torch.tensor([[3.0]]), torch.tensor([[0]]), 0.05, 0.1).item() == \
         pytest.approx(-0.05)
 
 
 def test_stratify_groups_do_not_see_each_other():
-    alone = stratify(RM, CORRECT)
-    both = stratify(torch.cat([RM, 100 * RM]), torch.cat([CORRECT, CORRECT]))
+    alone = stratify(RM_SCORES, VERIFIED)
+    both = stratify(torch.cat([RM_SCORES, 100 * RM_SCORES]), torch.cat([VERIFIED, VERIFIED]))
     torch.testing.assert_close(both[:1], alone)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_stratify_keeps_the_dtype(dtype):
-    assert stratify(RM.to(dtype), CORRECT).dtype == dtype
+    assert stratify(RM_SCORES.to(dtype), VERIFIED).dtype == dtype
 
 
 @given(groups)
 def test_stratify_bands_and_order(group):
-    rm, correct = tensors(group)
-    r_hat = stratify(rm, correct, 0.05, 0.1)
-    assert (r_hat[correct == 0].abs() <= 0.05 + 1e-12).all()
-    assert ((r_hat[correct == 1] - 1).abs() <= 0.1 + 1e-12).all()
+    rm_scores, verified = tensors(group)
+    r_hat = stratify(rm_scores, verified, 0.05, 0.1)
+    assert (r_hat[verified == 0].abs() <= 0.05 + 1e-12).all()
+    assert ((r_hat[verified == 1] - 1).abs() <= 0.1 + 1e-12).all()
     for verdict in (0, 1):
-        order = rm[correct == verdict].argsort()
-        assert (r_hat[correct == verdict][order].diff() >= -1e-12).all()
+        order = rm_scores[verified == verdict].argsort()
+        assert (r_hat[verified == verdict][order].diff() >= -1e-12).all()
 
 
 @given(groups, st.floats(0.1, 10), st.floats(-20, 20))
 def test_stratify_ignores_the_unit_of_the_scores(group, unit, offset):
-    rm, correct = tensors(group)
-    rm = rm.round(decimals=3)
-    moved = stratify(unit * rm + offset, correct, eps=1e-12)
-    torch.testing.assert_close(moved, stratify(rm, correct, eps=1e-12), atol=1e-6, rtol=0)
+    rm_scores, verified = tensors(group)
+    rm_scores = rm_scores.round(decimals=3)
+    moved = stratify(unit * rm_scores + offset, verified, eps=1e-12)
+    torch.testing.assert_close(moved, stratify(rm_scores, verified, eps=1e-12), atol=1e-6, rtol=0)
 
 
 # ---------------------------------------------------------------------------- Eq. 4 and Eq. 5
@@ -110,7 +113,8 @@ def test_difficulty_weight_rises_between_its_ends(sigma, sigma_bar):
 
 
 def test_advantage_golden():
-    reward = stratify(RM, CORRECT, 0.05, 0.1, eps=0)          # 1.1, 0.9, 0.05, -0.05; mean 0.5
+    # rewards 1.1, 0.9, 0.05, -0.05, their mean is 0.5; twice the differences
+    reward = stratify(RM_SCORES, VERIFIED, 0.05, 0.1, eps=0)
     adv = group_advantages(reward, weight=torch.tensor([2.0]).double())
     expected = torch.tensor([[1.2, 0.8, -0.9, -1.1]], dtype=torch.float64)
     torch.testing.assert_close(adv, expected)
@@ -120,7 +124,7 @@ def test_advantage_golden():
 
 
 def test_std_scaling_cancels_a_weight_on_the_reward():
-    reward, weight = stratify(RM, CORRECT), 2.5
+    reward, weight = stratify(RM_SCORES, VERIFIED), 2.5
     torch.testing.assert_close(group_advantages(weight * reward, "std", eps=0),
                                group_advantages(reward, "std", eps=0))
     assert not torch.allclose(group_advantages(weight * reward), group_advantages(reward))
@@ -128,57 +132,115 @@ def test_std_scaling_cancels_a_weight_on_the_reward():
 
 @given(groups)
 def test_std_scaling_cancels_alpha_in_uniform_groups(group):
-    rm, _ = tensors(group)
-    rm = rm.round(decimals=3)
-    assume(rm.min() < rm.max())
-    wrong = torch.zeros_like(rm)
-    narrow, wide = (group_advantages(stratify(rm, wrong, alpha), "std", eps=0)
+    rm_scores, _ = tensors(group)
+    rm_scores = rm_scores.round(decimals=3)
+    assume(rm_scores.min() < rm_scores.max())
+    wrong = torch.zeros_like(rm_scores)
+    narrow, wide = (group_advantages(stratify(rm_scores, wrong, alpha), "std", eps=0)
                     for alpha in (0.05, 0.5))
     torch.testing.assert_close(narrow, wide, atol=1e-6, rtol=0)
 
 
 def test_by_default_neither_weight_nor_alpha_cancels():
-    wrong = torch.zeros_like(RM)
-    narrow, wide = (group_advantages(stratify(RM, wrong, alpha)) for alpha in (0.05, 0.5))
+    wrong = torch.zeros_like(RM_SCORES)
+    narrow, wide = (group_advantages(stratify(RM_SCORES, wrong, alpha)) for alpha in (0.05, 0.5))
     torch.testing.assert_close(wide, 10 * narrow)
-    weighted = group_advantages(stratify(RM, wrong), weight=torch.tensor([3.0]).double())
+    weighted = group_advantages(stratify(RM_SCORES, wrong), weight=torch.tensor([3.0]).double())
     torch.testing.assert_close(weighted, 3 * narrow)
 
 
-@pytest.mark.parametrize("scale", ["none", "std"])
-def test_groups_without_a_difference_have_no_advantage(scale):
-    assert group_advantages(torch.full((2, 4), 0.7), scale).abs().max() < 1e-6
-    assert group_advantages(torch.tensor([[0.3], [1.2]]), scale).eq(0).all()           # G = 1
+@pytest.mark.parametrize("norm", ["none", "std"])
+def test_groups_without_a_difference_have_no_advantage(norm):
+    assert group_advantages(torch.full((2, 4), 0.7), norm).abs().max() < 1e-6
+    assert group_advantages(torch.tensor([[0.3], [1.2]]), norm).eq(0).all()           # G = 1
 
 
-def test_unknown_scale_names_the_choices():
+def test_unknown_normalization_names_the_choices():
     with pytest.raises(ValueError, match="batch.*choose none or std"):
-        group_advantages(RM, "batch")
+        group_advantages(RM_SCORES, "batch")
 
 
 @given(groups, st.sampled_from(sorted(REWARDS)))
 def test_advantages_sum_to_zero(group, name):
-    rm, correct = tensors(group)
-    adv = group_advantages(REWARDS[name](rm, correct))
-    assert adv.shape == rm.shape and abs(adv.sum().item()) < 1e-9
+    rm_scores, verified = tensors(group)
+    advantages = compute_advantages(Batch(rm_scores, verified), 1.0, name).advantages
+    assert advantages.shape == rm_scores.shape
+    assert abs(advantages.sum().item()) < 1e-9
 
 
-# ---------------------------------------------------------------------------- the baselines
+# ---------------------------------------------------------------------------- rewards, by name
 
 
-def test_baselines_golden():
-    def reward(name, **options):
-        return REWARDS[name](RM, CORRECT, **options)[0].tolist()
-    assert reward("verifier") == [1, 1, 0, 0]
-    assert reward("rm") == [4, 1, 2, -1]
-    assert reward("naive", mix=0.75) == [0.75 + 1, 0.75 + 0.25, 0.5, -0.25]
-    assert reward("hero_correct") == pytest.approx([1.05, 0.95, 0, 0], abs=1e-6)
-    assert reward("hero_wrong") == pytest.approx([1, 1, 0.05, -0.05], abs=1e-6)
+def rewards_of(name, **settings):
+    return compute_advantages(Batch(RM_SCORES, VERIFIED), 0.0, name, weight_on="none",
+                              **settings).r_hat[0].tolist()
 
 
-def test_hero_with_closed_bands_is_the_verifier():
-    torch.testing.assert_close(REWARDS["hero"](RM, CORRECT, alpha=0.0, beta=0.0),
-                               REWARDS["verifier"](RM, CORRECT))
+def test_rewards_golden():
+    assert rewards_of("verifier") == [1, 1, 0, 0]
+    assert rewards_of("rm") == [4, 1, 2, -1]
+    assert rewards_of("naive", verifier_share=0.75) == [0.75 + 1, 0.75 + 0.25, 0.5, -0.25]
+    assert rewards_of("hero") == pytest.approx([1.05, 0.95, 0.05, -0.05], abs=1e-6)
+
+
+def test_closed_bands_golden():
+    """The paper's Fig. 2a: dense on one side only, and on neither: the verifier's reward."""
+    assert rewards_of("hero", alpha=0.0) == pytest.approx([1.05, 0.95, 0, 0], abs=1e-6)
+    assert rewards_of("hero", beta=0.0) == pytest.approx([1, 1, 0.05, -0.05], abs=1e-6)
+    assert rewards_of("hero", alpha=0.0, beta=0.0) == rewards_of("verifier")
+
+
+def test_eq_4_weights_hero_and_no_baseline():
+    """At sigma_bar = sigma the weight is 1.7: it multiplies HERO's advantages only."""
+    batch = Batch(RM_SCORES, VERIFIED)
+    sigma_bar = RM_SCORES.std(1, correction=0).item()
+    for name in REWARDS:
+        weighted = compute_advantages(batch, sigma_bar, name)
+        plain = compute_advantages(batch, sigma_bar, name, weight_on="none")
+        factor = 1.7 if name == "hero" else 1.0
+        assert weighted.weight.item() == pytest.approx(factor)
+        torch.testing.assert_close(weighted.advantages, factor * plain.advantages)
+
+
+def test_eq_5_to_the_letter_puts_the_weight_on_the_reward():
+    batch = Batch(RM_SCORES, VERIFIED)
+    sigma_bar = RM_SCORES.std(1, correction=0).item()
+    result = compute_advantages(batch, sigma_bar, weight_on="reward")
+    torch.testing.assert_close(result.rewards, 1.7 * result.r_hat)
+    # mean-only, it makes no difference where the weight is; with std it cancels on the reward
+    usual = compute_advantages(batch, sigma_bar)
+    torch.testing.assert_close(result.advantages, usual.advantages)
+    std = compute_advantages(batch, sigma_bar, weight_on="reward", advantage_norm="std")
+    unweighted = compute_advantages(batch, sigma_bar, weight_on="none", advantage_norm="std")
+    torch.testing.assert_close(std.advantages, unweighted.advantages, atol=1e-5, rtol=0)
+
+
+def test_a_reward_of_ones_own_sees_lengths_texts_and_references(monkeypatch):
+    def short_and_boxed(batch):
+        boxed = torch.tensor([["boxed" in text for text in group] for group in batch.texts])
+        assert batch.references == ["7"]
+        return batch.verified + boxed.double() - 0.1 * batch.lengths - (~batch.finished).double()
+
+    monkeypatch.setitem(REWARDS, "short", Reward(short_and_boxed))
+    batch = Batch(RM_SCORES, VERIFIED, lengths=torch.tensor([[5, 10, 5, 10]]),
+                  finished=torch.tensor([[True, True, True, False]]),
+                  texts=[["boxed", "", "boxed", ""]], references=["7"])
+    result = compute_advantages(batch, 0.0, "short")
+    torch.testing.assert_close(result.rewards, torch.tensor([[1.5, 0.0, 0.5, -2.0]]).double())
+
+
+def test_group_stats_golden():
+    """One mixed group and one all-wrong one, mean-only advantages, no weight."""
+    batch = Batch(RM_SCORES.repeat(2, 1), torch.cat([VERIFIED, torch.zeros(1, 4).double()]))
+    stats = group_stats(batch, compute_advantages(batch, 0.0, "verifier"))
+    assert (stats["verify/all_wrong"], stats["verify/mixed"]) == (0.5, 0.5)
+    assert stats["verify/all_correct"] == 0 and stats["verify/accuracy"] == 0.25
+    assert stats["reward/abs_adv_mixed"] == 0.5 and stats["reward/abs_adv_uniform"] == 0
+    assert stats["reward/zero_advantages"] == 0.5 and stats["rm/auroc"] == 0.75
+    # scores 4, 1, 2, -1: mean 1.5, squares 6.25 + 0.25 + 0.25 + 6.25 = 13, deviation sqrt(13 / 4)
+    assert stats["hero/sigma"] == pytest.approx(math.sqrt(13 / 4))
+    assert group_stats(Batch(RM_SCORES, VERIFIED), compute_advantages(
+        Batch(RM_SCORES, VERIFIED), 0.0))["reward/abs_adv_uniform"] is None
 
 
 # ---------------------------------------------------------------------------- AUROC, Eq. 1
@@ -186,36 +248,9 @@ def test_hero_with_closed_bands_is_the_verifier():
 
 def test_auroc_golden():
     # positives 4, 1 against negatives 2, -1: 4>2, 4>-1, 1<2, 1>-1 -> 3 of 4; a tie counts half
-    assert auroc(RM[0], CORRECT[0]) == 0.75
+    assert auroc(RM_SCORES[0], VERIFIED[0]) == 0.75
     assert auroc(torch.tensor([1.0, 1.0]), torch.tensor([1, 0])) == 0.5
-    assert math.isnan(auroc(RM[0], torch.ones(4)))
-
-
-def test_reliability_golden():
-    # RM, CORRECT: of the pairs (4, 2), (4, -1), (1, 2), (1, -1) three are in order: AUROC 0.75
-    running, gate = reliability((0.0, 0.0), RM, CORRECT)
-    assert running == (0.75, 1.0) and gate == pytest.approx(2 * 0.75 - 1)
-    # a step later a group in perfect order: (0.9 * 0.75 + 1) / (0.9 + 1) = 0.88158
-    running, gate = reliability(running, torch.tensor([[5.0, 1.0]]), torch.tensor([[1.0, 0.0]]))
-    assert gate == pytest.approx(2 * (0.9 * 0.75 + 1) / 1.9 - 1)
-    # below chance is nothing, and so is a start without any mixed group
-    assert reliability((0.0, 0.0), -RM, CORRECT)[1] == 0.0
-    assert reliability((0.0, 0.0), RM, torch.zeros(1, 4)) == ((0.0, 0.0), 0.0)
-
-
-@pytest.mark.parametrize("scale", ["none", "std"])
-def test_the_gate_scales_uniform_groups_and_no_other(scale):
-    rm = RM.repeat(3, 1)
-    correct = torch.stack([CORRECT[0], torch.zeros(4), torch.ones(4)]).double()
-    open_, half = (compute_advantages(rm, correct, 1.0, scale=scale, gate=gate)["adv"]
-                   for gate in (1.0, 0.5))
-    assert open_[1:].abs().min() > 0
-    torch.testing.assert_close(half[0], open_[0])
-    torch.testing.assert_close(half[1:], open_[1:] / 2)
-    for reward in ("verifier", "rm", "naive"):
-        torch.testing.assert_close(
-            compute_advantages(rm, correct, 1.0, reward=reward, gate=0.0)["adv"],
-            compute_advantages(rm, correct, 1.0, reward=reward)["adv"])
+    assert math.isnan(auroc(RM_SCORES[0], torch.ones(4)))
 
 
 def test_bradley_terry_golden():

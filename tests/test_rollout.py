@@ -1,14 +1,14 @@
 """The transformers engine: log-probabilities, seeds, stopping, top-p."""
 
 import torch
-from helpers import prompts
+from helpers import PROBLEMS, prompts
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distributed import derive_seed
 from hero import token_logprobs
 from rollout import (
     SamplingParams,
-    derive_seed,
     make_engine,
     nucleus,
     response_text,
@@ -65,7 +65,8 @@ def test_samples_follow_the_models_distribution(policy, tokenizer):
                                                                                SamplingParams(1), 7)
     with torch.no_grad():
         expected = policy(input_ids=torch.tensor(ids)).logits[0, -1].softmax(-1)
-    counts = torch.bincount(torch.tensor([r.response_ids[0] for r in rollouts]), minlength=len(expected))
+    first_tokens = torch.tensor([r.response_ids[0] for r in rollouts])
+    counts = torch.bincount(first_tokens, minlength=len(expected))
     # the standard error of a share is at most sqrt(1/4 / 4000) = 0.008
     torch.testing.assert_close(counts / 4000, expected, atol=0.04, rtol=0)
 

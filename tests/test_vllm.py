@@ -11,16 +11,16 @@ from helpers import ROOT, SMALL, close, metrics_of, prompts, script
 from transformers import AutoModelForCausalLM
 
 import distributed
+from distributed import derive_seed
 from hero import token_logprobs
 from rollout import (
     SamplingParams,
     chat_prompt,
-    derive_seed,
     make_engine,
     nucleus,
-    prompt_seeds,
     resolve_engine,
     right_padded,
+    seeds_of,
 )
 
 vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None,
@@ -86,6 +86,7 @@ def model(started):
     model.load_state_dict(saved)
 
 
+@pytest.mark.slow
 @vllm
 def test_starting_leaves_the_global_random_state_alone(started):
     before, after = started[2:]
@@ -94,6 +95,7 @@ def test_starting_leaves_the_global_random_state_alone(started):
                for a, b in zip(before["numpy"], after["numpy"], strict=True))
 
 
+@pytest.mark.slow
 @vllm
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_logprobs_are_the_trainers_before_and_after_pushes(engine, model, tokenizer, temperature):
@@ -113,6 +115,7 @@ def test_logprobs_are_the_trainers_before_and_after_pushes(engine, model, tokeni
         assert gap(model, again[16:], temperature) < 1e-4
 
 
+@pytest.mark.slow
 @vllm
 def test_without_the_reset_old_weights_would_answer(engine, model, tokenizer, monkeypatch):
     """That the cache is at work in these tests, and that the reset is what keeps them right."""
@@ -127,11 +130,12 @@ def test_without_the_reset_old_weights_would_answer(engine, model, tokenizer, mo
     assert gap(model, engine.generate(ids, 2, SamplingParams(8), 0)) < 1e-4
 
 
+@pytest.mark.slow
 @vllm
 def test_a_refused_reset_is_an_error(engine, model, tokenizer):
     inner = engine.llm.llm_engine
     inner.add_request("unfinished", {"prompt_token_ids": long_prompts(tokenizer)[0]},
-                      engine.sampling_params(max_tokens=50, ignore_eos=True, detokenize=False))
+                      engine.vllm_params(max_tokens=50, ignore_eos=True, detokenize=False))
     inner.step()
     with pytest.raises(RuntimeError, match="refused to reset its prefix cache"):
         engine.update_weights(model.state_dict().items())
@@ -141,6 +145,7 @@ def test_a_refused_reset_is_an_error(engine, model, tokenizer):
     engine.update_weights(model.state_dict().items())
 
 
+@pytest.mark.slow
 @vllm
 def test_a_response_depends_on_its_seed_alone(engine, tokenizer):
     """Response j of a prompt has seed + j, whatever else is in the batch."""
@@ -155,9 +160,10 @@ def test_a_response_depends_on_its_seed_alone(engine, tokenizer):
     assert engine.generate([], 3, sampling, []) == []
     # one int: the same prompt seeds as the other engine's
     assert [r.response_ids for r in engine.generate(ids, 2, sampling, 5)] == \
-        [r.response_ids for r in engine.generate(ids, 2, sampling, prompt_seeds(5, len(ids)))]
+        [r.response_ids for r in engine.generate(ids, 2, sampling, seeds_of(5, len(ids)))]
 
 
+@pytest.mark.slow
 @vllm
 def test_finished_responses_end_with_eos_and_cut_ones_do_not(engine, tokenizer):
     rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
@@ -169,6 +175,7 @@ def test_finished_responses_end_with_eos_and_cut_ones_do_not(engine, tokenizer):
         assert r.finished or len(r.response_ids) == 16
 
 
+@pytest.mark.slow
 @vllm
 def test_top_p_logprobs_are_those_of_the_distribution_sampled_from(engine, model, tokenizer):
     rollouts = engine.generate(prompts(tokenizer), 8, SamplingParams(12, 0.6, top_p=0.8), 0)
@@ -180,6 +187,7 @@ def test_top_p_logprobs_are_those_of_the_distribution_sampled_from(engine, model
         torch.testing.assert_close(torch.tensor(r.logprobs), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @vllm
 def test_the_order_of_sleeping_pushing_and_waking(engine, model, tokenizer, monkeypatch):
     """As a GPU would see it, where only the weights may be awake while they are gathered; a CPU has
@@ -200,12 +208,14 @@ def test_the_order_of_sleeping_pushing_and_waking(engine, model, tokenizer, monk
     assert calls[4:] == ["sleep 1", "wake ['kv_cache', 'weights']"]
 
 
+@pytest.mark.slow
 @vllm
 def test_what_does_not_fit_is_refused_and_not_cut(engine, tokenizer):
     with pytest.raises(ValueError, match="a prompt of 200 tokens and a response of 100 do not fit"):
         engine.generate([[5] * 200], 1, SamplingParams(100), 0)
 
 
+@pytest.mark.slow
 @vllm
 def test_whole_runs_on_one_and_two_ranks_a_resume_and_eval(folder):
     """The same run on one and on two ranks; resumed with the checkpoint's weights; quiet."""
