@@ -396,7 +396,7 @@ def hidden_stderr():
 
 # ---------------------------------------------------------------------------- which engine
 
-ENGINES = {"transformers": TransformersEngine, "vllm": VLLMEngine}
+ENGINES = {"vllm": VLLMEngine, "transformers": TransformersEngine}
 
 
 def resolve_engine(kind):
