@@ -1,0 +1,351 @@
+"""What README, docs/, CONTRIBUTING and CHANGELOG state is so: files, flags, names, keys, numbers.
+
+Tests of what changes with the code are marked `release`: whoever tries an idea need not edit pages.
+"""
+
+import importlib
+import json
+import re
+import shlex
+import sys
+from dataclasses import fields
+
+import pytest
+import torch
+import yaml
+from helpers import ROOT, script
+
+import eval as evaluation
+import hero
+import prepare
+import rewards
+import verify
+from results import paper_tables
+
+release = pytest.mark.release
+
+PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+MODULES = ["answers", "distributed", "eval", "hero", "prepare", "problems", "report", "rewards",
+           "rollout", "tiny", "verify"]
+
+
+def text_of(page):
+    return (ROOT / page).read_text()
+
+
+def code_of(text):
+    """What stands in the code blocks and the code spans of a page, one item per line or span."""
+    blocks = re.findall(r"```.*?\n(.*?)```", text, re.S)
+    lines = "\n".join(blocks).replace("\\\n", "").splitlines()
+    spans = re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.S))
+    return lines + spans
+
+
+# ---------------------------------------------------------------------------- files and links
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
+def test_every_file_that_is_named_exists(page):
+    named = re.findall(r"`((?:tests|results|notebooks|docs)/[\w./-]*|\w+\.(?:py|txt|toml|cff))`",
+                       text_of(page))
+    links = re.findall(r"\]\(([\w./]+)(?:#[\w-]+)?\)", text_of(page))
+    assert not [name for name in named if not (ROOT / name).exists()]
+    assert not [link for link in links if not ((ROOT / page).parent / link).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_heading_that_is_linked_to_exists(page):
+    for target, heading in re.findall(r"\]\(([\w./]*)#([\w-]+)\)", text_of(page)):
+        path = (ROOT / page).parent / target if target else ROOT / page
+        titles = re.findall(r"^#+ (.+)$", path.read_text(), re.M)
+        assert heading in [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+                           for title in titles]
+
+
+def test_the_citation_is_a_citation():
+    citation = yaml.safe_load(text_of("CITATION.cff"))
+    assert citation["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "version", "license"} <= set(citation)
+    paper = citation["preferred-citation"]
+    assert "2510.07242" in paper["url"] and len(paper["authors"]) == 8
+
+
+@release
+def test_the_readme_is_short():
+    assert len(text_of("README.md").splitlines()) <= 200
+
+
+@release
+def test_the_lengths_of_the_files_are_about_right():
+    sizes = re.findall(r"^\|[^|]*\| `(\w+\.py)` \| (\d+) \|", text_of("README.md"), re.M)
+    assert sorted(name for name, _ in sizes) == sorted(f"{module}.py" for module in MODULES)
+    for name, lines in sizes:
+        true_length = len(text_of(name).splitlines())
+        assert abs(true_length - int(lines)) <= max(50, 0.1 * true_length), (name, true_length)
+
+
+# ---------------------------------------------------------------------------- commands and names
+
+
+def help_of(command, monkeypatch, capsys):
+    """What `python COMMAND --help` prints, in this process."""
+    name, *stage = command.split()
+    main = {"hero.py": hero.parse_args, "eval.py": evaluation.main, "prepare.py": prepare.parse,
+            "verify.py": verify.main, "results/paper_tables.py": paper_tables.main}[name]
+    monkeypatch.setattr(sys, "argv", [name, *stage, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    return capsys.readouterr().out
+
+
+COMMANDS = ["hero.py", "eval.py plot", "eval.py", "prepare.py split", "prepare.py sft",
+            "prepare.py rm", "prepare.py textbook", "results/paper_tables.py table",
+            "results/paper_tables.py verifiers", "verify.py"]
+
+
+@release
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_of_a_command_exists(command, monkeypatch, capsys):
+    known = set(re.findall(r"--(\w+)", help_of(command, monkeypatch, capsys)))
+    starters = r"(?:python|torchrun(?: --\w+ \S+)*) "
+    used = set()
+    for page in PAGES:
+        for line in code_of(text_of(page)):
+            found = re.search(starters + re.escape(command) + r"(?= |$)(.*)", line)
+            # `eval.py` alone is the form with --model
+            if found and not (command == "eval.py" and found[1].startswith(" plot")):
+                used |= set(re.findall(r"--(\w+)", found[1]))
+    assert used <= known
+    assert any(command in text_of(page) for page in PAGES)
+
+
+@release
+def test_every_flag_that_stands_alone_exists(monkeypatch, capsys):
+    known = {"nproc_per_node", "nnodes"}
+    for command in COMMANDS:
+        known |= set(re.findall(r"--(\w+)", help_of(command, monkeypatch, capsys)))
+    for page in PAGES:
+        for code in code_of(text_of(page)):
+            if code.startswith("--"):
+                assert set(re.findall(r"--(\w+)", code)) <= known, (page, code)
+
+
+@release
+def test_the_settings_of_change_one_thing_are_settings_of_hero():
+    table = text_of("README.md").split("## Change one thing")[1].split("\n## ")[0]
+    commands = [code for code in code_of(table) if code.startswith("--")]
+    assert len(commands) > 8
+    for command in commands:
+        hero.parse_args(["--preset", "tiny", *shlex.split(command)])
+
+
+def missing_names(text):
+    """The `module.name` and `module.Class.name` of a text that do not exist."""
+    missing = []
+    for module, path in re.findall(rf"(?<![\w/.])({'|'.join(MODULES)})\.([\w.]*\w)", text):
+        value = importlib.import_module(module)
+        for name in path.split("."):
+            annotations = getattr(value, "__annotations__", {})
+            value = annotations.get(name) or getattr(value, name, None)
+        if value is None and path not in ("py", "json", "jsonl", "md"):
+            missing.append(f"{module}.{path}")
+    return missing
+
+
+@release
+@pytest.mark.parametrize("page", PAGES)
+def test_every_function_that_is_named_exists(page):
+    assert not missing_names("\n".join(code_of(text_of(page))))
+
+
+@release
+def test_the_changelog_s_new_names_exist():
+    settings = {field.name for field in fields(hero.Config)}
+    explained = set(re.findall(r"`([\w/]+)`", text_of("docs/log.md")))
+    for line in text_of("CHANGELOG.md").splitlines():
+        if not line.startswith("| "):
+            continue
+        old, new = line.strip("| ").split(" | ")[-2:]
+        assert not missing_names(new)
+        assert set(re.findall(r"`--(\w+)`", new)) <= settings
+        assert not set(re.findall(r"`--(\w+)`", old)) & settings
+        if line.split()[1].endswith(".jsonl`"):
+            assert set(re.findall(r"`([\w/]+)`", new)) <= explained
+
+
+# ---------------------------------------------------------------------------- worked examples
+
+SCORES = torch.tensor([[4.0, 1.0, 2.0, -1.0]], dtype=torch.float64)
+TWO_CORRECT = torch.tensor([[1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"[+-]?\d+\.\d+", text)]
+
+
+def advantages(verified, reward="hero", **settings):
+    batch = rewards.Batch(SCORES, verified)
+    return rewards.compute_advantages(batch, 1.0, reward, **settings)
+
+
+@release
+def test_the_readme_s_table_is_what_rewards_py_computes():
+    section = text_of("README.md").split("## The idea in one table")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in section.splitlines()
+            if line.startswith("|")][2:]
+    columns = list(zip(*rows, strict=True))
+    settings = {"alpha": 0.05, "beta": 0.1, "weight_on": "none"}
+    close = pytest.approx
+
+    assert [float(x) for x in columns[2]] == SCORES[0].tolist()
+    assert [float(x) for x in columns[3]] == close(advantages(TWO_CORRECT, **settings).r_hat[0],
+                                                   abs=1e-5)
+    for column, reward in zip(columns[4:], ("verifier", "rm", "hero"), strict=True):
+        expected = advantages(TWO_CORRECT, reward, **settings).advantages[0]
+        assert [float(x) for x in column] == close(expected, abs=1e-5)
+
+    answers = [answer.strip("`") for answer in columns[0]]
+    responses = ["" if answer == "none" else rf"\boxed{{{answer}}}" for answer in answers]
+    assert [int(verify.verify(response, "24").correct) for response in responses] == [
+        int(x) for x in columns[1]]
+
+    all_wrong = advantages(torch.zeros_like(TWO_CORRECT), **settings).advantages[0]
+    sentence = re.search(r"HERO's still (.*?)\. ", section.replace("\n", " "))[1]
+    assert numbers(sentence) == close(all_wrong, abs=1e-5)
+
+
+@release
+def test_the_cancellations_are_what_rewards_py_computes():
+    first, second = text_of("docs/choices.md").split("\n## ")[1:3]
+    table = [line.strip("| ").split(" | ") for line in first.splitlines() if line[:3] == "| 1"
+             or line[:3] == "| 3"]
+    assert len(table) == 3
+    for weight, on_reward, on_advantage in table:
+        for on, shown in (("reward", on_reward), ("advantage", on_advantage)):
+            # a weight that is the same for every sigma
+            expected = advantages(TWO_CORRECT, beta=0.1, weight_on=on, advantage_norm="std",
+                                  w_min=float(weight), w_max=float(weight)).advantages[0]
+            assert numbers(shown) == pytest.approx(expected, abs=0.0051)
+
+    table = [line.strip("| ").split(" | ") for line in second.splitlines() if line[:3] == "| 0"]
+    assert len(table) == 3
+    for alpha, mean_only, std in table:
+        for norm, shown in (("none", mean_only), ("std", std)):
+            expected = advantages(torch.zeros_like(TWO_CORRECT), alpha=float(alpha),
+                                  weight_on="none", advantage_norm=norm).advantages[0]
+            assert numbers(shown) == pytest.approx(expected, abs=0.0051)
+
+
+@release
+def test_the_example_of_a_new_reward_works(monkeypatch):
+    code = re.search(r"```python\n(.*?)```", text_of("README.md"), re.S)[1]
+    entry = re.search(r'`"short": (Reward\(.*?\))`', text_of("README.md"))[1]
+    names = vars(rewards).copy()
+    exec(code, names)
+    monkeypatch.setitem(rewards.REWARDS, "short", eval(entry, names))
+
+    batch = rewards.Batch(SCORES, TWO_CORRECT, lengths=torch.tensor([[10, 30, 10, 30]]))
+    result = rewards.compute_advantages(batch, 1.0, "short")
+    assert result.rewards[0].tolist() == pytest.approx([0.9, 0.7, -0.1, -0.3])
+
+
+# ---------------------------------------------------------------------------- keys
+
+
+@release
+def test_every_log_key_is_explained(unbroken):
+    folder, _ = unbroken
+    logged = set()
+    for line in (folder / "runs/a/metrics.jsonl").read_text().splitlines():
+        logged |= set(json.loads(line))
+    evaluated = {key.split("/")[2] for key in logged if key.startswith("eval/")}
+    logged = {key for key in logged if not key.startswith("eval/")}
+
+    page = text_of("docs/log.md")
+    explained = set(re.findall(r"`([\w/@]+)`", page))
+    assert logged | evaluated <= explained
+
+    # and nothing is explained that no run logs
+    tables = page.split("## metrics.jsonl")[1].split("### Evaluation")[0]
+    explained = set(re.findall(r"`(\w+/\w+)`", "\n".join(re.findall(r"^\| .*? \|", tables, re.M))))
+    assert explained == logged - {"step"} | {"policy/kl_ref"}
+
+
+@release
+def test_every_column_of_the_rollouts_is_explained(unbroken):
+    folder, _ = unbroken
+    row = json.loads((folder / "runs/a/rollouts.jsonl").read_text().splitlines()[0])
+    section = text_of("docs/log.md").split("## rollouts.jsonl")[1].split("\n## ")[0]
+    first_cells = "\n".join(re.findall(r"^\| .*? \|", section, re.M))
+    assert re.findall(r"`(\w+)`", first_cells) == list(row)
+
+
+@release
+def test_every_key_of_an_evaluation_is_explained(unbroken, tmp_path):
+    folder, _ = unbroken
+    result = script(folder, "eval.py", "--model", "runs/a/final", "--seeds", 2, "--reward_model",
+                    "runs/world-0/reward_model", "--out", tmp_path / "eval.json")
+    assert result.returncode == 0, result.stderr
+    report = json.loads((tmp_path / "eval.json").read_text())
+    page = text_of("docs/log.md")
+    assert re.findall(r"^\| `(\w+)` \|", page.split("## eval.json")[1].split("\n## ")[0],
+                      re.M) == list(report)
+    evaluated = page.split("### Evaluation")[1].split("\n## ")[0]
+    assert set(report["results"]["hard"]) <= set(re.findall(r"`([\w@]+)`", evaluated))
+
+
+# ---------------------------------------------------------------------------- numbers
+
+
+@release
+@pytest.mark.parametrize("page, name", [
+    ("docs/gpu.md", "phases"), ("docs/gpu.md", "trl_speed"), ("docs/gpu.md", "logprob_memory"),
+    ("docs/gpu.md", "rollout_speed"), ("docs/reproduce.md", "references")])
+def test_the_tables_are_the_measured_ones(page, name):
+    """What a results script has written stands in the page, line by line."""
+    for line in text_of(f"results/{name}.md").splitlines():
+        assert line.strip() in text_of(page)
+
+
+@release
+def test_the_study_s_tables_are_made_from_its_csv_files():
+    from results import study, study_tables
+
+    made = study_tables.tables(study.read, ROOT / "results", study.RATES, study.SWEPT)
+    assert made == text_of("results/study.md")
+
+
+# Decimals that no measurement makes: versions of licenses and software, settings, and the worked
+# examples, which tests above compute.
+NOT_MEASURED = {"2.0", "4.0", "0.2", "0.95", "0.6", "0.05", "0.10", "0.005", "0.9", "0.8", "1.28",
+                "1.7", "0.4", "0.25", "0.1",
+                "1.10", "0.50", "2.50", "0.60", "0.90", "0.40", "0.45", "0.55", "0.01", "0.02",
+                "1.00", "1.71", "3.00", "1.19", "0.79", "0.89", "1.09", "2.03", "1.35", "1.52",
+                "1.86", "3.56", "2.37", "2.67", "3.26", "1.39", "0.28", "0.5"}
+
+
+def decimals(text):
+    """The decimals of a page, without those in code, equations, addresses and paper figures."""
+    text = re.sub(r"```.*?```|`[^`]*`|\$[^$]*\$|\(http[^)]*\)|arXiv \S+|[\d.,-]+ \(paper\)", "", text,
+                  flags=re.S)
+    return set(re.findall(r"(?<![\w.])\d+\.\d+(?![\d.])", text))
+
+
+@release
+@pytest.mark.parametrize("page", [*PAGES, "results/README.md"])
+def test_every_number_was_measured(page):
+    """A decimal of a page is the rounding of one on a page of results/.
+
+    results/README.md may also state what follows directly from a CSV file beside it.
+    """
+    sources = list((ROOT / "results").glob("*.md"))
+    if page == "results/README.md":
+        sources.remove(ROOT / page)
+        sources += (ROOT / "results").glob("*.csv")
+    measured = set()
+    for source in sources:
+        measured |= {float(x) for x in re.findall(r"\d+\.\d+(?:e-?\d+)?", source.read_text())}
+
+    for number in decimals(text_of(page)) - NOT_MEASURED:
+        digits = len(number.split(".")[1])
+        assert any(round(value, digits) == float(number) for value in measured), number
