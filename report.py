@@ -126,7 +126,10 @@ def metric_text(metric, summary):
 
 
 def format_metrics(metrics):
-    """The metrics of a step that a person watches, on one line of at most 100 columns. -> str"""
+    """The metrics of a step that a person watches, on one line. -> str
+
+    At most 100 columns, and 12 or so more for each held-out set in a step with an evaluation.
+    """
     parts = [f"step {metrics['step']:3d}"]
     for title, key, number_format in (
             ("verifier", "verify/accuracy", ".3f"), ("all wrong", "verify/all_wrong", ".2f"),
