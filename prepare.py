@@ -70,26 +70,34 @@ EVAL_DATA = "data/eval.jsonl"
 # ---------------------------------------------------------------------------- training
 
 
+def adamw(model, learning_rate):
+    """The usual optimizer, for all parameters of a model. -> list of optimizers"""
+    return [torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.95),
+                              weight_decay=0.01)]
+
+
 def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50, size_of=len,
-        rows_at_once=None, ranks=None):
+        rows_at_once=None, ranks=None, make_optimizers=adamw):
     """Minimizes loss_of(model, rows) over an iterator of batches. -> the loss of every step
 
-    AdamW, linear warm-up, linear decay to zero, gradients clipped to norm 1.
+    Linear warm-up, linear decay to zero, gradients clipped to norm 1.
 
     ranks: if given, all ranks call this function with the same batches and share the rows of each;
         the number of rows has to be divisible by their number. Without, this process trains alone.
     rows_at_once: rows in one forward pass of a rank; None for all of them.
     size_of(rows): the number of items that loss_of averages over. It weights the micro-batches, so
         that the gradient is that of the whole batch, however its rows are shared out.
+    make_optimizers(model, learning_rate): the optimizers, which have each parameter once.
     """
     ranks = ranks or distributed.Ranks(0, 1, model.device)
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.95),
-                                  weight_decay=0.01)
+    optimizers = make_optimizers(model, learning_rate)
 
     def warmup_and_decay(step):
         return min(1, (step + 1) / warmup) * (1 - step / steps)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_and_decay)
+    schedules = []
+    for optimizer in optimizers:
+        schedules.append(torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_and_decay))
 
     losses = []
     model.train()
@@ -102,7 +110,7 @@ def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50, s
 
             # The gradient of the batch, a micro-batch at a time. Gradients are averaged over the
             # ranks at the end; the factor world_size turns that mean into the sum.
-            optimizer.zero_grad()
+            model.zero_grad()
             loss = 0.0
             for start in range(0, len(own_rows), rows_per_pass):
                 rows = own_rows[start:start + rows_per_pass]
@@ -117,8 +125,9 @@ def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50, s
                 loss = distributed.all_sum([loss]).item() / ranks.world_size
             else:
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
 
             losses.append(loss)
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)

@@ -40,6 +40,7 @@ import re
 import shutil
 import time
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import torch
@@ -53,10 +54,10 @@ from transformers import (
 
 import distributed
 from distributed import derive_seed
-from prepare import fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled
+from prepare import adamw, fit, fit_reward_model, preference_pairs, sft_loss, shuffled
 from problems import write_jsonl
 from rewards import RewardModel
-from rollout import SamplingParams, chat_prompt, make_engine, response_text
+from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
 from verify import verify_all
 
 UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
@@ -65,6 +66,17 @@ TENS = "twenty thirty forty fifty sixty".split()
 
 # Every answer, right or wrong, lies between these two, so that it can be said in words.
 LOW, HIGH = 2, 60
+
+# How sparse the verifier is: the share of the right answers to hard problems that it is expected
+# to accept. Half of it makes half as many groups of responses mixed. At most 0.25.
+RECALL = 0.07
+
+# The share of the problems of lucky.jsonl whose misconception finds the right value.
+LUCKY_SHARE = 0.15
+
+# Optimizer steps of the cold start and of the reward model.
+SFT_STEPS = 300
+RM_STEPS = 160
 
 
 # ---------------------------------------------------------------------------- numbers in words
@@ -137,7 +149,7 @@ def bags(a, b, c, d):
                    flawed=[(b, "+", c), (None, "+", a), (None, "-", d)])
 
 
-def equation(a, b, c, _):
+def equation(a, b, c, d):
     """Misconception: a term keeps its sign when it moves to the other side."""
     return Problem(f"solve (x-{a})/{b}={c}",
                    chain=[(b, "*", c), (None, "+", a)],
@@ -161,14 +173,41 @@ def perimeter(a, b, c, d):
 TOPICS = {"precedence": precedence, "bags": bags, "equation": equation, "bracket": bracket,
           "perimeter": perimeter}
 
+# The share of a topic's hard problems whose reference answer is one that the policy may say, at a
+# recall of 0.10. The verifier is blind in the two topics that are told as a story.
+SAYABLE = {"precedence": 2 / 3, "bags": 0, "equation": 1 / 3, "bracket": 1, "perimeter": 0}
 
-def make_problem(topic, rng):
-    """A random problem of a topic. Its values may be too large, too small, or negative."""
-    a = rng.randint(2, 20)
-    b = rng.randint(2, 9)
-    c = rng.randint(2, 9)
-    d = rng.randint(1, 9)
-    return TOPICS[topic](a, b, c, d)
+# Digits for which the misconception of a topic finds the right value: 7+5*1-3 and 1(x+5)-2.
+LUCKY_DIGITS = {"precedence": {"c": 1}, "bracket": {"b": 1}}
+
+
+def sayable_shares(recall):
+    """The share of references that the policy may say, by topic, for an expected recall.
+
+    A right answer that chooses one of the four phrasings at random meets a reference that is one
+    of them in a quarter of the cases, so the mean of the shares is four times the recall. Below
+    0.10 all shares are in proportion to SAYABLE; above it, what is missing to 1 is in proportion.
+    Raises ValueError for a recall outside of 0 to 0.25.
+    """
+    if not 0 <= recall <= 0.25:
+        raise ValueError(f"recall={recall} is not between 0 and 0.25, where every reference is one "
+                         "of four phrasings")
+    if recall <= 0.1:
+        return {topic: share * recall / 0.1 for topic, share in SAYABLE.items()}
+    missing = (0.25 - recall) / 0.15
+    return {topic: 1 - (1 - share) * missing for topic, share in SAYABLE.items()}
+
+
+def make_problem(topic, rng, lucky=False):
+    """A random problem of a topic. Its values may be too large, too small, or negative.
+
+    lucky: whether its misconception finds the right value (a topic of LUCKY_DIGITS).
+    """
+    digits = {"a": rng.randint(2, 20), "b": rng.randint(2, 9), "c": rng.randint(2, 9),
+              "d": rng.randint(1, 9)}
+    if lucky:
+        digits |= LUCKY_DIGITS[topic]
+    return TOPICS[topic](**digits)
 
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
@@ -218,39 +257,61 @@ def is_held_out(text):
     return hashlib.blake2b(text.encode()).digest()[0] < 64
 
 
-def make_problems(count, hard, seed, evaluation, prose_share=0.1):
+def make_problems(count, hard, seed, evaluation, recall=RECALL, lucky_share=0.0):
     """`count` distinct problems, the topics in turn. -> rows with these keys:
 
         problem, answer, accepted     the text, the reference answer, every right answer
         topic, hard                   a key of TOPICS; whether the answer is asked for in words
         chain, flawed                 see Problem
 
-    prose_share: the share of the hard problems whose reference answer is in the fifth phrasing.
+    recall: the share of right answers to hard problems that a verifier is expected to accept. It
+    changes the reference answers and nothing else: what can be verified at a lower recall can be
+    verified at a higher one.
+    lucky_share: the share of problems whose misconception finds the right value. In all others it
+    finds a wrong one.
+    Raises ValueError if there are not that many: a topic has a few hundred to thousands.
     """
-    rng = random.Random(f"problems {hard} {seed} {evaluation}")
-    topics = list(TOPICS)
+    # 1. The topics, and which problems are to be lucky.
+    name = f"{hard} {seed} {evaluation}"
+    lucky_rng = random.Random(f"lucky {name}")
+    lucky_share_of_topic = lucky_share * len(TOPICS) / len(LUCKY_DIGITS)
+    plan = []
+    for _, topic in zip(range(count), cycle(TOPICS), strict=False):
+        lucky = topic in LUCKY_DIGITS and lucky_rng.random() < lucky_share_of_topic
+        plan.append((topic, lucky))
+
+    # 2. The problems. Their references have random numbers of their own.
+    rng = random.Random(f"problems {name}")
+    reference_rng = random.Random(f"references {name}")
+    shares = sayable_shares(recall)
     rows = []
     seen = set()
+    tries = 0                                      # since the last row
     while len(rows) < count:
-        topic = topics[len(rows) % len(topics)]
-        problem = make_problem(topic, rng)
+        topic, lucky = plan[len(rows)]
+        problem = make_problem(topic, rng, lucky)
+        tries += 1
+        if tries > 100_000:
+            raise ValueError(f"there are no more than {len(rows)} such problems")
         _, value = solve(problem.chain)
         _, flawed_value = solve(problem.flawed)
 
         is_new = problem.text not in seen
         is_on_this_side = is_held_out(problem.text) == evaluation
         both_can_be_said = can_be_said(problem.chain) and can_be_said(problem.flawed)
-        misconception_shows = value != flawed_value
-        if not (is_new and is_on_this_side and both_can_be_said and misconception_shows):
+        is_as_wanted = (value == flawed_value) == lucky
+        if not (is_new and is_on_this_side and both_can_be_said and is_as_wanted):
             continue
         seen.add(problem.text)
+        tries = 0
 
         text = problem.text
         answer = str(value)
         if hard:
             text += " in words"
-            unusual = rng.random() < prose_share
-            answer = prose(value) if unusual else rng.choice(phrasings(value))
+            is_sayable = reference_rng.random() < shares[topic]
+            one_of_four = reference_rng.choice(phrasings(value))
+            answer = one_of_four if is_sayable else prose(value)
 
         rows.append({"problem": text, "answer": answer,
                      "accepted": [str(value), *phrasings(value), prose(value)],
@@ -279,7 +340,12 @@ def solution(row, rng, right=1.0, slip=0.0, missay=0.0):
 
     if not LOW <= value <= HIGH:                   # this value cannot be said: try again
         return solution(row, rng, right, slip, missay)
-    answer = rng.choice(phrasings(value)) if row["hard"] else str(value)
+    return response(steps, value, row["hard"], way=rng.randrange(4))
+
+
+def response(steps, value, hard, way):
+    """Working and a final answer, in digits or, if hard, in one of the four phrasings."""
+    answer = phrasings(value)[way] if hard else str(value)
     return f"{steps};\\boxed{{{answer}}}"
 
 
@@ -335,29 +401,112 @@ def make_policy(tokenizer, seed):
 # ---------------------------------------------------------------------------- training
 
 
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024): a step is the momentum with all its singular values near 1.
+
+    The step is scaled to the root mean square that AdamW's steps have, 0.2, so that both optimizers
+    take the same learning rate. torch.optim.Muon does the same one matrix at a time in bfloat16,
+    which on a CPU takes ten times as long as all matrices of one shape in a single product.
+    """
+
+    def __init__(self, matrices, learning_rate, momentum=0.95, weight_decay=0.01):
+        settings = {"lr": learning_rate, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(matrices, settings)
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            # Wide matrices: those with more rows than columns are transposed.
+            by_shape = {}                          # shape: [(matrix, its momentum), ...]
+            for matrix in group["params"]:
+                state = self.state[matrix]
+                if "mean" not in state:
+                    state["mean"] = torch.zeros_like(matrix)
+                state["mean"].lerp_(matrix.grad, 1 - group["momentum"])
+                nesterov = matrix.grad.lerp(state["mean"], group["momentum"])
+                if matrix.shape[0] > matrix.shape[1]:
+                    matrix, nesterov = matrix.T, nesterov.T
+                by_shape.setdefault(matrix.shape, []).append((matrix, nesterov))
+
+            for shape, pairs in by_shape.items():
+                steps = orthogonalized(torch.stack([nesterov for _, nesterov in pairs]))
+                for (matrix, _), step in zip(pairs, steps, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                    matrix.add_(step, alpha=-0.2 * max(shape) ** 0.5 * group["lr"])
+
+
+def orthogonalized(matrices):
+    """Moves all singular values of wide matrices to between 0.7 and 1.2. (N, rows, columns) -> same
+
+    Five steps of a Newton-Schulz iteration, with Muon's coefficients.
+    """
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT                                                           # (N, rows, rows)
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    return x
+
+
+def muon(model, learning_rate):
+    """Muon for the matrices inside a model; AdamW for embeddings, norms and the score head."""
+    matrices = []
+    others = []
+    for name, parameter in model.named_parameters():
+        is_inner_matrix = parameter.ndim == 2 and ".layers." in name
+        if is_inner_matrix:
+            matrices.append(parameter)
+        else:
+            others.append(parameter)
+    return [Muon(matrices, learning_rate),
+            torch.optim.AdamW(others, learning_rate, betas=(0.9, 0.95), weight_decay=0.01)]
+
+
 def cold_start(policy, tokenizer, rows, steps, rng):
     """Trains the policy on four flawed solutions to each row of make_problems. -> the last loss"""
-    pairs = []
+    examples = []                                  # (prompt ids, response ids), as of sft_rows
     for row in rows:
-        for _ in range(4):
-            pairs.append((row["problem"], solution(row, rng, right=0.4, slip=0.1)))
+        prompt_ids = chat_prompt(tokenizer, row["problem"])
+        responses = [solution(row, rng, right=0.4, slip=0.1) for _ in range(4)]
+        for ids in tokenizer(responses, add_special_tokens=False)["input_ids"]:
+            examples.append((prompt_ids, ids + [tokenizer.eos_token_id]))
 
-    batches = shuffled(sft_rows(tokenizer, pairs), 64, rng)
-    losses = fit(policy, batches, sft_loss, steps, 6e-3, "cold start")
+    losses = fit(policy, shuffled(examples, 64, rng), sft_loss, steps, 2e-2, "cold start",
+                 warmup=20, make_optimizers=muon)
     return losses[-1]
 
 
-# How a demonstration can be flawed: the misconception, a slip, or a wrong last word.
-FLAWS = ({"right": 0.0}, {"slip": 1.0}, {"missay": 1.0})
+# How a demonstration can be flawed. Half of them name another number than the one that was found:
+# to see that, the reward model has to read the last phrase as well as the working.
+FLAWS = ("misconception", "slip", "missaid", "missaid")
+
+# By how much a number is off that is named in error: by a little, by ten or by a dozen.
+MISSAID_BY = (-12, -10, -4, -3, -2, -1, 1, 2, 3, 4, 10, 12)
 
 
-def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=2500):
+def demonstration(row, rng):
+    """A right solution to a row of make_problems, and one with a flaw. -> (chosen, rejected)
+
+    Where the flaw is a wrong number in the last phrase, nothing but that number differs.
+    """
+    flaw = rng.choice(FLAWS)
+    if flaw == "misconception":
+        return solution(row, rng), solution(row, rng, right=0.0)
+    if flaw == "slip":
+        return solution(row, rng), solution(row, rng, slip=1.0)
+
+    steps, value = solve(row["chain"])
+    others = [value + error for error in MISSAID_BY if LOW <= value + error <= HIGH]
+    other = rng.choice(others)
+    way = rng.randrange(4)
+    return (response(steps, value, row["hard"], way), response(steps, other, row["hard"], way))
+
+
+def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=4000):
     """What the reward model learns from, without a verdict on a hard problem.
 
     -> list of (problem, chosen, rejected): at most three pairs from the policy's own responses to
     each of `prompts` easy problems, and `demonstrations` pairs of made solutions, half of them in
-    words. Without demonstrations the reward model never sees an answer in words, and it misleads
-    there.
+    words. Without demonstrations the reward model never sees an answer in words.
     """
     rng = random.Random(f"pairs {seed}")
 
@@ -381,9 +530,7 @@ def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=2500):
     # 2. Demonstrations in both answer forms: a right solution against one with some flaw.
     for hard in (False, True):
         for row in make_problems(demonstrations // 2, hard, seed, evaluation=False):
-            chosen = solution(row, rng)
-            flaw = rng.choice(FLAWS)
-            rejected = solution(row, rng, **flaw)
+            chosen, rejected = demonstration(row, rng)
             pairs.append((row["problem"], chosen, rejected))
     return pairs
 
@@ -395,34 +542,62 @@ def train_reward_model(folder, policy_folder, tokenizer, pairs, steps, rng):
     tokenizer.save_pretrained(folder)
 
     reward_model = RewardModel(folder)
-    losses = fit_reward_model(reward_model, pairs, steps, 32, 1e-3, rng)
+    losses = fit_reward_model(reward_model, pairs, steps, 32, 2e-2, rng, warmup=20,
+                              make_optimizers=muon)
     reward_model.model.save_pretrained(folder)
     return losses[-1]
+
+
+def build_reward_model(folder, policy_folder, seed=0, kind="good", steps=RM_STEPS):
+    """A reward model for the world of a seed, in `folder`. -> (number of pairs, last loss)
+
+    kind: "good", the world's own;  "weak", which has seen easy answers only and no demonstrations;
+    "reversed", which prefers whatever the good one has learned to reject.
+    """
+    tokenizer = load_tokenizer(policy_folder)
+    engine = make_engine("transformers", policy_folder, tokenizer)
+    if kind == "weak":
+        pairs = reward_pairs(engine, tokenizer, seed, demonstrations=0)
+    else:
+        pairs = reward_pairs(engine, tokenizer, seed)
+    if kind == "reversed":
+        pairs = [(problem, rejected, chosen) for problem, chosen, rejected in pairs]
+
+    rng = random.Random(f"reward model {seed}")
+    loss = train_reward_model(folder, policy_folder, tokenizer, pairs, steps, rng)
+    return len(pairs), loss
 
 
 # ---------------------------------------------------------------------------- the world on disk
 
 
-def write_problems(folder, count, seed, evaluation):
-    """Writes easy.jsonl, hard.jsonl and mixed.jsonl (half of each) in the format of eval.py."""
+def write_problems(folder, count, seed, evaluation, recall=RECALL):
+    """Writes easy.jsonl, hard.jsonl and mixed.jsonl (half of each) in the format of eval.py.
+
+    Another recall gives other references to the same hard problems. The models of a world never
+    see a reference, so they serve for all of them.
+    """
     easy = make_problems(count, False, seed, evaluation)
-    hard = make_problems(count, True, seed, evaluation)
+    hard = make_problems(count, True, seed, evaluation, recall)
     mixed = []
     for easy_row, hard_row in zip(easy[:count // 2], hard[count // 2:], strict=False):
         mixed += [easy_row, hard_row]
 
     for name, rows in (("easy", easy), ("hard", hard), ("mixed", mixed)):
-        public = []
-        for row in rows:
-            public.append({key: row[key] for key in ("problem", "answer", "accepted", "topic")})
-        write_jsonl(folder / f"{name}.jsonl", public)
+        write_jsonl(folder / f"{name}.jsonl", public(rows))
 
 
-def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_problems=300):
+def public(rows):
+    """The rows of make_problems without what only the world knows."""
+    return [{key: row[key] for key in ("problem", "answer", "accepted", "topic")} for row in rows]
+
+
+def build(folder, seed=0, sft_steps=SFT_STEPS, rm_steps=RM_STEPS, problems=1000,
+          held_out_problems=300, recall=RECALL):
     """Makes the world in `folder`: train/, eval/, policy/, reward_model/ and world.json.
 
-    The folder appears whole or not at all. -> the contents of world.json: seed, code, number of
-    preference pairs, last losses, and seconds
+    The folder appears whole or not at all. -> the contents of world.json: seed, recall, code,
+    number of preference pairs, last losses, and seconds
     """
     distributed.init()                             # one thread: the same world on any machine
     folder = Path(folder)
@@ -430,9 +605,11 @@ def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_
     shutil.rmtree(partial, ignore_errors=True)
     rng = random.Random(f"world {seed}")
 
-    # 1. Problems.
-    write_problems(partial / "train", problems, seed, evaluation=False)
-    write_problems(partial / "eval", held_out_problems, seed, evaluation=True)
+    # 1. Problems, and a file of them for experiments with answers that are right by luck.
+    write_problems(partial / "train", problems, seed, False, recall)
+    write_problems(partial / "eval", held_out_problems, seed, True, recall)
+    lucky = make_problems(problems, True, seed, False, recall, LUCKY_SHARE)
+    write_jsonl(partial / "train" / "lucky.jsonl", public(lucky))
 
     # 2. The policy and its cold start, on twice as many problems as train/ has.
     started = time.time()
@@ -448,15 +625,13 @@ def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_
 
     # 3. The reward model.
     started = time.time()
-    engine = make_engine("transformers", policy, tokenizer)
-    pairs = reward_pairs(engine, tokenizer, seed)
-    reward_model_loss = train_reward_model(partial / "reward_model", partial / "policy", tokenizer,
-                                           pairs, rm_steps, rng)
+    num_pairs, reward_model_loss = build_reward_model(
+        partial / "reward_model", partial / "policy", seed, steps=rm_steps)
     reward_model_seconds = time.time() - started
 
     # 4. The record of it, and the folder under its final name.
     manifest = {
-        "seed": seed, "code": code_version(), "pairs": len(pairs),
+        "seed": seed, "recall": recall, "code": code_version(), "pairs": num_pairs,
         "losses": {"cold_start": cold_start_loss, "reward_model": reward_model_loss},
         "seconds": {"cold_start": round(cold_start_seconds, 1),
                     "reward_model": round(reward_model_seconds, 1)}}
@@ -468,7 +643,7 @@ def build(folder, seed=0, sft_steps=1200, rm_steps=300, problems=1000, held_out_
 def code_version():
     """A hash of the code that makes the world. Other code may make another world."""
     code = Path(__file__).read_text()
-    for function in (fit, fit_reward_model, preference_pairs, sft_loss, sft_rows, shuffled):
+    for function in (adamw, fit, fit_reward_model, preference_pairs, sft_loss, shuffled):
         code += inspect.getsource(function)
     return hashlib.blake2b(code.encode(), digest_size=8).hexdigest()
 
