@@ -70,6 +70,7 @@ class Batch:
     finished: torch.Tensor | None = None          # (P, G) False where a response was cut off
     texts: list[list[str]] | None = None          # P lists of G responses
     references: list[str] | None = None           # P reference answers
+    truth: torch.Tensor | None = None             # (P, G) what the oracle knows, for its reward
 
 
 def hero_reward(batch, alpha, beta):
@@ -93,12 +94,18 @@ def naive_reward(batch, verifier_share):
     return verifier_share * verified + (1 - verifier_share) * batch.rm_scores
 
 
+def oracle_reward(batch):
+    """The truth, 0 or 1: what no method can know, and so the upper bound of all. -> (P, G)"""
+    return batch.truth.to(batch.rm_scores.dtype)
+
+
 @dataclass(frozen=True)
 class Reward:
     """What `--reward NAME` means."""
     function: Callable                            # (batch, the settings it needs) -> (P, G)
     needs: tuple[str, ...] = ()                   # settings that the function takes, by name
     weighted: bool = False                        # whether the prompt weight of Eq. 4 applies
+    needs_truth: bool = False                     # whether it reads Batch.truth
 
 
 REWARDS = {
@@ -106,6 +113,7 @@ REWARDS = {
     "verifier": Reward(verifier_reward),
     "rm": Reward(rm_reward),
     "naive": Reward(naive_reward, needs=("verifier_share",)),
+    "oracle": Reward(oracle_reward, needs_truth=True),
 }
 
 

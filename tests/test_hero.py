@@ -228,7 +228,8 @@ def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
 @pytest.mark.parametrize("options", [
     ["--reward", "naive", "--advantage_norm", "std", "--kl_coef", 0.1, "--regime", "mixed"],
     ["--weight_on", "reward", "--beta", 0, "--max_tokens_per_microbatch", 64,
-     "--regime", "easy"]])
+     "--regime", "easy"],
+    ["--reward", "oracle"]])
 def test_other_settings_run(folder, options):
     hero_here(folder, "--name", "c", *SMALL, "--steps", 2, *options)
     rows = metrics_of(folder, "c")
@@ -303,6 +304,12 @@ def test_a_run_of_old_setting_names_is_refused(folder):
 
 def test_bands_that_overlap_are_refused(folder):
     refused(folder, "--alpha", 0.6, "--beta", 0.6, says="their sum has to be below 1")
+
+
+def test_the_oracle_needs_accepted_phrasings(folder):
+    (folder / "data.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
+    refused(folder, "--data", "data.jsonl", "--reward", "oracle", says="--reward oracle needs "
+            "problems that list every right phrasing")
 
 
 def test_prompts_that_are_all_too_long(folder):
