@@ -9,7 +9,8 @@ import numpy as np
 # A method has the same color in every figure. The palette is that of Okabe and Ito, which
 # color-blind readers can tell apart.
 COLORS = {"verifier": "#0072B2", "rm": "#D55E00", "hero": "#009E73", "hero std": "#56B4E9",
-          "naive": "#CC79A7", "gate": "#000000", "cold start": "#999999"}
+          "naive": "#CC79A7", "oracle": "#000000",
+          "cold start": "#999999"}
 OTHER_COLOR = "#E69F00"
 
 
