@@ -43,7 +43,7 @@ from distributed import derive_seed, from_pretrained, memory_plan
 from eval import evaluate, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
 from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems, write_file
-from report import plot_curves, summary_legend, summary_table
+from report import format_metrics, plot_curves, run_summary
 from rewards import REWARDS, Batch, RewardModel, compute_advantages, group_stats
 from rollout import (
     SamplingParams,
@@ -758,51 +758,10 @@ class Clock:
         self.last = now
 
 
-# ---------------------------------------------------------------------------- reports
-
-
 def log_rows(path, rows):
     """Appends rows to a log of the run; only rank 0 writes."""
     if torch.distributed.get_rank() == 0:
         append_jsonl(path, rows)
-
-
-def format_metrics(metrics):
-    """The metrics that a person watches, on one line."""
-    shown = {"verifier": "verify/accuracy", "all wrong": "verify/all_wrong", "rm": "rm/mean",
-             "auroc": "rm/auroc", "|A|": "reward/abs_adv_mixed", "entropy": "policy/entropy",
-             "grad": "policy/gradient_norm", "length": "rollout/length"}
-    parts = [f"step {metrics['step']:3d}"]
-    for name, key in shown.items():
-        if metrics.get(key) is not None:
-            parts.append(f"{name} {metrics[key]:.3f}")
-    for key, value in metrics.items():
-        if key.startswith("eval/") and key.endswith("/pass@1"):
-            parts.append(f"{key.split('/')[1]} pass@1 {value:.3f}")
-    return "  ".join(parts)
-
-
-def print_report(cfg, folder, history):
-    """What a finished run has reached, where to look, and what to try next."""
-    first, last = history[0], history[-1]
-    summaries = {}
-    for key in first:
-        if key.startswith("eval/") and key.endswith("/pass@1"):
-            prefix = key.removesuffix("pass@1")
-            for when, row in (("before", first), ("after", last)):
-                numbers = {k.removeprefix(prefix): v for k, v in row.items()
-                           if k.startswith(prefix)}
-                summaries[f"{prefix.split('/')[1]}, {when}"] = numbers
-
-    print(f"\nheld-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95\n")
-    print(summary_table(summaries))
-    print()
-    print(summary_legend(summaries))
-    print(f"\ncurves:   {folder}/curves.png\nsamples:  {folder}/rollouts.jsonl\n\ntry next:")
-    for reward in ("hero", "verifier", "rm"):
-        if reward != cfg.reward:
-            print(f"  python hero.py --reward {reward} --regime {cfg.regime} --seed {cfg.seed}",
-                  flush=True)
 
 
 # ---------------------------------------------------------------------------- the loop
@@ -903,7 +862,7 @@ def train(cfg):
         distributed.save_model(folder / "final", models.policy, tokenizer)
     if ranks.rank == 0 and progress.step >= cfg.steps:
         plot_curves(progress.history, folder / "curves.png", cfg.name)
-        print_report(cfg, folder, progress.history)
+        print(run_summary(cfg, progress.history, folder), flush=True)
     elif ranks.rank == 0:
         print(f"stopped by SIGTERM after step {progress.step}; resume with: python hero.py "
               f"--resume --name {cfg.name}", flush=True)

@@ -270,8 +270,9 @@ def draw_problems(rows, count, seed):
 def unsplit_problems(count=2000, held_out=200):
     """Problems for a run without a split: the first ones of SOURCE. -> (training, evaluation) path
 
-    Of count + held_out distinct problems the last held_out are for evaluation; of fewer problems,
-    the last tenth, but at least one. Both files are written to DATA/unsplit and are used again.
+    The last held_out of count + held_out distinct problems are for evaluation. If the source has
+    fewer problems, it is the last tenth, but at least one and at most held_out. The two files are
+    kept in DATA/unsplit: a later call uses them again.
     """
     folder = Path(DATA) / "unsplit"
     train_path = folder / "train.jsonl"
@@ -286,7 +287,9 @@ def unsplit_problems(count=2000, held_out=200):
             if len(distinct) == count + held_out:
                 break
         rows = list(distinct.values())
-        num_eval = min(held_out, max(1, len(rows) // 10))
+        num_eval = held_out
+        if len(rows) < count + held_out:
+            num_eval = min(held_out, max(1, len(rows) // 10))
         write_jsonl(train_path, rows[:-num_eval])
         write_jsonl(eval_path, rows[-num_eval:])
     return str(train_path), str(eval_path)
@@ -894,7 +897,7 @@ def textbook(args):
     Reads the questions of a hub dataset, keeps --count of those that pass the filter, and writes a
     JSONL file of problems and answers. Needs no model.
     """
-    stream = tqdm(stream_hub(args.source, "train"), "reading", mininterval=1)
+    stream = tqdm(stream_hub(args.source, "train"), "reading", mininterval=1, disable=None)
     rows = textbook_rows(stream, args.count, args.seed)
     if not rows:
         raise ValueError(f"{args.source} has no row of mathematics that the filter keeps")

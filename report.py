@@ -61,17 +61,18 @@ class Metric(NamedTuple):
 METRICS = [
     Metric("pass@1", "pass@1", ".3f", "share of responses that are right (the oracle)"),
     Metric("interval", "95% interval", "", "of pass@1, by a bootstrap over problems"),
-    Metric("pass@k", "pass@{k}", ".3f", "share of problems with a right response among {k}"),
+    Metric("pass@k", "pass@{k}", ".3f",
+           "share of problems with at least one right response among {k}"),
     Metric("majority", "maj@{k}", ".3f", "share of problems whose most frequent answer is right"),
     Metric("best_of_n", "best@{k}", ".3f",
-           "share of problems whose response of highest RM score is right"),
+           "share of problems whose response with the best RM score is right"),
     Metric("verifier", "verifier", ".3f", "share of responses that the verifier accepts"),
     Metric("precision", "precision", ".3f", "share of the accepted responses that are right"),
     Metric("recall", "recall", ".3f", "share of the right responses that are accepted"),
     Metric("undecided", "undecided", ".3f", "share of responses that the judge left undecided"),
     Metric("rm", "RM score", ".2f", "mean score of the reward model (RM)"),
     Metric("rm_auroc", "RM AUROC", ".3f",
-           "does the RM rank right above wrong responses? 1: always, 0.5: chance"),
+           "chance that the RM scores a right response above a wrong one"),
     Metric("length", "length", ".1f", "mean tokens per response"),
     Metric("truncated", "truncated", ".3f", "share of responses cut at the longest length"),
 ]
@@ -119,6 +120,46 @@ def metric_text(metric, summary):
         return f"{summary['low']:.3f}-{summary['high']:.3f}"
     value = summary.get(metric.key)
     return None if value is None else format(value, metric.number_format)
+
+
+# ---------------------------------------------------------------------------- one run as text
+
+
+def format_metrics(metrics):
+    """The metrics of a step that a person watches, on one line of at most 100 columns. -> str"""
+    parts = [f"step {metrics['step']:3d}"]
+    for title, key, number_format in (
+            ("verifier", "verify/accuracy", ".3f"), ("all wrong", "verify/all_wrong", ".2f"),
+            ("rm", "rm/mean", ".2f"), ("auroc", "rm/auroc", ".2f"),
+            ("entropy", "policy/entropy", ".3f"), ("grad", "policy/gradient_norm", ".2f"),
+            ("length", "rollout/length", ".0f")):
+        if metrics.get(key) is not None:
+            parts.append(f"{title} {metrics[key]:{number_format}}")
+    for name in evaluation_names([metrics]):
+        parts.append(f"{name} {metrics[f'eval/{name}/pass@1']:.3f}")
+    return "  ".join(parts)
+
+
+def run_summary(cfg, metrics, folder):
+    """What a finished run has reached, where to look, and what to try next. -> str
+
+    cfg: its hero.Config. metrics: the rows of its metrics.jsonl, evaluations first and last.
+    """
+    summaries = {}
+    for name in evaluation_names(metrics):
+        for when, row in (("before", metrics[0]), ("after", metrics[-1])):
+            prefix = f"eval/{name}/"
+            summaries[f"{name}, {when}"] = {key.removeprefix(prefix): value
+                                            for key, value in row.items() if key.startswith(prefix)}
+    lines = ["", f"held-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95", "",
+             summary_table(summaries), "", summary_legend(summaries), "",
+             f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl", "",
+             "try next:"]
+    for reward in ("hero", "verifier", "rm"):
+        if reward != cfg.reward:
+            lines.append(f"  python hero.py --reward {reward} --regime {cfg.regime} "
+                         f"--seed {cfg.seed}")
+    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------------------- curves of one run

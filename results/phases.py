@@ -1,8 +1,10 @@
-"""Where the time of a run goes: seconds of each phase, in all and a step.
+"""Where the time of a run goes: seconds per phase, in all and per step.
 
+    python hero.py                                       leaves runs/hero-hard-seed0, for example
     python results/phases.py runs/hero-hard-seed0        writes phases.md beside this file
 
-From the run's metrics.jsonl and, for what was made before it, the tiny world's world.json.
+Reads the run's metrics.jsonl and, for what was made before it, the world.json of the tiny world in
+which it ran.
 """
 
 import json
@@ -11,23 +13,38 @@ import statistics
 import sys
 from pathlib import Path
 
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+from problems import read_jsonl, write_file  # noqa: E402
 
-def main(run):
-    world = json.loads((run.parent / "world-0" / "world.json").read_text())["seconds"]
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()][1:]
+PHASES = ("generate", "verify", "reward_model", "update", "evaluate")
+
+
+def main():
+    run = Path(sys.argv[1])
+    config = json.loads((run / "config.json").read_text())
+    world = json.loads((run.parent / f"world-{config['world_seed']}" / "world.json").read_text())
+    steps = [row for _, row in read_jsonl(run / "metrics.jsonl") if row["step"] > 0]
+
     lines = ["| phase | seconds in all | median milliseconds a step |", "|---|---|---|"]
-    lines += [f"| {name.replace('_', ' ')}, once for the world | {seconds:.1f} | |"
-              for name, seconds in world.items()]
-    for phase in ("generate", "verify", "reward_model", "update", "evaluate"):
-        times = [row[f"time/{phase}"] for row in rows if f"time/{phase}" in row]
-        count = f" ({len(times)} times)" if len(times) < len(rows) else ""
-        lines.append(f"| {phase.replace('_', ' ')}{count} | {sum(times):.1f} | "
-                     f"{1000 * statistics.median(times):.0f} |")
-    lines += ["", f"`python hero.py`, then `python results/phases.py runs/{run.name}`: "
-              f"{len(rows)} steps of 16 prompts x 8 rollouts, {os.cpu_count()} cores, one thread."]
-    (Path(__file__).parent / "phases.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    for name, seconds in world["seconds"].items():
+        lines.append(f"| {name.replace('_', ' ')}, once for the world | {seconds:.1f} | |")
+    for phase in PHASES:
+        seconds = [row[f"time/{phase}"] for row in steps if f"time/{phase}" in row]
+        name = phase.replace("_", " ")
+        if len(seconds) < len(steps):
+            name += f" ({len(seconds)} times)"
+        lines.append(f"| {name} | {sum(seconds):.1f} | {1000 * statistics.median(seconds):.0f} |")
+
+    lines += [
+        "",
+        f"`python hero.py`, then `python results/phases.py runs/{run.name}`: {len(steps)} steps of "
+        f"{config['prompts_per_step']} prompts x {config['rollouts_per_prompt']} rollouts, "
+        f"{os.cpu_count()} cores, one thread."]
+    text = "\n".join(lines) + "\n"
+    write_file(HERE / "phases.md", text)
+    print(text)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -1,12 +1,15 @@
 """One real group through every reward: eight responses to a MATH problem, scored by a 72B model.
 
-    python results/real_group.py FILE              writes results/real_group.md
+    python results/real_group.py              writes real_group.md beside this file
 
-FILE is a JSONL file of {"problem", "answer", "responses", "rm_scores"}. The group shown is the
-mixed one in which the reward model agrees least with the verifier (lowest AUROC).
+The problem's answer is 4. The group is one of 50: a language model answered 50 MATH problems eight
+times each, and a 72B reward model scored the responses. Four of the groups are mixed, and this is
+the one in which the reward model agrees least with the verifier: it likes a wrong answer best.
+
+What the rewards are computed from stands below: final answers, verdicts of verify.py and scores.
+The responses themselves are not part of the repository, because their license is not known.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,53 +17,67 @@ import torch
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-from rewards import REWARDS, auroc, compute_advantages  # noqa: E402
-from verify import verify_all  # noqa: E402
+from problems import write_file  # noqa: E402
+from rewards import Batch, auroc, compute_advantages  # noqa: E402
+
+ANSWERS = ["11", "11", "4", "15", "4", "2", "3", "13"]
+VERIFIED = torch.tensor([[0.0, 0, 1, 0, 1, 0, 0, 0]])                                   # (1, G)
+RM_SCORES = torch.tensor([[-432.0, 374, -502, -1576, -780, -1104, -480, -2096]]) / 1024  # (1, G)
+
+# Mean of sigma, the standard deviation of the scores in a group, over the 50 groups.
+SIGMA_BAR = 0.28258
+
+# The settings of compute_advantages that make each column.
+METHODS = {
+    "hero": {"reward": "hero"},
+    "verifier": {"reward": "verifier"},
+    "rm": {"reward": "rm"},
+    "naive": {"reward": "naive"},
+    "hero, alpha 0": {"reward": "hero", "alpha": 0.0},
+    "hero, beta 0": {"reward": "hero", "beta": 0.0},
+}
 
 
-def load(path):
-    """-> rows, verdicts (P lists of G), rm (P, G), correct (P, G)"""
-    rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    G = len(rows[0]["responses"])
-    flat = verify_all([text for row in rows for text in row["responses"]],
-                      [row["answer"] for row in rows for _ in range(G)])
-    verdicts = [flat[i:i + G] for i in range(0, len(flat), G)]
-    correct = torch.tensor([[float(v.correct) for v in group] for group in verdicts])
-    return rows, verdicts, torch.tensor([row["rm_scores"] for row in rows]), correct
-
-
-def table(header, rows):
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in
-                     [header, ["---"] * len(header), *rows])
+def markdown_table(columns, rows):
+    return "\n".join(f"| {' | '.join(row)} |" for row in [columns, ["---"] * len(columns), *rows])
 
 
 def main():
-    rows, verdicts, rm, correct = load(sys.argv[1])
-    mixed = [p for p in range(len(rows)) if 0 < correct[p].sum() < correct.shape[1]]
-    p = min(mixed, key=lambda p: auroc(rm[p], correct[p]))
-    sigma_bar = rm.std(1, correction=0).mean().item()
-    parts = {(name, scale): compute_advantages(rm[p:p + 1], correct[p:p + 1], sigma_bar, reward=name,
-                                            scale=scale)
-             for name in REWARDS for scale in ("none", "std")}
-    hero, each = parts["hero", "none"], range(correct.shape[1])
-    right = correct[p].bool()
+    batch = Batch(RM_SCORES, VERIFIED)
+    mean_only = {}
+    std = {}
+    for name, settings in METHODS.items():
+        mean_only[name] = compute_advantages(batch, SIGMA_BAR, **settings)
+        std[name] = compute_advantages(batch, SIGMA_BAR, advantage_norm="std", **settings)
+
+    rewards = []
+    advantages = []
+    for g, answer in enumerate(ANSWERS):
+        verdict = f"{VERIFIED[0, g]:.0f}"
+        reward_row = [f"`{answer}`", verdict, f"{RM_SCORES[0, g]:.2f}"]
+        advantage_row = [f"`{answer}`", verdict]
+        for name in METHODS:
+            reward_row.append(f"{mean_only[name].r_hat[0, g]:.3f}")
+            advantage_row.append(f"{mean_only[name].advantages[0, g]:+.2f} / "
+                                 f"{std[name].advantages[0, g]:+.2f}")
+        rewards.append(reward_row)
+        advantages.append(advantage_row)
+
+    hero = mean_only["hero"]
     text = "\n\n".join([
-        f"Reference `{rows[p]['answer']}`; α = β = 0.05, mix 0.5. σ = {hero['sigma'].item():.2f}, "
-        f"σ̄ = {sigma_bar:.2f} over the {len(rows)} groups of the file, so w = "
-        f"{hero['weight'].item():.2f}; it multiplies the three HERO advantages. AUROC of the "
-        f"scores in this group: {auroc(rm[p], correct[p]):.2f}; {len(mixed)} of the {len(rows)} "
-        "groups are mixed.",
-        table(["final answer", "verdict", "RM score", *(f"{name} reward" for name in REWARDS)],
-              [[f"`{verdicts[p][g].answer}`", int(right[g]), f"{rm[p, g]:.2f}",
-                *(f"{parts[name, 'none']['r_hat'][0, g]:.3f}" for name in REWARDS)] for g in each]),
+        f"Reference `4`; α = β = 0.05, verifier's share 0.5. σ = {hero.sigma.item():.2f}, σ̄ = "
+        f"{SIGMA_BAR:.2f} over 50 groups, so w = {hero.weight.item():.2f}; it multiplies the three "
+        f"HERO advantages. AUROC of the scores in this group: "
+        f"{auroc(RM_SCORES[0], VERIFIED[0]):.2f}; 4 of the 50 groups are mixed.",
+        markdown_table(["final answer", "verdict", "RM score",
+                        *(f"{name}: reward" for name in METHODS)], rewards),
         "Advantages, without division by the group's standard deviation / with it:",
-        table(["final answer", "verdict", *REWARDS],
-              [[f"`{verdicts[p][g].answer}`", int(right[g]),
-                *(" / ".join(f"{parts[name, scale]['adv'][0, g]:+.2f}" for scale in
-                             ("none", "std")) for name in REWARDS)] for g in each]),
-        "`python results/real_group.py FILE`: eight real responses to one MATH problem, with the "
-        "scores of a 72B reward model. The reward of HERO is r_hat, Eq. 3."])
-    (HERE / "real_group.md").write_text(text + "\n")
+        markdown_table(["final answer", "verdict", *METHODS], advantages),
+        "`python results/real_group.py`: eight real responses to one MATH problem, with the scores "
+        "of a 72B reward model. The reward of HERO is r_hat, Eq. 3. With alpha 0 or beta 0 the "
+        "band of the wrong or of the correct responses is closed.",
+    ]) + "\n"
+    write_file(HERE / "real_group.md", text)
     print(text)
 
 

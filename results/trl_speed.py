@@ -1,14 +1,16 @@
-"""Seconds a training step: TRL's GRPOTrainer and ours, in turns in one process, the same policy.
+"""Seconds per training step: TRL's GRPOTrainer and this project, the same policy, in turns.
 
     pip install -r requirements.txt "trl==1.16.*"          in an environment of its own
-    OMP_NUM_THREADS=1 python -m results.trl_speed          about a minute on one core
+    OMP_NUM_THREADS=1 python results/trl_speed.py          about a minute on one core
 
-Writes trl_speed.md beside this file. The tiny world's policy, one optimizer step a batch and a
-reward that costs nothing (the parity of the response's length); then our whole HERO step, with
-verifier and reward model. TRL generates with transformers, as we do; no vLLM on either side.
+Writes trl_speed.md beside this file. The policy is the tiny world's. First both take one optimizer
+step per batch on a reward that costs nothing, the parity of the response's length; then this
+project takes whole HERO steps, with verifier and reward model. TRL generates with transformers, as
+this project does here: there is no vLLM on either side.
 """
 
 import statistics
+import sys
 import time
 from pathlib import Path
 
@@ -17,63 +19,85 @@ import transformers
 import trl
 from datasets import Dataset
 
-import distributed
-import hero
-import tiny
-from eval import load_problems
-from rewards import compute_advantages
-from rollout import SamplingParams, chat_prompt, derive_seed, load_tokenizer, response_text
-from verify import verify_all
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import distributed  # noqa: E402
+import hero  # noqa: E402
+import tiny  # noqa: E402
+from distributed import derive_seed  # noqa: E402
+from problems import load_problems, write_file  # noqa: E402
+from rewards import Batch, compute_advantages, group_advantages  # noqa: E402
+from rollout import SamplingParams, chat_prompt, load_tokenizer, response_text  # noqa: E402
+from verify import verify_all  # noqa: E402
 
-HERE = Path(__file__).parent
-P, G, TOKENS, ROUNDS, WARM_UP = 16, 8, 42, 20, 3
-
-
-class Ours:
-    """The body of hero.train's loop, without its log: `full` with verifier and reward model."""
-
-    def __init__(self, full, minibatches):
-        self.full, self.ranks = full, distributed.init()
-        self.cfg = hero.Config(prompts_per_step=P, rollouts_per_prompt=G, num_minibatches=minibatches,
-                               max_response_tokens=TOKENS, engine="transformers")
-        (self.problems, _, self.policy, self.logprobs, _, self.tokenizer, self.reward_model,
-         self.engine) = hero.load(self.cfg, self.ranks)
-        self.optimizer = torch.optim.AdamW(self.policy.parameters(), self.cfg.learning_rate,
-                                           betas=(0.9, 0.95), weight_decay=0.0)
-        self.sigma_sum, self.lengths = 0.0, []
-
-    def step(self, step):
-        prompts = hero.prompts_of(self.cfg, self.problems, step)
-        rollouts = self.engine.generate(
-            [chat_prompt(self.tokenizer, row["problem"]) for row in prompts], G, SamplingParams(TOKENS),
-            [derive_seed(0, "rollout", step, p) for p in range(P)])
-        texts = [response_text(self.tokenizer, rollout) for rollout in rollouts]
-        self.lengths.append([len(rollout.response_ids) for rollout in rollouts])
-        if self.full:
-            verdicts = verify_all(texts, [row["answer"] for row in prompts for _ in range(G)])
-            asked = [row["problem"] for row in prompts for _ in range(G)]
-            rm = self.reward_model.score(asked, texts).view(P, G)
-            correct = torch.tensor([float(verdict.correct) for verdict in verdicts]).view(P, G)
-            self.sigma_sum += rm.std(1, correction=0).sum().item()
-            adv = compute_advantages(rm, correct, self.sigma_sum / (step * P))["adv"]
-        else:
-            reward = torch.tensor(parity(self.lengths[-1])).view(P, G)
-            adv = reward - reward.mean(1, keepdim=True)
-        hero.update(self.cfg, self.ranks, self.policy, self.logprobs, None, self.optimizer,
-                    rollouts, adv.flatten())
+P, G = 16, 8
+MAX_TOKENS = 42
+STEPS = 20
+WARM_UP = 3
 
 
-def parity(lengths):
+def parity_rewards(lengths):
+    """A reward that costs nothing. lengths: tokens of each response. -> list of 0.0 and 1.0"""
     return [float(length % 2) for length in lengths]
 
 
-class InTurns(transformers.TrainerCallback):
-    """After each step of TRL one of each of ours; books the seconds of all."""
+class Trainer:
+    """The steps of hero.train without evaluation and log.
 
-    def __init__(self, ours, seconds):
-        self.ours, self.seconds = ours, seconds
+    whole: with verifier, reward model and HERO's reward; otherwise with parity_rewards.
+    """
 
-    def book(self, name):
+    def __init__(self, whole, num_minibatches):
+        self.whole = whole
+        self.ranks = distributed.init()
+        cfg = hero.Config(prompts_per_step=P, rollouts_per_prompt=G,
+                          num_minibatches=num_minibatches, max_response_tokens=MAX_TOKENS,
+                          engine="transformers")
+        self.cfg = hero.use_tiny_world(cfg, self.ranks)
+        tokenizer = load_tokenizer(self.cfg.policy)
+        self.problems = hero.load_training_problems(self.cfg, tokenizer)
+        self.models = hero.load_models(self.cfg, self.ranks, tokenizer)
+        self.optimizer = torch.optim.AdamW(self.models.policy.parameters(), self.cfg.learning_rate,
+                                           betas=(0.9, 0.95), weight_decay=0.0)
+        self.sigma_sum = 0.0
+        self.lengths = []                         # per step: tokens of each response
+
+    def take_step(self, step):
+        tokenizer = self.models.tokenizer
+        prompts = hero.next_prompts(self.cfg, self.problems, step)
+        rollouts = self.models.engine.generate(
+            [chat_prompt(tokenizer, row["problem"]) for row in prompts], G,
+            SamplingParams(MAX_TOKENS), [derive_seed(0, "rollout", step, p) for p in range(P)])
+        texts = [response_text(tokenizer, rollout) for rollout in rollouts]
+        self.lengths.append([len(rollout.response_ids) for rollout in rollouts])
+
+        if self.whole:
+            advantages = self.hero_advantages(step, prompts, texts)
+        else:
+            rewards = torch.tensor(parity_rewards(self.lengths[-1])).view(P, G)
+            advantages = group_advantages(rewards)
+        hero.update(self.cfg, self.ranks, self.models, self.optimizer, rollouts,
+                    advantages.flatten())
+
+    def hero_advantages(self, step, prompts, texts):
+        """Verifier, reward model, Eq. 3 to 5. -> (P, G)"""
+        rows = [row for row in prompts for _ in range(G)]
+        verdicts = verify_all(texts, [row["answer"] for row in rows])
+        verified = torch.tensor([float(verdict.correct) for verdict in verdicts]).view(P, G)
+        scores = self.models.reward_model.score([row["problem"] for row in rows], texts).view(P, G)
+        self.sigma_sum += scores.std(1, correction=0).sum().item()
+        sigma_bar = self.sigma_sum / (step * P)
+        return compute_advantages(Batch(scores, verified), sigma_bar).advantages
+
+
+class TakeTurns(transformers.TrainerCallback):
+    """After each step of TRL, one of each of this project's trainers; the seconds of all."""
+
+    def __init__(self, trainers):
+        self.trainers = trainers
+        self.seconds = {name: [] for name in ["TRL", *trainers]}
+
+    def lap(self, name):
         now = time.perf_counter()
         self.seconds[name].append(now - self.last)
         self.last = time.perf_counter()
@@ -82,61 +106,78 @@ class InTurns(transformers.TrainerCallback):
         self.last = time.perf_counter()
 
     def on_step_end(self, _, state, *__, **___):
-        self.book("TRL")
-        for name, ours in self.ours.items():
-            ours.step(state.global_step)
-            self.book(name)
+        self.lap("TRL")
+        for name, trainer in self.trainers.items():
+            trainer.take_step(state.global_step)
+            self.lap(name)
+
+
+def make_trl_trainer(world, reward, callback):
+    """TRL's trainer with the settings that come closest to hero.py's."""
+    prompts = []
+    for row in load_problems(world / "train" / "hard.jsonl"):
+        prompts.append({"prompt": [{"role": "user", "content": row["problem"]}]})
+    policy = transformers.AutoModelForCausalLM.from_pretrained(world / "policy",
+                                                               dtype=torch.float32)
+    settings = trl.GRPOConfig(
+        output_dir="runs/trl", max_steps=WARM_UP + STEPS, per_device_train_batch_size=P * G,
+        gradient_accumulation_steps=1, num_generations=G, max_completion_length=MAX_TOKENS,
+        learning_rate=3e-5, lr_scheduler_type="constant", adam_beta2=0.95, max_grad_norm=1.0,
+        scale_rewards="none", epsilon_high=0.28, beta=0.0, use_cpu=True, bf16=False,
+        gradient_checkpointing=False, use_vllm=False, logging_strategy="no",
+        save_strategy="no", report_to="none", disable_tqdm=True)
+    return trl.GRPOTrainer(
+        model=policy, processing_class=load_tokenizer(world / "policy"), reward_funcs=reward,
+        train_dataset=Dataset.from_list(prompts), args=settings, callbacks=[callback])
+
+
+def report(seconds, lengths):
+    """The text of trl_speed.md. seconds, lengths: {name: one value or list per step}"""
+    trl_median = statistics.median(seconds["TRL"])
+    lines = ["| a step | seconds | of TRL's | tokens a response |", "|---|---|---|---|"]
+    for name, values in seconds.items():
+        low, median, high = statistics.quantiles(values)
+        tokens = statistics.mean(length for step in lengths[name] for length in step)
+        lines.append(f"| {name} | {median:.3f} ({low:.3f}-{high:.3f}) | {median / trl_median:.2f} "
+                     f"| {tokens:.1f} |")
+    lines += [
+        "",
+        f"{P} prompts x {G} responses of at most {MAX_TOKENS} tokens, the tiny world's policy; "
+        f"{STEPS} steps after {WARM_UP} to warm up, all in turns in one process: median "
+        "(quartiles). One optimizer step a batch where nothing else is said. float32 on the CPU, "
+        f"{torch.get_num_threads()} thread, TRL {trl.__version__} (generation with transformers, "
+        f"no gradient checkpointing, no log), torch {torch.__version__}, transformers "
+        f"{transformers.__version__}.",
+        "",
+        "    OMP_NUM_THREADS=1 python results/trl_speed.py"]
+    return "\n".join(lines) + "\n"
 
 
 def main():
     distributed.init()                       # one thread, unless OMP_NUM_THREADS says otherwise
     world = Path("runs") / "world-0"
     tiny.ensure(world)
-    ours = {"ours, the same reward": Ours(False, 1),
-            "ours, the whole HERO step": Ours(True, 1),
-            "ours, the whole HERO step, 4 minibatches": Ours(True, 4)}
-    seconds, lengths = {name: [] for name in ["TRL", *ours]}, []
+    trainers = {
+        "ours, the same reward": Trainer(whole=False, num_minibatches=1),
+        "ours, the whole HERO step": Trainer(whole=True, num_minibatches=1),
+        "ours, the whole HERO step, 4 minibatches": Trainer(whole=True, num_minibatches=4)}
+    trl_lengths = []
 
-    def reward(completion_ids, **_):
-        lengths.append([len(ids) for ids in completion_ids])
-        return parity(lengths[-1])
+    def trl_reward(completion_ids, **_):
+        trl_lengths.append([len(ids) for ids in completion_ids])
+        return parity_rewards(trl_lengths[-1])
 
-    rows = load_problems(world / "train" / "hard.jsonl")
-    trainer = trl.GRPOTrainer(
-        model=transformers.AutoModelForCausalLM.from_pretrained(world / "policy",
-                                                                dtype=torch.float32),
-        processing_class=load_tokenizer(world / "policy"), reward_funcs=reward,
-        train_dataset=Dataset.from_list([{"prompt": [{"role": "user", "content": row["problem"]}]}
-                                         for row in rows]),
-        args=trl.GRPOConfig(
-            output_dir="runs/trl", max_steps=WARM_UP + ROUNDS, per_device_train_batch_size=P * G,
-            gradient_accumulation_steps=1, num_generations=G, max_completion_length=TOKENS,
-            learning_rate=3e-5, lr_scheduler_type="constant", adam_beta2=0.95, max_grad_norm=1.0,
-            scale_rewards="none", epsilon_high=0.28, beta=0.0, use_cpu=True, bf16=False,
-            gradient_checkpointing=False, use_vllm=False, logging_strategy="no",
-            save_strategy="no", report_to="none", disable_tqdm=True),
-        callbacks=[InTurns(ours, seconds)])
-    trainer.train()
+    turns = TakeTurns(trainers)
+    make_trl_trainer(world, trl_reward, turns).train()
 
-    seconds = {name: values[WARM_UP:] for name, values in seconds.items()}
-    lengths = {"TRL": lengths} | {name: one.lengths for name, one in ours.items()}
-    trl_median = statistics.median(seconds["TRL"])
-    lines = ["| a step | seconds | of TRL's | tokens a response |", "|---|---|---|---|"]
-    for name, values in seconds.items():
-        low, _, high = statistics.quantiles(values)
-        median, tokens = statistics.median(values), sum(lengths[name][WARM_UP:], [])
-        lines.append(f"| {name} | {median:.3f} ({low:.3f}-{high:.3f}) | {median / trl_median:.2f} "
-                     f"| {statistics.mean(tokens):.1f} |")
-    lines += ["", f"{P} prompts x {G} responses of at most {TOKENS} tokens, the tiny world's "
-              f"policy; {ROUNDS} steps after {WARM_UP} to warm up, all in turns in one process: "
-              "median (quartiles). One optimizer step a batch where nothing else is said. float32 "
-              f"on the CPU, {torch.get_num_threads()} thread, TRL {trl.__version__} (generation "
-              "with transformers, no gradient checkpointing, no log), torch "
-              f"{torch.__version__}, transformers {transformers.__version__}.",
-              "",
-              "    OMP_NUM_THREADS=1 python -m results.trl_speed"]
-    (HERE / "trl_speed.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    # The first steps only warm up.
+    seconds = {name: values[WARM_UP:] for name, values in turns.seconds.items()}
+    lengths = {"TRL": trl_lengths[WARM_UP:]}
+    for name, trainer in trainers.items():
+        lengths[name] = trainer.lengths[WARM_UP:]
+    text = report(seconds, lengths)
+    write_file(HERE / "trl_speed.md", text)
+    print(text)
 
 
 if __name__ == "__main__":

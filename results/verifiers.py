@@ -1,255 +1,271 @@
-"""Our verifier beside public ones, on the same labelled pairs, in one run.
+"""Our verifier beside public ones, on the same labeled pairs, in one run.
 
     pip install math-verify pylatexenc && pip install --no-deps verl
     python results/verifiers.py PAIRS_FOLDER          writes results/verifiers.csv and verifiers.md
 
-PAIRS_FOLDER holds *_dev.jsonl files of {"gold", "response", "label", "source", "boxed",
-"convention", "cls"}. A verifier whose package is missing is left out. Every call runs in this
-process, one after the other; a crash counts as "not equivalent". Adversarial rows are given to
-ours alone: Math-Verify did not come back from them within 17 minutes, others evaluate text.
-"""
+PAIRS_FOLDER holds public_pairs_dev.jsonl, generated_pairs_dev.jsonl and adversarial_dev.jsonl, with
+rows of {"gold", "response", "label", "source", "boxed", "convention", "cls"}. They were collected
+from the test suites of public verifiers, from HardVerify-Math and from models' answers to MATH
+(public), made by program from benchmarks' reference answers (generated), and written by hand
+(adversarial). They are not in this repository, as not all sources may be redistributed.
 
+A verifier whose package is missing is left out. Every call runs in this process, one after the
+other; a crash counts as "not equivalent". Adversarial rows are given to ours alone: Math-Verify
+did not come back from them within 17 minutes, others evaluate text.
+"""
 import argparse
 import csv
+import importlib.metadata
 import importlib.util
 import io
-import json
 import platform
 import statistics
 import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import verify as ours  # noqa: E402
+from problems import read_jsonl  # noqa: E402
 
-COLUMNS = [
-    "verifier",
-    "rows",
-    "count",
-    "recall",
-    "precision",
-    "fpr",
-    "accuracy",
-    "median_us",
-    "p99_us",
-    "max_us",
-]
+FILES = ("public_pairs", "generated_pairs", "adversarial")
+COLUMNS = ["verifier", "rows", "count", "recall", "precision", "fpr", "accuracy", "median_us",
+           "p99_us", "max_us"]
+
+
+# --- the rows of the tables -----------------------------------------------------------------------
+
+def is_boxed(row: dict) -> bool:
+    return row["boxed"] and not row["convention"]
+
+
+def is_hardverify(row: dict) -> bool:
+    return row["source"] == "hardverify_math"
+
+
+# title, file, which of its rows
 GROUPS = [
-    (
-        "public, boxed, no convention rows",
-        "public_pairs",
-        lambda row: row["boxed"] and not row["convention"],
-    ),
-    (
-        "the same without HardVerify-Math",
-        "public_pairs",
-        lambda row: row["boxed"] and not row["convention"] and row["source"] != "hardverify_math",
-    ),
-    (
-        "HardVerify-Math, decidable by mathematics",
-        "public_pairs",
-        lambda row: row["source"] == "hardverify_math" and row["cls"] == "exact",
-    ),
-    ("HardVerify-Math, all", "public_pairs", lambda row: row["source"] == "hardverify_math"),
+    ("public, boxed, no convention rows", "public_pairs", is_boxed),
+    ("the same without HardVerify-Math", "public_pairs",
+     lambda row: is_boxed(row) and not is_hardverify(row)),
+    ("HardVerify-Math, decidable by mathematics", "public_pairs",
+     lambda row: is_hardverify(row) and row["cls"] == "exact"),
+    ("HardVerify-Math, all", "public_pairs", is_hardverify),
     ("free text, no box", "public_pairs", lambda row: not row["boxed"]),
     ("generated answer forms", "generated_pairs", lambda row: True),
     ("adversarial", "adversarial", lambda row: True),
 ]
 
 
-def module(path: Path, name: str):
-    """A module from its file, without the package around it."""
-    spec = importlib.util.spec_from_file_location(
-        name,
-        path,
-        submodule_search_locations=([str(path.parent)] if path.name == "__init__.py" else None),
-    )
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+class Result(NamedTuple):
+    """What one verifier said of one row."""
+    label: bool
+    verdict: bool
+    seconds: float
 
 
-def verifiers() -> dict:
-    """name: function of response and reference."""
+# --- the verifiers --------------------------------------------------------------------------------
+
+def find_verifiers() -> dict:
+    """{name: function (response, gold) -> is it correct?} of every verifier that is installed."""
     found = {"verify.py (ours)": lambda response, gold: ours.verify(response, gold).correct}
-    try:
-        import math_verify as peer
-
-        found[f"Math-Verify {importlib.metadata.version('math-verify')}"] = (
-            lambda response, gold: peer.verify(peer.parse(f"${gold}$"), peer.parse(response))
-        )
-    except ImportError as error:
-        print("left out:", error)
-    try:
-        folder = Path(importlib.util.find_spec("verl").origin).parent / "utils" / "reward_score"
-        version = importlib.metadata.version("verl")
-        wrapper = module(folder / "math_verify.py", "verl_math_verify")._verify_in_subprocess
-        found[f"verl {version} math_verify"] = lambda response, gold: wrapper(
-            f"\\boxed{{{gold}}}", response
-        )
-        reward = module(folder / "math_reward.py", "verl_math_reward").compute_score
-        found[f"verl {version} math_reward"] = reward
-        prime = module(folder / "prime_math" / "__init__.py", "verl_prime_math").compute_score
-        found[f"verl {version} prime_math"] = lambda response, gold: prime(response, gold)[0]
-    except (ImportError, AttributeError, FileNotFoundError) as error:
-        print("left out:", error)
+    for find in (find_math_verify, find_verl_math_verify, find_verl_math_reward,
+                 find_verl_prime_math):
+        try:
+            name, check = find()
+            found[name] = check
+        except (ImportError, AttributeError, FileNotFoundError) as error:
+            print("left out:", error)
     return found
 
 
-def measure(name: str, check, rows: list[dict]) -> list[tuple[bool, float]]:
-    out = []
+def find_math_verify():
+    import math_verify
+
+    def check(response, gold):
+        return math_verify.verify(math_verify.parse(f"${gold}$"), math_verify.parse(response))
+
+    return f"Math-Verify {importlib.metadata.version('math-verify')}", check
+
+
+def find_verl_math_verify():
+    module = load_verl("math_verify.py")
+
+    def check(response, gold):
+        return module._verify_in_subprocess(f"\\boxed{{{gold}}}", response)
+
+    return f"verl {importlib.metadata.version('verl')} math_verify", check
+
+
+def find_verl_math_reward():
+    module = load_verl("math_reward.py")
+    return f"verl {importlib.metadata.version('verl')} math_reward", module.compute_score
+
+
+def find_verl_prime_math():
+    module = load_verl("prime_math/__init__.py")
+
+    def check(response, gold):
+        return module.compute_score(response, gold)[0]
+
+    return f"verl {importlib.metadata.version('verl')} prime_math", check
+
+
+def load_verl(file: str):
+    """One of verl's reward functions from its file: the package around it needs a GPU's stack."""
+    folder = Path(importlib.util.find_spec("verl").origin).parent / "utils" / "reward_score"
+    return load_module(folder / file, "verl_" + file.split(".")[0].split("/")[0])
+
+
+def load_module(path: Path, name: str):
+    """A module from its file, without the package around it."""
+    is_package = path.name == "__init__.py"
+    spec = importlib.util.spec_from_file_location(
+        name, path, submodule_search_locations=[str(path.parent)] if is_package else None)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# --- measuring ------------------------------------------------------------------------------------
+
+def measure(name: str, check, rows: list[dict]) -> list[Result]:
+    """Calls a verifier on every row, with its output silenced."""
+    results = []
     for row in rows:
         start = time.perf_counter()
         try:
             with redirect_stdout(io.StringIO()):
-                correct = bool(check(row["response"], row["gold"]))
+                verdict = bool(check(row["response"], row["gold"]))
         except Exception:
-            correct = False
-        out.append((correct, time.perf_counter() - start))
-    print(f"{name}: {len(rows)} rows in {sum(seconds for _, seconds in out):.1f} s", flush=True)
-    return out
+            verdict = False
+        results.append(Result(bool(row["label"]), verdict, time.perf_counter() - start))
+    total = sum(result.seconds for result in results)
+    print(f"{name}: {len(rows)} rows in {total:.1f} s", flush=True)
+    return results
 
 
-def line(name: str, group: str, rows: list[dict], results: list[tuple[bool, float]]) -> dict:
-    cells = {
-        (label, correct): sum(
-            bool(row["label"]) == label and got == correct
-            for row, (got, _) in zip(rows, results, strict=True)
-        )
-        for label in (True, False)
-        for correct in (True, False)
+def table_row(name: str, group: str, results: list[Result]) -> dict:
+    """One verifier's rates in percent and times in microseconds on one group of rows."""
+    true_positives = sum(result.label and result.verdict for result in results)
+    positives = sum(result.label for result in results)
+    accepted = sum(result.verdict for result in results)
+    right = sum(result.label == result.verdict for result in results)
+    times = sorted(result.seconds * 1e6 for result in results)
+    return {
+        "verifier": name,
+        "rows": group,
+        "count": len(results),
+        "recall": percent(true_positives, positives),
+        "precision": percent(true_positives, accepted),
+        "fpr": percent(accepted - true_positives, len(results) - positives),
+        "accuracy": percent(right, len(results)),
+        "median_us": round(statistics.median(times)),
+        "p99_us": round(times[int(0.99 * len(times))]),
+        "max_us": round(times[-1]),
     }
-    tp, fn, fp, tn = cells[True, True], cells[True, False], cells[False, True], cells[False, False]
-    times = sorted(seconds * 1e6 for _, seconds in results)
-    share = lambda part, of: round(100 * part / of, 1) if of else ""  # noqa: E731
-    return dict(
-        zip(
-            COLUMNS,
-            (
-                name,
-                group,
-                len(rows),
-                share(tp, tp + fn),
-                share(tp, tp + fp),
-                share(fp, fp + tn),
-                share(tp + tn, len(rows)),
-                round(statistics.median(times)),
-                round(times[int(0.99 * len(times))]),
-                round(times[-1]),
-            ),
-            strict=True,
-        )
-    )
 
 
-def throughput(rows: list[dict], workers: int = 2) -> list[str]:
+def percent(part: int, whole: int) -> float | str:
+    return round(100 * part / whole, 1) if whole else ""
+
+
+def measure_throughput(rows: list[dict], workers: int = 2) -> list[str]:
     """verify_all on 4,096 ordinary rollouts, and on rows that all differ; three times each."""
-    filler = (
-        "Let us work this out step by step, checking each case in turn. " * 60
-    )  # 3,800 characters
-    prompts = rows[:512]
-    rollouts = [(filler + row["response"], row["gold"]) for row in prompts for _ in range(8)]
+    reasoning = "Let us work this out step by step, checking each case in turn. " * 60
+    rollouts = []
+    for row in rows[:512]:
+        rollouts += [(reasoning + row["response"], row["gold"])] * 8
     distinct = [(row["response"], row["gold"]) for row in rows]
+
     lines = []
     for name, pairs in (
-        ("4,096 rollouts (512 prompts x 8, 3,900 characters)", rollouts),
-        (f"{len(distinct):,} different rows", distinct),
-    ):
-        rates = []
-        for _ in range(3):
-            ours.close_pool()
-            ours.verify_all([r"\boxed{1}"] * 8 * workers, ["1"] * 8 * workers, workers=workers)
-            start = time.perf_counter()
-            ours.verify_all(*zip(*pairs, strict=True), workers=workers)
-            rates.append(len(pairs) / (time.perf_counter() - start))
-        lines.append(
-            f"`verify_all`, {workers} workers, {name}: "
-            + ", ".join(f"{rate:,.0f}" for rate in rates)
-            + " rows a second (fresh workers each)"
-        )
+            ("4,096 rollouts (512 prompts x 8, 3,900 characters)", rollouts),
+            (f"{len(distinct):,} different rows", distinct)):
+        rates = ", ".join(f"{rows_per_second(pairs, workers):,.0f}" for _ in range(3))
+        lines.append(f"`verify_all`, {workers} workers, {name}: {rates} rows per second "
+                     "(fresh workers each)")
     return lines
+
+
+def rows_per_second(pairs: list[tuple[str, str]], workers: int) -> float:
+    """The speed of verify_all with new workers, whose start is not counted."""
+    ours.close_pool()
+    warm_up = 8 * workers
+    ours.verify_all([r"\boxed{1}"] * warm_up, ["1"] * warm_up, workers=workers)
+
+    responses, references = zip(*pairs, strict=True)
+    start = time.perf_counter()
+    ours.verify_all(responses, references, workers=workers)
+    return len(pairs) / (time.perf_counter() - start)
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+def format_page(table: list[dict], speed: list[dict], throughput: list[str]) -> str:
+    """results/verifiers.md: a table per group of rows, and one of speeds."""
+    lines = [
+        "# Verifiers on the same labeled pairs", "",
+        f"Command: `python results/verifiers.py PAIRS_FOLDER` (Python {platform.python_version()}; "
+        "the columns are those of the paper's Table 1, in percent).", ""]
+    for group in dict.fromkeys(row["rows"] for row in table):
+        rows = [row for row in table if row["rows"] == group]
+        lines += [
+            f"## {group} ({rows[0]['count']} rows)", "",
+            "| verifier | recall | precision | FPR | accuracy | median us | 99 % us | max us |",
+            "|---|---|---|---|---|---|---|---|"]
+        for row in rows:
+            cells = [row["verifier"], *(row[column] for column in COLUMNS[3:])]
+            lines.append(f"| {' | '.join(map(str, cells))} |")
+        lines.append("")
+
+    lines += [
+        "## Speed, public and generated rows together, one process", "",
+        "| verifier | median us | 99 % us | max us | median against ours |",
+        "|---|---|---|---|---|"]
+    for row in speed:
+        ratio = row["median_us"] / speed[0]["median_us"]
+        lines.append(f"| {row['verifier']} | {row['median_us']} | {row['p99_us']} | "
+                     f"{row['max_us']} | {ratio:.2f} |")
+    return "\n".join([*lines, "", *throughput]) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("pairs", type=Path)
+    parser.add_argument("pairs", type=Path, metavar="PAIRS_FOLDER",
+                        help="the folder with the three *_dev.jsonl files")
     args = parser.parse_args()
-    data = {
-        name: [
-            json.loads(text) for text in (args.pairs / f"{name}_dev.jsonl").read_text().splitlines()
-        ]
-        for name in ("public_pairs", "generated_pairs", "adversarial")
-    }
+    data = {}
+    for file in FILES:
+        data[file] = [row for _, row in read_jsonl(args.pairs / f"{file}_dev.jsonl")]
+
     table, speed = [], []
-    for name, check in verifiers().items():
-        check(r"\boxed{1}", "1")  # imports
-        results = {
-            part: measure(f"{name}, {part}", check, rows)
-            for part, rows in data.items()
-            if part != "adversarial" or "ours" in name
-        }
-        for group, part, keep in GROUPS:
-            if part in results:
-                kept = [at for at, row in enumerate(data[part]) if keep(row)]
-                table.append(
-                    line(
-                        name,
-                        group,
-                        [data[part][at] for at in kept],
-                        [results[part][at] for at in kept],
-                    )
-                )
-        ordinary = [part for part in results if part != "adversarial"]
-        speed.append(
-            line(
-                name,
-                "public and generated",
-                [row for part in ordinary for row in data[part]],
-                [got for part in ordinary for got in results[part]],
-            )
-        )
+    for name, check in find_verifiers().items():
+        check(r"\boxed{1}", "1")                            # its imports are not timed
+        results = {}
+        for file, rows in data.items():
+            if file != "adversarial" or "ours" in name:
+                results[file] = measure(f"{name}, {file}", check, rows)
+
+        for group, file, keep in GROUPS:
+            if file in results:
+                both = zip(data[file], results[file], strict=True)
+                table.append(table_row(name, group, [result for row, result in both if keep(row)]))
+        ordinary = results["public_pairs"] + results["generated_pairs"]
+        speed.append(table_row(name, "public and generated", ordinary))
+
     with open(HERE / "verifiers.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(table + speed)
-    text = [
-        "# Verifiers on the same labelled pairs",
-        "",
-        f"Command: `python results/verifiers.py PAIRS_FOLDER` (Python "
-        f"{platform.python_version()}; the "
-        "columns are those of the paper's Table 1, in percent).",
-        "",
-    ]
-    for group in dict.fromkeys(row["rows"] for row in table):
-        lines = [row for row in table if row["rows"] == group]
-        text += [
-            f"## {group} ({lines[0]['count']} rows)",
-            "",
-            "| verifier | recall | precision | FPR | accuracy | median us | 99 % us | max us |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        text += [
-            "| " + " | ".join(str(row[key]) for key in ("verifier", *COLUMNS[3:])) + " |"
-            for row in lines
-        ] + [""]
-    text += [
-        "## Speed, public and generated rows together, one process",
-        "",
-        "| verifier | median us | 99 % us | max us | median against ours |",
-        "|---|---|---|---|---|",
-    ]
-    text += [
-        f"| {row['verifier']} | {row['median_us']} | {row['p99_us']} | {row['max_us']} | "
-        f"{row['median_us'] / speed[0]['median_us']:.2f} |"
-        for row in speed
-    ] + [""]
-    text += throughput([row for part in ("generated_pairs", "public_pairs") for row in data[part]])
-    (HERE / "verifiers.md").write_text("\n".join(text) + "\n")
-    print("\n".join(text))
+    throughput = measure_throughput(data["generated_pairs"] + data["public_pairs"])
+    page = format_page(table, speed, throughput)
+    (HERE / "verifiers.md").write_text(page)
+    print(page)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,17 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from helpers import ROOT, refuse, script
+from helpers import ROOT, environment, refuse, script
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+import hero
 import prepare
 import tiny
+from problems import stream_problems, write_jsonl
 from rewards import RewardModel
 from rollout import load_tokenizer
+
+pytestmark = pytest.mark.slow
 
 FAST = ["--instruction", "", "--max_tokens", 32, "--batch", 4]
 SPLIT = ["split", "--model", "solver", "--source", "source.jsonl", *FAST, "--count", 10,
@@ -34,26 +38,36 @@ HERO = ["--policy", "sft", "--reward_model", "reward_model", "--rm_system", "", 
         "--max_response_tokens", 32]
 
 
+# ---------------------------------------------------------------------------- what the tests share
+
+
 @pytest.fixture(scope="module")
 def start(world, tmp_path_factory):
     """A folder with a policy that solves its problems about every other time, and the problems."""
     folder = tmp_path_factory.mktemp("start")
-    tokenizer, rng = load_tokenizer(world / "policy"), random.Random(0)
+    rng = random.Random(0)
+    tokenizer = load_tokenizer(world / "policy")
     policy = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.float32)
     problems = tiny.make_problems(60, False, 0, False)
-    rows = prepare.sft_rows(tokenizer, [
-        (row["problem"], tiny.solution(row, rng, right=1, missay=0.3))
-        for row in problems for _ in range(4)])
-    prepare.fit(policy, prepare.shuffled(rows, 32, rng), prepare.sft_loss, 70, 5e-3, "solver", 5)
-    for part in (policy, tokenizer):
-        part.save_pretrained(folder / "solver")
-    prepare.write_jsonl(folder / "source.jsonl", [
+
+    pairs = []
+    for row in problems:
+        for _ in range(4):
+            pairs.append((row["problem"], tiny.solution(row, rng, right=1, missay=0.3)))
+    batches = prepare.shuffled(prepare.sft_rows(tokenizer, pairs), 32, rng)
+    prepare.fit(policy, batches, prepare.sft_loss, steps=70, learning_rate=5e-3,
+                description="solver", warmup=5)
+
+    policy.save_pretrained(folder / "solver")
+    tokenizer.save_pretrained(folder / "solver")
+    write_jsonl(folder / "source.jsonl", [
         {"problem": row["problem"], "expected_answer": row["answer"], "topic": row["topic"]}
         for row in problems])
     return folder
 
 
 def run(folder, *arguments, ranks=0):
+    """Runs a script that has to succeed. -> what it printed"""
     result = script(folder, *arguments, ranks=ranks)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -78,7 +92,7 @@ def prepared(start, tmp_path_factory):
 
 @pytest.fixture
 def fresh(start, tmp_path):
-    """A working directory of one's own in which nothing has been prepared."""
+    """A working directory of the test's own in which nothing has been prepared."""
     return shutil.copytree(start, tmp_path / "fresh")
 
 
@@ -100,50 +114,75 @@ def assert_same_split(a, b):
     assert manifest_of(a) == manifest_of(b)
 
 
+# ---------------------------------------------------------------------------- the three stages
+
+
 def test_the_split_is_what_the_verifier_says(prepared):
     data = prepared / "data"
-    easy, hard, mixed, held_out = (rows_of(data / f"{name}.jsonl")
-                                   for name in ("easy", "hard", "mixed", "eval"))
+    easy = rows_of(data / "easy.jsonl")
+    hard = rows_of(data / "hard.jsonl")
+    mixed = rows_of(data / "mixed.jsonl")
+    held_out = rows_of(data / "eval.jsonl")
     assert [len(rows) for rows in (easy, hard, mixed, held_out)] == [10, 10, 10, 4]
     assert {row["reason"] for row in easy} == {"correct"}
     assert "correct" not in {row["reason"] for row in hard}
     assert Counter(row in easy for row in mixed) == {True: 5, False: 5}
-    asked = [row["problem"] for row in easy + hard + held_out]
-    assert len(set(asked)) == len(asked)
+
+    # No problem occurs twice, and each has the answer of the source.
+    problems = [row["problem"] for row in easy + hard + held_out]
+    assert len(set(problems)) == len(problems)
     answers = {row["problem"]: row["expected_answer"] for row in rows_of(prepared / "source.jsonl")}
     assert all(answers[row["problem"]] == row["answer"] for row in easy + hard + held_out)
+
+    # The manifest counts the responses up to the last one that was needed. It stopped early.
     manifest = manifest_of(data)
     responses = rows_of(data / "responses.jsonl")
-    graded = responses[:sum(manifest["reasons"].values())]     # up to the last one that counted
+    graded = responses[:sum(manifest["reasons"].values())]
     assert Counter(row["reasons"][0] for row in graded) == manifest["reasons"]
-    assert len(responses) - len(graded) < 4 and len(responses) < 50    # it stopped early
-    assert manifest["settings"]["source"] == "source.jsonl" and manifest["settings"]["seed"] == 0
+    assert len(responses) - len(graded) < 4
+    assert len(responses) < 50
+    assert manifest["settings"]["source"] == "source.jsonl"
+    assert manifest["settings"]["seed"] == 0
     assert manifest["files"]["easy.jsonl"] == prepare.digest(data / "easy.jsonl")
 
 
 def test_the_cold_start_learns_its_own_right_responses(prepared):
     manifest = manifest_of(prepared / "sft")
-    assert manifest["used"] == 12 and len(manifest["losses"]) == 6     # 2 epochs of 12, 4 at once
+    assert manifest["used"] == 12
+    assert len(manifest["losses"]) == 6            # 2 epochs of 12, 4 at once
     assert manifest["responses"]["usable"] >= 12
-    before, after = (weights_of(prepared / name) for name in ("solver", "sft"))
+    before = weights_of(prepared / "solver")
+    after = weights_of(prepared / "sft")
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
 
+def auroc_by_hand(scores, verified):
+    """The share of (right, wrong) pairs in which the right one scores higher; ties count half."""
+    right = [score for score, is_right in zip(scores, verified, strict=True) if is_right]
+    wrong = [score for score, is_right in zip(scores, verified, strict=True) if not is_right]
+    wins = 0.0
+    for better in right:
+        for worse in wrong:
+            if better > worse:
+                wins += 1
+            elif better == worse:
+                wins += 0.5
+    return wins / (len(right) * len(wrong))
+
+
 def test_the_reward_model_is_measured_on_prompts_it_has_not_seen(prepared):
-    manifest, records = manifest_of(prepared / "reward_model"), rows_of(
-        prepared / "reward_model" / "responses.jsonl")
-    groups = [(r["problem"], r["responses"], [reason == "correct" for reason in r["reasons"]])
-              for r in records]
-    mixed = [group for group in groups if 0 < sum(group[2]) < 4]
-    assert manifest["mixed_prompts"] == len(mixed) and len(records) == 24
-    last = mixed[-manifest["held_out_prompts"]:]
+    manifest = manifest_of(prepared / "reward_model")
+    records = rows_of(prepared / "reward_model" / "responses.jsonl")
+    mixed = [record for record in records if 0 < record["reasons"].count("correct") < 4]
+    assert manifest["mixed_prompts"] == len(mixed)
+    assert len(records) == 24
+
     model = RewardModel(prepared / "reward_model")
     aurocs = []
-    for problem, texts, correct in last:                       # all pairs, one by one
-        scores = model.score([problem] * 4, texts).tolist()
-        wins = [(s > t) + 0.5 * (s == t) for s, c in zip(scores, correct, strict=True) if c
-                for t, d in zip(scores, correct, strict=True) if not d]
-        aurocs.append(sum(wins) / len(wins))
+    for record in mixed[-manifest["held_out_prompts"]:]:
+        scores = model.score([record["problem"]] * 4, record["responses"]).tolist()
+        verified = [reason == "correct" for reason in record["reasons"]]
+        aurocs.append(auroc_by_hand(scores, verified))
     assert manifest["auroc"] == pytest.approx(sum(aurocs) / len(aurocs), abs=1e-6)
     assert 0 <= manifest["pair_accuracy"] <= 1
 
@@ -153,7 +192,9 @@ def test_hero_and_eval_take_what_was_prepared(prepared):
                "--eval_data", "data/eval.jsonl")
     assert "note:" not in said
     rows = rows_of(prepared / "runs" / "x" / "metrics.jsonl")
-    assert [row["step"] for row in rows] == [0, 1] and "eval/eval/pass@1" in rows[1]
+    assert [row["step"] for row in rows] == [0, 1]
+    assert "eval/eval/pass@1" in rows[1]
+
     run(prepared, "eval.py", "--model", "runs/x/final", "--benchmarks", "data/eval.jsonl",
         "--seeds", 1, "--max_tokens", 32)
     assert (prepared / "runs/x/final/eval.json").exists()
@@ -161,6 +202,7 @@ def test_hero_and_eval_take_what_was_prepared(prepared):
 
 # ---------------------------------------------------------------------------- ranks
 
+# Several stages one after another in the same processes, which start only once.
 SEVERAL = """
 import json, sys
 import distributed, prepare
@@ -177,8 +219,11 @@ def two_ranks(start, tmp_path_factory):
     """The three stages on two processes, trained by averaged gradients and sharded."""
     folder = shutil.copytree(start, tmp_path_factory.mktemp("two") / "all")
     (folder / "several.py").write_text(SEVERAL)
-    stages = [SPLIT] + [[*stage, "--shard", shard, "--out", f"{stage[0]}_{shard}"]
-                        for stage in (SFT, RM) for shard in ("off", "on")]
+    stages = [SPLIT]
+    for stage in (SFT, RM):
+        for shard in ("off", "on"):
+            stages.append([*stage, "--shard", shard, "--out", f"{stage[0]}_{shard}"])
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         run(folder, folder / "several.py", json.dumps(stages), ranks=2)
@@ -191,22 +236,27 @@ def test_two_processes_make_the_same_split(prepared, two_ranks):
 
 @pytest.mark.parametrize("shard", ["off", "on"])
 def test_two_processes_train_the_same_policy(prepared, two_ranks, shard):
-    one, two = manifest_of(prepared / "sft"), manifest_of(two_ranks / f"sft_{shard}")
+    one = manifest_of(prepared / "sft")
+    two = manifest_of(two_ranks / f"sft_{shard}")
     assert two.pop("losses") == pytest.approx(one.pop("losses"), abs=1e-5)
     assert one == two
-    one, two = weights_of(prepared / "sft"), weights_of(two_ranks / f"sft_{shard}")
+
+    one = weights_of(prepared / "sft")
+    two = weights_of(two_ranks / f"sft_{shard}")
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=0, msg=name)
 
 
 @pytest.mark.parametrize("shard", ["off", "on"])
 def test_two_processes_train_the_same_reward_model(prepared, two_ranks, shard):
-    one, two = manifest_of(prepared / "reward_model"), manifest_of(two_ranks / f"rm_{shard}")
+    one = manifest_of(prepared / "reward_model")
+    two = manifest_of(two_ranks / f"rm_{shard}")
     for name in ("losses", "auroc", "pair_accuracy"):
         assert two.pop(name) == pytest.approx(one.pop(name), abs=1e-5)
     assert one == two
-    one, two = (weights_of(path, AutoModelForSequenceClassification)
-                for path in (prepared / "reward_model", two_ranks / f"rm_{shard}"))
+
+    one = weights_of(prepared / "reward_model", AutoModelForSequenceClassification)
+    two = weights_of(two_ranks / f"rm_{shard}", AutoModelForSequenceClassification)
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=0, msg=name)
 
@@ -214,18 +264,25 @@ def test_two_processes_train_the_same_reward_model(prepared, two_ranks, shard):
 # ---------------------------------------------------------------------------- interruptions
 
 
+def count_lines(path):
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def kill_at_line(folder, path, line, *arguments, pause=0.0):
-    """Starts prepare.py and kills it once `path` has `line` lines. -> whether it was still running
+    """Starts prepare.py and kills it `pause` seconds after `path` has `line` lines.
+
+    -> whether it was still running
     """
     process = subprocess.Popen([sys.executable, ROOT / "prepare.py", *map(str, arguments)],
-                               cwd=folder, stderr=subprocess.DEVNULL, start_new_session=True,
-                               env=os.environ | {"OMP_NUM_THREADS": "1"})
-    while process.poll() is None and not (
-            (folder / path).exists() and (folder / path).read_bytes().count(b"\n") >= line):
+                               cwd=folder, env=environment(), stderr=subprocess.DEVNULL,
+                               start_new_session=True)
+    while process.poll() is None and count_lines(folder / path) < line:
         time.sleep(0.002)
     time.sleep(pause)
+
     running = process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL) if running else None
+    if running:
+        os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     return running
 
@@ -235,11 +292,13 @@ def test_a_killed_split_goes_on_and_is_the_same(prepared, fresh, capsys):
     kept = (fresh / "data/responses.jsonl").read_bytes()
     with open(fresh / "data/responses.jsonl", "a") as file:
         file.write('{"problem": "torn')
+
     here(fresh, *SPLIT)
     responses = (fresh / "data/responses.jsonl").read_bytes()
     assert responses.startswith(kept)
     assert responses == (prepared / "data/responses.jsonl").read_bytes()
     assert_same_split(fresh / "data", prepared / "data")
+
     here(fresh, *SPLIT)
     assert "data is complete: nothing to do" in capsys.readouterr().out
 
@@ -249,9 +308,11 @@ def test_a_killed_cold_start_goes_on_and_is_the_same(prepared, fresh):
     assert kill_at_line(fresh, "sft/responses.jsonl", 4, *SFT)
     total = len(rows_of(prepared / "sft/responses.jsonl"))
     assert kill_at_line(fresh, "sft/responses.jsonl", total, *SFT, pause=random.uniform(0, 0.2))
+
     here(fresh, *SFT)
     assert manifest_of(fresh / "sft") == manifest_of(prepared / "sft")
-    one, two = weights_of(prepared / "sft"), weights_of(fresh / "sft")
+    one = weights_of(prepared / "sft")
+    two = weights_of(fresh / "sft")
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
@@ -259,13 +320,18 @@ def test_a_killed_cold_start_goes_on_and_is_the_same(prepared, fresh):
 
 
 def write_open_math_reasoning(folder, problems):
-    """A folder of the hub dataset's layout and columns: each problem in several rows."""
-    rows = [{"expected_answer": row["answer"], "problem_type": kind, "problem_source": "aops",
-             "generation_model": "DeepSeek-R1", "pass_rate_72b_tir": "0.5", "problem": text,
-             "generated_solution": "<think>", "inference_mode": "cot", "used_in_kaggle": False}
-            for _ in range(3) for row in problems
-            for text, kind in ((row["problem"], "has_answer_extracted"),
-                               ("prove " + row["problem"], "no_answer_extracted"))]
+    """A folder with the layout and the columns of the hub dataset: each problem in several rows,
+    each of them once with an answer and once as a proof, without."""
+    rows = []
+    for _ in range(3):
+        for problem in problems:
+            for text, kind in ((problem["problem"], "has_answer_extracted"),
+                               ("prove " + problem["problem"], "no_answer_extracted")):
+                rows.append({
+                    "expected_answer": problem["answer"], "problem_type": kind,
+                    "problem_source": "aops", "generation_model": "DeepSeek-R1",
+                    "pass_rate_72b_tir": "0.5", "problem": text, "generated_solution": "<think>",
+                    "inference_mode": "cot", "used_in_kaggle": False})
     path = folder / "nvidia" / "OpenMathReasoning" / "data" / "cot-00000-of-00001.parquet"
     path.parent.mkdir(parents=True)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -276,15 +342,20 @@ def test_hero_alone_takes_unsplit_problems_and_says_so(prepared, tmp_path):
     write_open_math_reasoning(tmp_path, problems)
     for name in ("sft", "reward_model"):
         shutil.copytree(prepared / name, tmp_path / name)
+
     said = run(tmp_path, "hero.py", "--preset", "qwen3-4b", "--name", "x", *HERO, ranks=2)
-    assert said.count("data/easy.jsonl does not exist: training on 2000 problems of "
-                      "nvidia/OpenMathReasoning, not split") == 1
-    assert "python prepare.py split" in said and "the last 3 problems" in said
+    assert said.count("note: training on problems of nvidia/OpenMathReasoning that are not split "
+                      "into easy and hard by the verifier") == 1
+    assert "python prepare.py split --model POLICY" in said
+
     config = json.loads((tmp_path / "runs/x/config.json").read_text())
-    train, held_out = rows_of(tmp_path / config["data"]), rows_of(tmp_path / config["eval_data"])
+    assert config["data"] == "data/unsplit/train.jsonl"
+    assert config["eval_data"] == "data/unsplit/eval.jsonl"
+    train = rows_of(tmp_path / config["data"])
+    held_out = rows_of(tmp_path / config["eval_data"])
     assert [row["problem"] for row in train + held_out] == [row["problem"] for row in problems]
     assert len(held_out) == 3
-    assert "eval/unsplit-eval/pass@1" in rows_of(tmp_path / "runs/x/metrics.jsonl")[0]
+    assert "eval/eval/pass@1" in rows_of(tmp_path / "runs/x/metrics.jsonl")[0]
 
 
 def test_hero_alone_without_the_hub_is_one_clear_line(tmp_path):
@@ -294,9 +365,10 @@ def test_hero_alone_without_the_hub_is_one_clear_line(tmp_path):
 
 def test_paths_of_ones_own_are_left_alone(fresh, monkeypatch):
     monkeypatch.chdir(fresh)
-    assert prepare.unprepared("mine", "own.jsonl", "easy") == {
-        "data": "mine", "eval_data": "own.jsonl"}
-    assert prepare.unprepared("source.jsonl", "own.jsonl", "easy")["data"] == "source.jsonl"
+    for data in ("mine", "source.jsonl"):
+        given = ["--preset", "qwen3-4b", "--data", data, "--eval_data", "own.jsonl"]
+        cfg = hero.complete_config(hero.parse_args(given), world_size=1)
+        assert (cfg.data, cfg.eval_data) == (data, "own.jsonl")
     assert not (fresh / "data").exists()
 
 
@@ -304,6 +376,7 @@ def test_paths_of_ones_own_are_left_alone(fresh, monkeypatch):
 
 
 def refused(folder, *arguments, says):
+    """prepare.py in this process raises a ValueError of one line."""
     with pytest.raises(ValueError, match=re.escape(says)) as caught:
         here(folder, *arguments)
     assert "\n" not in str(caught.value)
@@ -327,12 +400,14 @@ def test_a_torn_or_missing_source(fresh):
 
 def test_too_few_easy_or_hard_problems(fresh):
     refused(fresh, *SPLIT, "--count", 30, says="of 50 problems are easy")
-    counts = Counter(row["reasons"][0] == "correct" for row in rows_of(
-        fresh / "data/responses.jsonl"))
-    easy = counts[True]
+    responses = rows_of(fresh / "data/responses.jsonl")
+    easy = sum(row["reasons"][0] == "correct" for row in responses)
     refused(fresh, *SPLIT, "--count", 30, says=f"too few: {easy} of 50 problems are easy")
-    here(fresh, *SPLIT, "--count", min(counts.values()))              # what was generated is used
-    assert len(rows_of(fresh / "data/easy.jsonl")) == min(counts.values())
+
+    # With a count that can be reached, what was generated is used.
+    count = min(easy, len(responses) - easy)
+    here(fresh, *SPLIT, "--count", count)
+    assert len(rows_of(fresh / "data/easy.jsonl")) == count
 
 
 def test_a_folder_of_another_split_is_left_alone(fresh):
@@ -345,13 +420,14 @@ def test_a_folder_of_another_split_is_left_alone(fresh):
     (fresh / "source.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
     refused(fresh, *SPLIT, "--count", 3, says="data holds other work: revision=")
     assert (fresh / "data/easy.jsonl").read_bytes() == before
+
     (fresh / "own").mkdir()
     (fresh / "own/easy.jsonl").write_text("{}")
     refused(fresh, *SPLIT, "--out", "own", says="own holds files that prepare.py has not made")
 
 
 def test_a_model_that_never_stops_has_no_usable_sample(fresh):
-    prepare.write_jsonl(fresh / "data/problems.jsonl", prepare.stream_problems(fresh / "source.jsonl"))
+    write_jsonl(fresh / "data/problems.jsonl", stream_problems(fresh / "source.jsonl"))
     refused(fresh, *SFT, "--max_tokens", 2, says="no usable sample among 60 responses")
     refused(fresh, *RM, "--max_tokens", 2, says="0 of 24 problems have both right and "
             "wrong responses")
@@ -361,6 +437,7 @@ def test_flags_that_cannot_work(fresh):
     refused(fresh, *SPLIT, "--cuont", 3, says="--cuont")
     refused(fresh, *SPLIT, "--count", 0, says="--count 0: has to be above 0")
     refused(fresh, *SPLIT, "--engine", "magic", says="choose auto, vllm or transformers")
+    refused(fresh, *SFT, "--shard", "half", says="--shard")
     refused(fresh, *RM, "--held_out", 1, says="--held_out 1.0")
     refused(fresh, *SFT, "--data", "none.jsonl", says="none.jsonl does not exist")
     refused(fresh, "--model", "solver", says="STAGE")

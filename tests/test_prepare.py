@@ -1,10 +1,10 @@
 """The stages before reinforcement learning: drawing problems, SFT loss, pairs, Bradley-Terry."""
 
 import copy
-import json
 import random
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
@@ -20,22 +20,24 @@ from transformers import (
     Qwen3Config,
 )
 
+import prepare
+from distributed import memory_plan, model_size
 from hero import PRESETS
 from prepare import (
-    draw,
-    english,
+    count_response_tokens,
+    draw_problems,
     fit,
     fit_reward_model,
-    memory_plan,
-    parameters,
+    is_english,
     preference_pairs,
-    response_tokens,
+    rejection_reason,
     sft_loss,
     sft_rows,
     shuffled,
-    stream_problems,
-    use_of,
+    textbook_rows,
+    unsplit_problems,
 )
+from problems import load_benchmarks, load_problems, stream_problems, write_jsonl
 from rewards import RewardModel
 
 # ---------------------------------------------------------------------------- problems
@@ -45,19 +47,24 @@ from rewards import RewardModel
        st.randoms(use_true_random=False))
 def test_a_drawn_sample_knows_no_order_and_no_repeats(numbers, count, seed, rng):
     rows = [{"problem": str(n)} for n in numbers]
-    drawn = draw(rows, count, seed)
+    drawn = draw_problems(rows, count, seed)
     assert len(drawn) == min(count, len(set(numbers)))
     assert len({row["problem"] for row in drawn}) == len(drawn)
+
     rng.shuffle(rows)
-    assert draw(rows, count, seed) == drawn
-    assert draw(rows, count + 5, seed)[:count] == drawn        # a larger sample begins with it
+    assert draw_problems(rows, count, seed) == drawn
+    larger = draw_problems(rows, count + 5, seed)
+    assert larger[:count] == drawn
 
 
 def test_every_problem_is_drawn_as_often():
     """300 samples of 10 from 40: each problem 75 times, give or take 4 deviations of 7.5."""
     rows = [{"problem": str(n)} for n in range(40)]
-    times = [sum(row in draw(rows, 10, seed) for seed in range(300)) for row in rows]
-    assert sum(times) == 3000 and max(abs(t - 75) for t in times) < 30
+    times = Counter()
+    for seed in range(300):
+        times.update(row["problem"] for row in draw_problems(rows, 10, seed))
+    assert times.total() == 3000
+    assert max(abs(times[row["problem"]] - 75) for row in rows) < 30
 
 
 def test_a_source_may_say_expected_answer_and_keeps_what_is_accepted(tmp_path):
@@ -69,53 +76,125 @@ def test_a_source_may_say_expected_answer_and_keeps_what_is_accepted(tmp_path):
         {"problem": "0*1", "answer": "0", "accepted": ["0", "none"]}]
 
 
+# Draws 500 problems from each file in turn, and prints the peak memory of the process so far.
+PEAK_MEMORY = """
+import sys, prepare, problems
+for path in sys.argv[1:]:
+    drawn = prepare.draw_problems(problems.stream_problems(path), 500, 0)
+    lines = open("/proc/self/status").read().splitlines()
+    print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+"""
+
+
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_source(tmp_path):
     """The peak of a process that draws 500 problems from 1,000 rows, and then from 20,000."""
-    child = ("import sys, prepare\n"
-             "for path in sys.argv[1:]:\n"
-             "    drawn = prepare.draw(prepare.stream_problems(path), 500, 0)\n"
-             "    lines = open('/proc/self/status').read().splitlines()\n"
-             "    print(next(line for line in lines if line.startswith('VmHWM')).split()[1])")
     paths = [tmp_path / "small.jsonl", tmp_path / "large.jsonl"]
     for path, count in zip(paths, (1_000, 20_000), strict=True):
-        with open(path, "w") as file:
-            for i in range(count):
-                file.write(json.dumps({"problem": f"{i} {'x' * 3000}", "answer": "7"}) + "\n")
-    small, large = map(int, subprocess.run([sys.executable, "-c", child, *paths], cwd=ROOT,
-                                           capture_output=True, check=True).stdout.split())
-    assert large - small < 10_000                              # KiB; the rows themselves: 60,000
+        write_jsonl(path, [{"problem": f"{i} {'x' * 3000}", "answer": "7"} for i in range(count)])
+    result = subprocess.run([sys.executable, "-c", PEAK_MEMORY, *paths], cwd=ROOT,
+                            capture_output=True, check=True)
+    small, large = map(int, result.stdout.split())
+    assert large - small < 10_000                  # KiB; the rows themselves are 60,000
+
+
+@pytest.mark.parametrize("rows, num_train, num_eval", [(50, 20, 4), (24, 20, 4), (20, 18, 2),
+                                                       (5, 4, 1)])
+def test_problems_for_a_run_without_a_split(tmp_path, monkeypatch, capsys, rows, num_train,
+                                            num_eval):
+    """The first 20 distinct problems for training and the next 4 for evaluation. Of fewer than 24
+    the last tenth is held out, but at least one. A second call uses the same files."""
+    monkeypatch.chdir(tmp_path)
+    source = [{"problem": str(i), "answer": "7"} for i in range(rows)]
+    repeated = [row for row in source for _ in range(2)]
+    write_jsonl("source.jsonl", repeated)
+    monkeypatch.setattr(prepare, "SOURCE", "source.jsonl")
+
+    train_path, eval_path = unsplit_problems(count=20, held_out=4)
+    assert (train_path, eval_path) == ("data/unsplit/train.jsonl", "data/unsplit/eval.jsonl")
+    assert load_problems(train_path) == source[:num_train]
+    assert load_problems(eval_path) == source[num_train:num_train + num_eval]
+    said = capsys.readouterr().out
+    assert said.count("note:") == 1
+    assert "not split into easy and hard by the verifier" in said
+    assert "python prepare.py split --model POLICY" in said
+
+    (tmp_path / "source.jsonl").unlink()
+    assert unsplit_problems(count=20, held_out=4) == (train_path, eval_path)
+    assert load_problems(train_path) == source[:num_train]
+
+
+# ---------------------------------------------------------------------------- textbook problems
+
+# question, subject, worked answer, reference answer
+TEXTBOOK = [
+    ("What is the norm of f?", "math", "so \\boxed{2}", "the essential supremum of f"),   # kept
+    ("What is 1+1?", "math", "so \\boxed{2}", "2"),                 # the rule verifier grades it
+    ("Prove that 1+1=2.", "math", "by induction", "see above"),     # a proof
+    ("What is the charge?", "physics", "so \\boxed{2}", "e"),       # not mathematics
+    ("What is the name?", "math", "so \\boxed{2}", " ")]            # nothing to compare with
+
+
+def test_textbook(tmp_path, monkeypatch, capsys):
+    rows = []
+    for values in TEXTBOOK:
+        columns = ("question", "subject", "answer", "reference_answer")
+        rows.append(dict(zip(columns, values, strict=True)))
+    for i in range(20):
+        rows.append(rows[0] | {"question": f"What is the norm of f_{i}?"})
+    (tmp_path / "hub").mkdir()
+    write_jsonl(tmp_path / "hub/train.jsonl", rows)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["prepare.py", "textbook", "--source", "hub", "--count", "10"])
+    prepare.main()
+    assert "10 of 10 rows" in capsys.readouterr().out
+
+    problems = load_benchmarks(["data/textbook.jsonl"])["textbook"]
+    assert {row["answer"] for row in problems} == {"the essential supremum of f"}
+    assert problems == textbook_rows(rows[::-1], 10)
+    assert problems != textbook_rows(rows, 10, seed=1)
+    assert len(textbook_rows(rows)) == 21
 
 
 # ---------------------------------------------------------------------------- cold start
 
 
 def test_english_is_told_by_its_letters():
-    assert english("The answer is \\boxed{4}.") and english("2 + 2 = 4") and english("")
-    assert english("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.")
-    assert not english("\u7b54\u6848\u662f \\boxed{4}")
-    assert not english("We add the numbers: \u7136\u540e\u5f97\u5230\u7b54\u6848.")
+    assert is_english("The answer is \\boxed{4}.")
+    assert is_english("2 + 2 = 4")
+    assert is_english("")
+    assert is_english("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.")
+    assert not is_english("\u7b54\u6848\u662f \\boxed{4}")
+    assert not is_english("We add the numbers: \u7136\u540e\u5f97\u5230\u7b54\u6848.")
 
 
 def test_the_cold_start_takes_right_finished_english_responses():
-    assert use_of("so \\boxed{9}", "correct", True) == "usable"
-    assert use_of("so \\boxed{8}", "wrong", True) == "wrong"
-    assert use_of("so \\boxed{9}", "correct", False) == "unfinished"
-    assert use_of("\u7b54\u6848\u662f \\boxed{9}", "correct", True) == "not English"
+    assert rejection_reason("so \\boxed{9}", "correct", True) is None
+    assert rejection_reason("so \\boxed{8}", "wrong", True) == "wrong"
+    assert rejection_reason("so \\boxed{9}", "correct", False) == "unfinished"
+    assert rejection_reason("\u7b54\u6848\u662f \\boxed{9}", "correct", True) == "not English"
 
 
 def test_forward_passes_of_any_size_train_the_same(policy, tokenizer):
     """Rows of unequal length, weighted by their tokens: 4 at once, and one by one."""
     rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;2+12=14;14-5=9;\\boxed{9}"),
                                 ("x", "\\boxed{7}"), ("y", "7"), ("2+3", "2+3=5;\\boxed{5}")])
-    losses = [fit(copy.deepcopy(policy), shuffled(rows, 4, random.Random(0)), sft_loss, 4, 1e-3, "",
-                  1, response_tokens, at_once) for at_once in (None, 1)]
+    losses = []
+    for rows_at_once in (None, 1):
+        batches = shuffled(rows, 4, random.Random(0))
+        losses.append(fit(copy.deepcopy(policy), batches, sft_loss, steps=4, learning_rate=1e-3,
+                          description="", warmup=1, size_of=count_response_tokens,
+                          rows_at_once=rows_at_once))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
 def test_sft_loss_counts_response_tokens_only(policy, tokenizer):
     rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;\\boxed{9}"), ("x", "\\boxed{7}")])
     assert all(response[-1] == tokenizer.eos_token_id for _, response in rows)
-    total, count = 0.0, 0
+
+    total = 0.0
+    count = 0
     for prompt, response in rows:
         logits = policy(input_ids=torch.tensor([prompt + response])).logits[0]
         logp = logits.log_softmax(-1)[len(prompt) - 1:-1]
@@ -126,44 +205,63 @@ def test_sft_loss_counts_response_tokens_only(policy, tokenizer):
 
 def test_shuffled_leaves_no_row_out_of_a_pass():
     batches = shuffled(list(range(10)), 4, random.Random(0))
-    drawn = [row for _ in range(5) for row in next(batches)]
-    assert sorted(drawn[:10]) == sorted(drawn[10:20]) == list(range(10))
+    drawn = []
+    for _ in range(5):
+        drawn += next(batches)
+    assert sorted(drawn[:10]) == list(range(10))
+    assert sorted(drawn[10:20]) == list(range(10))
+
+
+# ---------------------------------------------------------------------------- reward model
 
 
 def test_preference_pairs_golden():
     pairs = preference_pairs(["p", "q", "r"], [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"]],
                              [[1, 0, 0], [1, 1, 1], [0, 0, 1]], limit=2, rng=random.Random(0))
-    assert len(pairs) == 2                                     # q has no wrong one
-    assert pairs[0][:2] == ("p", "a") and pairs[0][2] in "bc"
-    assert pairs[1][:2] == ("r", "i") and pairs[1][2] in "gh"
+    assert len(pairs) == 2                         # q has no wrong response
+    assert pairs[0][:2] == ("p", "a")
+    assert pairs[0][2] in "bc"
+    assert pairs[1][:2] == ("r", "i")
+    assert pairs[1][2] in "gh"
 
 
 def test_preference_pairs_use_a_response_once():
     pairs = preference_pairs(["p"], [list("abcdef")], [[1, 1, 1, 0, 0, 0]], 3, random.Random(0))
-    assert len({p[1] for p in pairs}) == len({p[2] for p in pairs}) == len(pairs) == 3
+    assert len(pairs) == 3
+    assert len({chosen for _, chosen, _ in pairs}) == 3
+    assert len({rejected for _, _, rejected in pairs}) == 3
 
 
 def test_bradley_terry_training_learns_to_rank(world):
     reward_model = RewardModel(world / "reward_model")
-    problems = [f"compute {a}+{b}*4-5" for a in range(2, 8) for b in range(2, 8)]
-    pairs = [(p, "\\boxed{one more than six}", "\\boxed{one short of six}") for p in problems]
+    right, wrong = "\\boxed{one more than six}", "\\boxed{one short of six}"
+    pairs = []
+    for a in range(2, 8):
+        for b in range(2, 8):
+            pairs.append((f"compute {a}+{b}*4-5", right, wrong))
+
     losses = fit_reward_model(reward_model, pairs, 60, 16, 3e-3, random.Random(0))
     assert losses[-1] < 0.3 < losses[0]
-    chosen = reward_model.score(["compute 9+9*4-5"], [pairs[0][1]])
-    rejected = reward_model.score(["compute 9+9*4-5"], [pairs[0][2]])
+    chosen = reward_model.score(["compute 9+9*4-5"], [right])
+    rejected = reward_model.score(["compute 9+9*4-5"], [wrong])
     assert chosen > rejected
     assert not any(p.requires_grad for p in reward_model.model.parameters())
+
+
+# ---------------------------------------------------------------------------- the memory plan
 
 
 @pytest.fixture
 def paper_models(tmp_path):
     """Configs of the shapes of Qwen3-4B-Base and AceMath-7B-RM, without weights."""
-    Qwen3Config(vocab_size=151936, hidden_size=2560, intermediate_size=9728, num_hidden_layers=36,
-                num_attention_heads=32, num_key_value_heads=8, head_dim=128,
-                tie_word_embeddings=True).save_pretrained(tmp_path / "policy")
-    Qwen2Config(vocab_size=152064, hidden_size=3584, intermediate_size=18944,
-                num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
-                tie_word_embeddings=False).save_pretrained(tmp_path / "rm")
+    policy = Qwen3Config(vocab_size=151936, hidden_size=2560, intermediate_size=9728,
+                         num_hidden_layers=36, num_attention_heads=32, num_key_value_heads=8,
+                         head_dim=128, tie_word_embeddings=True)
+    reward_model = Qwen2Config(vocab_size=152064, hidden_size=3584, intermediate_size=18944,
+                               num_hidden_layers=28, num_attention_heads=28, num_key_value_heads=4,
+                               tie_word_embeddings=False)
+    policy.save_pretrained(tmp_path / "policy")
+    reward_model.save_pretrained(tmp_path / "rm")
     return tmp_path / "policy", tmp_path / "rm"
 
 
@@ -172,9 +270,13 @@ def test_memory_plan_of_the_papers_models_by_hand(paper_models):
     3 * 2560 * 9728 = 74,711,040; norms 2 * 2560 + 2 * 128 = 5,376: 100,930,816. 36 of them, the
     embedding 151936 * 2560 and the last norm: 4,022,468,096 weights; on 8 GPUs the masters take
     4 * that / 8 = 1.87 GiB and Adam's moments 3.75."""
-    assert parameters(AutoModelForCausalLM, paper_models[0])[:2] == (4_022_468_096, 100_930_816)
+    size = model_size(AutoModelForCausalLM, paper_models[0])
+    assert size.parameters == 4_022_468_096
+    assert size.layer_parameters == 100_930_816
+
     plan = memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384)
-    assert "   1.87 GiB  master weights" in plan and "   3.75 GiB  Adam's moments" in plan
+    assert "   1.87 GiB  master weights" in plan
+    assert "   3.75 GiB  Adam's moments" in plan
     assert "  32.00 GiB  vLLM: weights and KV cache" in plan
 
 
@@ -194,29 +296,59 @@ CHATML = ("{% if messages[0]['role'] != 'system' %}<|im_start|>system\nPlease re
           "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 
-def test_acemath_reads_the_conversation_of_its_card(tmp_path):
-    """System message, question, solution, no generation prompt; the raw logit at the last token."""
-    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    core = Tokenizer(models.BPE(letters, []))                  # as Qwen2's, without its merges
+def byte_tokenizer():
+    """A tokenizer like that of Qwen2, without its merges: one token per byte."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: i for i, letter in enumerate(alphabet)}
+    core = Tokenizer(models.BPE(vocabulary, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>"])
     tokenizer.chat_template = CHATML
+    return tokenizer
+
+
+def test_acemath_reads_the_conversation_of_its_card(tmp_path):
+    """System message, question, solution, no generation prompt; the raw logit at the last token."""
+    tokenizer = byte_tokenizer()
     torch.manual_seed(0)
     model = Qwen2ForSequenceClassification(Qwen2Config(
         vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, num_key_value_heads=1, num_labels=1,
         pad_token_id=tokenizer.pad_token_id)).eval()
-    for part in (model, tokenizer):
-        part.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
     reward_model = RewardModel(tmp_path, system=PRESETS["qwen3-4b"]["rm_system"])
+
     text = ("<|im_start|>system\nPlease reason step by step, and check your final answer within "
             "\\boxed{}.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
             "<|im_start|>assistant\nIt is \\boxed{2}.<|im_end|>\n")
     ids = reward_model.token_ids("What is 1+1?", "It is \\boxed{2}.")
     assert tokenizer.decode(ids) == text
+
     hidden = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
     score = reward_model.score(["What is 1+1?"], ["It is \\boxed{2}."])
     assert score.item() == pytest.approx((model.score.weight @ hidden).item(), abs=1e-5)
+
+
+# ---------------------------------------------------------------------------- the command line
+
+
+def test_every_stage_explains_its_flags(capsys):
+    """`prepare.py STAGE --help` names the default of every flag but --model, which is required."""
+    for stage, needs_a_model in (("split", True), ("sft", True), ("rm", True), ("textbook", False)):
+        with pytest.raises(SystemExit):
+            prepare.parse([stage, "--help"])
+        text = capsys.readouterr().out
+        assert ("--model" in text) == needs_a_model
+        assert "(default: None)" not in text
+
+
+def test_the_textbook_stage_needs_no_model():
+    args = prepare.parse(["textbook"])
+    assert vars(args) == {"stage": "textbook", "source": "MegaScience/TextbookReasoning",
+                          "count": 750, "seed": 0, "out": "data/textbook.jsonl"}
+    with pytest.raises(ValueError, match="--model"):
+        prepare.parse(["split"])

@@ -1,0 +1,1632 @@
+r"""Reads mathematical answers, and decides whether two of them are equivalent.
+
+    is_equivalent("(1,2]", r"1 < x \le 2")  ->  True        symmetric
+    compare(reference, answer)              ->  Comparison: the step that decided, both as read
+
+The text comes from a model, so it is data: it is never evaluated and never names an attribute.
+This file imports nothing else of the project. Its sections follow an answer on its way:
+
+1. Spelling    \dfrac12, ½ and "one half" are three spellings. Tables and rules rewrite each
+               spelling into one; normalize() applies them in order.
+2. Tokens      The normalized text becomes tokens; what stands in brackets is one nested token.
+3. Values      Tokens become a Value: a number with its unit, a list, a tuple, a relation, ...
+               What no function of this section reads stays text and is compared as text.
+4. Expressions A precedence parser makes the sympy expression of one number or formula.
+5. Equivalence compare() and a ladder of steps, cheapest first. Each step returns its name, or ""
+               if it does not find the two equal; a later step may still do so.
+6. Real sets   Intervals, unions and inequalities as sympy sets: (1,2] is 1 < x <= 2.
+7. Numbers     Equality of expressions, exactly or at random points in 60 digits, and rounding.
+
+How to add a form
+-----------------
+Say that 0.\dot{3} should be one third. Another spelling, 0.\overline{3}, is read already, so one
+rule is enough. It belongs into RULES_BEFORE, above the rule for \overline:
+
+    rule(r"\.\\dot\{([0-9])\}", r".\\overline{\1}",
+         r"0.\dot{3}", r"0.\overline{3}"),
+
+The last two strings are the rule's example, which is also its test: tests/test_answers.py applies
+every rule to its example. Then add the pair (r"0.\dot{3}", r"\frac13") to EQUAL in that file, and
+a near miss, (r"0.\dot{3}", "0.3"), to DIFFERENT. Most forms need less than a rule: a macro with a
+known meaning is an entry in CANONICAL, a function in FUNCTIONS, a unit in UNIT_NAMES, an operator
+in INFIX. A form with a structure of its own is a function in section 3 that returns a Value (or
+raises ParseError) and, if no step of section 5 compares such Values yet, a step there.
+"""
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import random
+import re
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import mpmath
+import sympy as sp
+from sympy.core.function import AppliedUndef
+
+# Limits. Each is checked before the work that it bounds.
+MAX_CHARS = 10_000          # of an answer
+MAX_TOKENS = 1_000          # of an expression
+MAX_DEPTH = 40              # of nested brackets
+MAX_DIGITS = 1_000          # of a number as written
+MAX_BITS = 200_000          # of a power
+MAX_FACTORIAL = 5_000       # n in n!
+MAX_ITEMS = 2_000           # of a list that is written out or matched
+
+
+class LimitExceeded(Exception):
+    """The work would exceed one of the limits above."""
+
+
+class ParseError(Exception):
+    """The text is not in the grammar; it stays text."""
+
+
+# What the work on one answer may raise; everything else is a fault of this file.
+LIMIT_ERRORS = (LimitExceeded, RecursionError, MemoryError)
+
+
+# --- 1. spelling: one for the many of LaTeX, unicode and words ----------------------------------
+
+FUNCTIONS = {
+    "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
+    "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
+    "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh,
+    "ln": sp.log, "log": sp.log, "lg": lambda x: sp.log(x) / sp.log(10),
+    "exp": sp.exp, "abs": sp.Abs,
+}
+# These are read, but not worked out: two of them are equal if they are written alike.
+UNEVALUATED = ("sum", "prod", "int", "lim", "max", "min", "gcd", "lcm")
+
+CANONICAL = {
+    # Operators
+    "−": "-", "–": "-",
+    r"\cdot": "*", r"\times": "*", r"\ast": "*", "×": "*", "·": "*", "⋅": "*",
+    r"\div": "/", "÷": "/",
+    r"\pm": "±", r"\mp": "∓",
+    r"\bmod": '"mod"', r"\land": '"and"', r"\lor": '"or"',
+    # Relations
+    r"\le": "≤", r"\leq": "≤", r"\leqslant": "≤", "⩽": "≤",
+    r"\ge": "≥", r"\geq": "≥", r"\geqslant": "≥", "⩾": "≥",
+    r"\lt": "<", r"\gt": ">", r"\ne": "≠", r"\neq": "≠", r"\approx": "≈",
+    # Sets
+    r"\in": "∈", r"\cup": "∪", r"\cap": "∩", r"\setminus": "∖", r"\backslash": "∖",
+    r"\emptyset": "∅", r"\varnothing": "∅",
+    # Brackets and bars
+    r"\{": "{", r"\}": "}", r"\lbrace": "{", r"\rbrace": "}",
+    r"\langle": "(", r"\rangle": ")", "（": "(", "）": ")",
+    r"\lfloor": "⌊", r"\rfloor": "⌋", r"\lceil": "⌈", r"\rceil": "⌉",
+    r"\mid": "|", r"\vert": "|", r"\lvert": "|", r"\rvert": "|",
+    # Fractions, roots and powers
+    r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac",
+    r"\dbinom": r"\binom", r"\tbinom": r"\binom",
+    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}",
+    "√": r"\sqrt ",
+    "²": "^2", "³": "^3", "⁴": "^4", "⁵": "^5", "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9",
+    # Constants, and signs behind a number. A bare $ delimits mathematics, so ¤ is the dollar sign.
+    r"\pi": "π", r"\infty": "∞", "infinity": "∞",
+    r"\circ": "°", r"\degree": "°", r"\textcirc": "°", r"\%": "%", r"\$": "¤",
+    # Punctuation
+    r"\ldots": "…", r"\dots": "…", r"\cdots": "…", r"\colon": ":",
+    "，": ",", "；": ";", "：": ":",
+    r"\prime": "'", "’": "'", "′": "'",
+    r"\\": "¶",                                             # the end of a matrix row
+    # Letters
+    r"\alpha": "α", r"\beta": "β", r"\gamma": "γ", r"\delta": "δ", r"\epsilon": "ε",
+    r"\varepsilon": "ε", r"\zeta": "ζ", r"\eta": "η", r"\theta": "θ", r"\vartheta": "θ",
+    r"\iota": "ι", r"\kappa": "κ", r"\lambda": "λ", r"\mu": "μ", r"\nu": "ν", r"\xi": "ξ",
+    r"\rho": "ρ", r"\sigma": "σ", r"\tau": "τ", r"\upsilon": "υ", r"\phi": "φ", r"\varphi": "φ",
+    r"\chi": "χ", r"\psi": "ψ", r"\omega": "ω", r"\Delta": "Δ", r"\Omega": "Ω", r"\ell": "ℓ",
+    r"\angle": "∠",
+    # Layout, which says nothing about the value
+    "$": " ", "~": " ", r"\ ": " ", r"\,": " ", r"\;": " ", r"\:": " ", r"\>": " ", r"\!": " ",
+    r"\quad": " ", r"\qquad": " ", r"\left": " ", r"\right": " ", r"\displaystyle": " ",
+    r"\overline": " ", r"\overrightarrow": " ", r"\vec": " ",
+}
+
+
+def alternation(words) -> str:
+    """A pattern for any of the words; a longer one is tried before its own beginning."""
+    return "|".join(sorted(words, key=len, reverse=True))
+
+
+KNOWN_MACROS = [key[1:] for key in CANONICAL if re.fullmatch(r"\\[A-Za-z]+", key)]
+KNOWN_MACROS += [*FUNCTIONS, *UNEVALUATED, "frac", "sqrt", "binom", "over", "begin", "end"]
+MACRO_OR_SIGN = re.compile(rf"""
+    \\ (?:{alternation(KNOWN_MACROS)}) (?![A-Za-z])         # \cot
+  | ( \\ (?:{alternation(KNOWN_MACROS)}) )                  # \cotx: runs into the next word
+  | \\ [A-Za-z]+                                            # an unknown macro
+  | \\ .                                                    # an escaped sign
+  | \b infinity \b
+  | .
+""", re.X | re.S)
+
+CARDINALS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
+    "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
+    "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
+    "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
+    "ninety": 90, "hundred": 100, "thousand": 1000, "million": 10**6,
+    "first": 1, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9,
+}
+CARDINAL = rf"(?:{alternation(CARDINALS)})\b"
+NUMBER_WORDS = re.compile(rf"""
+    (?<![A-Za-z\\"]) {CARDINAL}
+    (?: (?: [ ] | - | (?<=hundred)[ ]and[ ] | (?<=thousand)[ ]and[ ] ) {CARDINAL} )*
+""", re.I | re.X)
+
+# The canonical name of each unit of measure and its other names. Two different canonical names
+# are two different answers.
+UNIT_NAMES = {
+    # Money
+    "dollar": ["dollars", "usd", "bucks"], "cent": ["cents"], "euro": ["euros"],
+    "pound": ["pounds", "lb", "lbs"], "yuan": [], "yen": [],
+    # Length; area and volume by the words that turn a length into one
+    "meter": ["meters", "metre", "metres", "m"], "kilometer": ["kilometers", "km"],
+    "centimeter": ["centimeters", "cm"], "millimeter": ["millimeters", "mm"],
+    "inch": ["inches"], "foot": ["feet", "ft"], "yard": ["yards"], "mile": ["miles"],
+    "square": ["squared", "sq"], "cubic": ["cubed"], "liter": ["liters"],
+    # Time and speed
+    "second": ["seconds", "s"], "minute": ["minutes", "min"],
+    "hour": ["hours", "h", "hr", "hrs"], "day": ["days"], "week": ["weeks"],
+    "month": ["months"], "year": ["years"], "mph": [],
+    # Weight, and other quantities
+    "gram": ["grams", "g", "gm"], "kilogram": ["kilograms", "kg"], "ounce": ["ounces", "oz"],
+    "ton": ["tons"], "joule": ["joules", "J"], "newton": ["newtons", "N"],
+    "watt": ["watts", "W"], "volt": ["volts", "V"], "kelvin": ["K"],
+    "degree": ["degrees", "deg"], "percent": ["pct", "percentage"], "unit": ["units"],
+}
+UNITS = {}                          # any of the names -> the canonical one
+for unit, aliases in UNIT_NAMES.items():
+    UNITS |= dict.fromkeys([unit, *aliases], unit)
+CURRENCIES = {"¤": "dollar", "€": "euro", "£": "pound"}
+EXPONENT_WORDS = {"2": "square", "3": "cubic"}
+
+# Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
+NEVER_UNITS = set("""
+    not no is are was and or but except maybe possibly perhaps probably never than less more plus
+    minus times half dozen score twice double past short of wrong incorrect if either neither all
+    any true false quarter without unless undefined between""".split())
+
+# Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
+# words, and whatever has four letters or more.
+FUNCTION_NAME = rf"(?:{alternation([*FUNCTIONS, 'sqrt', 'binom', 'pi'])})"
+SHORT_WORD = alternation([
+    "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
+    "any", "for", "if", "nan", *(name for name in UNITS if len(name) in (2, 3))])
+
+WRAPPER = re.compile(r"""
+    \\ ( text(?:bf|it|rm|normal)? | mbox | math(?:rm|bf|it|sf) | operatorname | boldsymbol )
+    [ ]? \{ ([^{}"]*) \}
+""", re.X)
+ONE_LETTER_UNIT = alternation(name for name in UNITS if len(name) == 1)
+WORD = re.compile(rf"(?<![\\A-Za-z])(?:[A-Za-z]{{2,}}|\b(?:{ONE_LETTER_UNIT})\b)")
+
+
+class Rule(NamedTuple):
+    """One rewriting step, with an example of what it does."""
+    pattern: re.Pattern
+    replacement: str | Callable[[re.Match], str]
+    before: str
+    after: str
+
+
+def rule(pattern: str, replacement, before: str, after: str) -> Rule:
+    """A Rule. Case and blanks in the pattern do not count: a blank to be matched is [ ]."""
+    return Rule(re.compile(pattern, re.I | re.X), replacement, before, after)
+
+
+def blackboard_letter(match: re.Match) -> str:
+    r"""\mathbb{R} -> ℝ"""
+    return {"R": "ℝ", "Z": "ℤ", "N": "ℕ"}[match[1].upper()]
+
+
+def repeating_decimal(match: re.Match) -> str:
+    r""".1\overline{6} -> .1+\frac{6}{90}"""
+    start, period = match.groups()
+    return rf".{start}+\frac{{{period}}}{{{'9' * len(period)}{'0' * len(start)}}}"
+
+
+# Applied first, to the text as the model wrote it, in this order.
+RULES_BEFORE = [
+    # "\f" and "\t" that JSON took for a form feed and a tab
+    rule(r"\x0c (?=rac)", r"\\f",
+         "\x0crac{1}{2}", r"\frac{1}{2}"),
+    rule(r"\t (?=ext|imes|heta|frac)", r"\\t",
+         "3 \x09imes 4", r"3 \times 4"),
+    rule(r"\s+", " ",
+         "1,\n 2", "1, 2"),
+    rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
+         r"\mathbb{R}", "ℝ"),
+    # a matrix: its brackets say nothing
+    rule(r"\\begin [ ]? \{ (?: [pb]?matrix \} | array \} [ ]? \{[lcr|\ ]*\} )", "⟦",
+         r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}"),
+    rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
+         r"⟦1&2\end{pmatrix}", "⟦1&2⟧"),
+    # a comma that separates thousands, and nothing else
+    rule(r"(?<!\\) , [ ]? \\!", "{,}",
+         r"5,\!000", "5{,}000"),
+    rule(r"\. ([0-9]*) \\overline [ ]? \{ ([0-9]+) \}", repeating_decimal,
+         r"0.1\overline{6}", r"0.1+\frac{6}{90}"),
+]
+
+# Applied last, after CANONICAL, the number words and the wrappers, in this order.
+RULES = [
+    # signs as they are typed
+    rule(r"\*\*+", "^",
+         "x**2", "x^2"),
+    rule(r"\.{3,}", "…",
+         "1, ..., 5", "1, …, 5"),
+    rule(r"<=+", "≤",
+         "x<=2", "x≤2"),
+    rule(r">=+", "≥",
+         "x>=2", "x≥2"),
+    rule(r'(?<![0-9})"]) !=+', "≠",                         # but 3!=6 is a factorial
+         "x !=2", "x ≠2"),
+    rule(r"={2,}", "=",
+         "x==2", "x=2"),
+    rule(r"[ ]? \{ [ ]? , [ ]? \} [ ]?", "{,}",
+         "5 {, } 000", "5{,}000"),
+    # words stand in quotes from here on
+    rule(rf"""(?<![\\"A-Za-z])
+              (?: (?-i: (?!{FUNCTION_NAME}\b) (?=[A-Za-z]*[a-z]) [A-Za-z]{{4,}} ) | {SHORT_WORD} )
+              (?![A-Za-z"])""", r'"\g<0>"',
+         "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
+    # signs behind a number
+    rule(r"(?:\^[ ]?)+ (?: ° | \{[ ]?°[ ]?\} )", "°",
+         "45^{°}", "45°"),
+    rule(r'(?<=[0-9]) \^? [ ]? \{? [ ]? "? (?:st|nd|rd|th) \b "? [ ]? \}?', "",
+         '12^{ "th" }', "12"),
+    # fractions and binomials
+    rule(r"\{ ([^{}]*) \\over\b ([^{}]*) \}", r"\\frac{\1}{\2}",
+         r"{1 \over 2}", r"\frac{1 }{ 2}"),
+    rule(r"\{ ([^{}]*) \\choose\b ([^{}]*) \}", r"\\binom{\1}{\2}",
+         r"{5 \choose 2}", r"\binom{5 }{ 2}"),
+    # which integers n stands for, and the bracket of a choice
+    rule(r"[,;]? [ ]? \(? \b[a-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $", "",
+         "nπ, n ∈ ℤ", "nπ"),
+    rule(r"^ ([A-Z]) \) [ .,;:^]* $", r"\1",
+         "B).", "B"),
+    # fractions without braces, and mixed numbers
+    rule(r"\\ (frac|binom) [ ]? ([0-9])", r"\\\1{\2}",
+         r"\frac12", r"\frac{1}2"),
+    rule(r"(?<![\w.^}]) ([0-9]+) [ ]? \\frac [ ]? \{([0-9]+)\} [ ]? \{? ([0-9]+) \}?",
+         r"(\1+\\frac{\2}{\3})",
+         r"1\frac{1}2", r"(1+\frac{1}{2})"),
+    rule(r"(?<![\w.^}/]) ([0-9]+) [ ] ([0-9]+/[0-9]+) (?![0-9])", r"(\1+\2)",
+         "1 1/2", "(1+1/2)"),
+    # a number in another base is a word: it equals what is written alike, and no number
+    rule(r'(?<!["\w]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
+         "(25)_{6}", '"25_6"'),
+    # leftovers
+    rule(r"\.+ (?= [ ]? [\])])", "",
+         "(1, 2.)", "(1, 2)"),
+    rule(r"[ ]+", " ",
+         "1,   2", "1, 2"),
+]
+
+
+def canonical_spelling(match: re.Match) -> str:
+    r"""\cdot -> *; a macro that runs into the next word is set apart: the \cot of \cotx -> \cot_"""
+    spelling = CANONICAL.get(match[0], match[0])
+    return spelling + " " if match[1] else spelling
+
+
+def read_number_words(match: re.Match) -> str:
+    """one hundred and five -> 105; words that do not make one number stay: five six -> five six"""
+    total = 0
+    part = 0                        # what a following "thousand" or "million" multiplies
+    for word in re.findall(CARDINAL, match[0].lower()):
+        value = CARDINALS[word]
+        if value >= 100:
+            part = max(part, 1) * value
+        else:
+            complete = part % 10 or part % 100 == 10        # nothing follows "five" or "ten"
+            if complete or (value > 9 and part % 100):      # nor does "thirty" follow "twenty"
+                return match[0]
+            part += value
+        if value > 100:
+            total += part
+            part = 0
+    return str(total + part)
+
+
+def unwrap(match: re.Match) -> str:
+    r"""\text{5 cm} -> 5 "cm"; \mathrm{AB} -> "AB"; \mathbf{17} -> {17}: only text has words"""
+    macro, content = match.groups()
+    is_prose = macro.startswith(("text", "mbox")) or re.fullmatch(r"[A-Za-z .]{2,}", content)
+    if not is_prose:
+        return f"{{{content}}}"
+    return " " + WORD.sub(r'"\g<0>"', content) + " "
+
+
+@functools.lru_cache(maxsize=8192)
+def normalize(text: str) -> str:
+    r"""The one spelling of an answer; idempotent.
+
+    $\dfrac{1}{2}$ \text{ dollars}  ->  \frac{1}{2} "dollars"
+
+    Raises LimitExceeded for an answer of more than MAX_CHARS characters.
+    """
+    for step in RULES_BEFORE:
+        text = step.pattern.sub(step.replacement, text)
+    if len(text) > MAX_CHARS:
+        raise LimitExceeded(f"an answer of more than {MAX_CHARS} characters")
+
+    text = MACRO_OR_SIGN.sub(canonical_spelling, text)
+    text = NUMBER_WORDS.sub(read_number_words, text)
+    while WRAPPER.search(text):                             # from the inside out
+        text = WRAPPER.sub(unwrap, text)
+
+    text = re.sub(r" +", " ", text).strip()
+    for step in RULES:
+        text = step.pattern.sub(step.replacement, text)
+    return text.strip(" ").rstrip(" .,;:^")
+
+
+# --- 2. tokens, with brackets nested ------------------------------------------------------------
+
+TOKEN = re.compile(rf"""
+    (?P<number>
+      (?: (?: [1-9][0-9]{{0,2}} (?:(?:\{{,\}}|[ ])[0-9]{{3}})+ (?![0-9])    # 12{{,}}500, 12 500
+            | [0-9]+ )
+          (?:\.[0-9]*)?
+        | \.[0-9]+ )
+      (?:[eE][+-]?[0-9]+(?![A-Za-z0-9.]))? )                                # 1.5e-3
+  | "(?P<word>[^"]*)"
+  | \\(?P<function>[A-Za-z]+)
+  | (?P<bare_function>{FUNCTION_NAME})(?![A-Za-z])
+  | (?P<blank>[ ])
+  | (?P<symbol>[A-Za-zα-ορ-ωΔΩℓ∠])
+  | (?P<operator>\\.|.)
+""", re.X)
+OPENING = frozenset("([{⌊⌈⟦")
+CLOSING = frozenset(")]}⌋⌉⟧")
+
+
+class Token(NamedTuple):
+    kind: str                       # number, word, function, symbol, operator; or group
+    text: str                       # of a group: its two brackets
+    inner: tuple[Token, ...] = ()   # of a group: what stands between them
+
+
+COLON = Token("operator", ":")
+WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
+
+
+def tokenize(text: str) -> list[Token]:
+    """The tokens of a normalized answer; what stands in brackets becomes one group token.
+
+    2(x+1)  ->  number 2, group "()" [symbol x, operator +, number 1]
+    (1,2]   ->  group "(]" [number 1, operator ",", number 2]: any bracket may close any other
+    |x|     ->  group "||" [symbol x]
+    (1      ->  operator "(", number 1: a bracket or bar without a partner is an ordinary sign
+    """
+    tokens = []                     # of the innermost open group
+    outer = []                      # a stack of (opening sign, the tokens before it), open groups
+
+    def close_innermost(closing: str) -> None:
+        nonlocal tokens
+        opening, before = outer.pop()
+        before.append(Token("group", opening + closing, tuple(tokens)))
+        tokens = before
+
+    def demote_innermost() -> None:
+        """Nothing closes the innermost group: its opening sign is an ordinary one."""
+        nonlocal tokens
+        opening, before = outer.pop()
+        before.append(Token("operator", opening))
+        tokens = before + tokens
+
+    for match in TOKEN.finditer(text):
+        if match.lastgroup == "blank":
+            continue
+        token = read_token(match.lastgroup, match[match.lastgroup])
+        sign = token.text if token.kind == "operator" else ""
+
+        if sign in CLOSING and any(opening != "|" for opening, _ in outer):
+            while outer[-1][0] == "|":                      # (|x): the bar was never closed
+                demote_innermost()
+            close_innermost(sign)
+        elif sign == "|" and outer and outer[-1][0] == "|":
+            close_innermost(sign)
+        elif sign == "|" or sign in OPENING:
+            if len(outer) == MAX_DEPTH:
+                raise LimitExceeded(f"more than {MAX_DEPTH} nested brackets")
+            outer.append((sign, tokens))
+            tokens = []
+        else:
+            tokens.append(token)
+
+    while outer:
+        demote_innermost()
+    return tokens
+
+
+def read_token(kind: str, text: str) -> Token:
+    """The Token of one match of TOKEN."""
+    if kind == "number":
+        return Token("number", plain_number(text))
+    if kind == "word" and text.lower() in ("and", "or", "mod"):
+        return Token("operator", text.lower())
+    if kind == "bare_function":                             # without its backslash
+        return Token("operator", "π") if text == "pi" else Token("function", text)
+    return Token(kind, text)
+
+
+def plain_number(text: str) -> str:
+    """12{,}500.50E3 -> 12500.5e3: without separators and trailing zeros"""
+    digits, e, exponent = re.sub(r"[ ,{}]", "", text.lower()).partition("e")
+    if "." in digits:
+        digits = digits.rstrip("0").rstrip(".") or "0"
+    return digits + e + exponent
+
+
+def render(tokens) -> str:
+    """The text of tokens, with a blank only between two numbers or two words."""
+    out = ""
+    previous = ""
+    for kind, text, inner in tokens:
+        if kind == previous and kind in ("number", "word"):
+            out += " "
+        if kind == "group":
+            out += text[0] + render(inner) + text[1]
+        else:
+            out += text
+        previous = kind
+    return out
+
+
+def split_at(tokens, operators) -> tuple[list[list[Token]], tuple[str, ...]]:
+    """The pieces between any of the operators, and the operators found: 1 ≤ x -> [1], [x]; ≤"""
+    pieces = [[]]
+    found = []
+    for token in tokens:
+        if token.kind == "operator" and token.text in operators:
+            pieces.append([])
+            found.append(token.text)
+        else:
+            pieces[-1].append(token)
+    return pieces, tuple(found)
+
+
+# --- 3. values: what the tokens mean ------------------------------------------------------------
+
+class Value(NamedTuple):
+    """What an answer, or a part of one, reads as."""
+    kind: str                       # number, text, group, relation, sets
+    source: str                     # normalized: the first thing that is compared
+    expr: sp.Expr | None = None     # number: a sympy object
+    unit: str = ""                  # number: "percent", "degree", or the words after it
+    places: int = 0                 # number: decimals as written, for the rounding rule
+    shape: str = ""                 # group: "()", "(]", "{}", "" for a bare list, "matrix2"
+    ops: tuple[str, ...] = ()       # the signs between the parts of relations, sets and lists
+    parts: tuple[Value, ...] = ()
+
+
+PERCENT, DEGREE, PLUS_MINUS = sp.symbols("% ° ±")
+IMAGINARY = sp.Symbol("i")          # a symbol: i^2 is an unevaluated copy of -1, not accepted
+CONSTANTS = {
+    "π": sp.pi, "∞": sp.oo,
+    "ℝ": sp.Symbol("ℝ"), "∅": sp.Symbol("∅"), "…": sp.Symbol("…"),
+}
+
+# The left side of an equation that is a label rather than a formula.
+LABEL = re.compile(r"""
+    [|{]? [A-Z]{2,4} [|}]?                                  # AB, |AB|
+  | ∠ [A-Z]{1,3}                                            # ∠A
+  | [A-Z]_\{?\w\}? : [A-Z]_\{?\w\}?                         # V_1:V_2
+  | ([A-Za-z]) '* (?:_\{?\w+\}?|\^\{-1\})?                  # f(x), f'(x), f^{-1}(x), P_1(x,y);
+    \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
+""", re.X)
+
+# Commas inside numbers: 1,234 may be a number with separators, a list, or a decimal.
+THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
+DECIMAL_COMMA = re.compile(r"^-?[0-9]+,[0-9]+$")
+
+
+def read(text: str, comma: str) -> Value:
+    """The Value of an answer; its kind is "text" if it is no mathematics.
+
+    comma says what a comma inside a number is: "" a separator of thousands, "," the end of an
+    item, "." a decimal point. Raises LimitExceeded.
+    """
+    text = normalize(text)
+    has_brackets = re.search(r"[([]", text)
+    if comma == "" and not has_brackets:
+        text = THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
+    elif comma == "." and not has_brackets:
+        text = DECIMAL_COMMA.sub(lambda match: match[0].replace(",", "."), text)
+    return parse(text)
+
+
+@functools.lru_cache(maxsize=8192)
+def parse(text: str) -> Value:
+    """The Value of a normalized answer."""
+    return read_list(tokenize(text), "")
+
+
+def read_list(tokens, shape: str) -> Value:
+    """1, 2 and 3 -> a group of three; a single item stands for itself.
+
+    shape: the two brackets that the tokens stood in, "" for none.
+    """
+    source = shape[:1] + render(tokens) + shape[1:]
+    if shape == "{}" and (condition := set_builder_condition(tokens)):
+        return Value("sets", source, parts=(read_list(condition, ""),))
+
+    pieces, separators = split_at(tokens, (",", ";", "and", "or"))
+    items = expand([read_item(piece) for piece in pieces if piece])
+    if not items:
+        return Value("text", source)
+    if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
+        return items[0]
+    return Value("group", source, shape=shape, ops=separators, parts=items)
+
+
+def set_builder_condition(tokens) -> list[Token] | None:
+    """The tokens after the bar of { x | x > 2 } or { x ∈ ℝ : x > 2 }; None for other sets."""
+    head, *conditions = split_at(tokens, "|:")[0]
+    if len(conditions) != 1 or not head:
+        return None
+    is_variable = all(token.kind == "symbol" or token.text in "∈ℝ" for token in head)
+    return conditions[0] if is_variable else None
+
+
+def read_item(tokens) -> Value:
+    """A relation or a value, without the words around it; text if it is neither."""
+    with contextlib.suppress(ParseError, ValueError, TypeError, ArithmeticError):
+        return read_relation(tokens)
+
+    # Of the words that may be left out, those that stand last go first.
+    words = [token.text.lower() if token.kind == "word" else "" for token in tokens]
+    for at in reversed(range(len(tokens))):
+        if ends_lead_in(words, at):
+            return read_item(tokens[at + 1:])
+        if starts_for_all(words, at):
+            return read_item(tokens[:at])
+
+    if labeled := read_labeled_item(tokens):
+        return labeled
+    return Value("text", render(tokens))
+
+
+def ends_lead_in(words: list[str], at: int) -> bool:
+    """Is words[at] the end of a lead-in: the "is" of "the answer is 5", the "only" of "only 5"?"""
+    if words[at] in ("is", "are", "equals"):
+        return at + 1 < len(words)
+    return at == 0 and words[0] in ("only", "exactly", "just")
+
+
+def starts_for_all(words: list[str], at: int) -> bool:
+    """Is words[at] the "for" of "2x for all x"?"""
+    quantifiers = ("all", "any", "every", "each", "some")
+    return at > 0 and words[at] == "for" and at + 1 < len(words) and words[at + 1] in quantifiers
+
+
+def read_labeled_item(tokens) -> Value | None:
+    """Minimum: 1 -> the relation of a text and a value; None for other items."""
+    (label, *values), _ = split_at(tokens, ":")
+    starts_with_word = bool(tokens) and tokens[0].kind == "word" and tokens[0].text != ""
+    if not starts_with_word or len(values) != 1 or not values[0]:
+        return None
+    parts = (Value("text", render(label)), read_item(values[0]))
+    return Value("relation", render(tokens), ops=("=",), parts=parts)
+
+
+def read_relation(tokens) -> Value:
+    """1 < x ≤ 2 -> a relation of three parts; a single side stands for itself."""
+    sides, ops = split_at(tokens, "=<>≤≥≠∈≈")
+    if "≈" in ops:                                          # the exact form before it decides
+        exact = ops.index("≈")
+        sides = sides[:exact + 1]
+        ops = ops[:exact]
+    if not ops:
+        return read_side(sides[0])
+
+    first = read_label(sides[0]) if ops[0] in "=∈" else None
+    if first is None:
+        first = read_side(sides[0])
+    return Value("relation", render(tokens), ops=ops, parts=(first, *map(read_side, sides[1:])))
+
+
+def read_label(tokens) -> Value | None:
+    """f(x), AB or words, before an equals sign -> text; None for a formula."""
+    source = render(tokens)
+    only_words = all(token.kind == "word" for token in tokens)
+    if source and (only_words or LABEL.fullmatch(source)):
+        return Value("text", source)
+    return None
+
+
+def read_side(tokens) -> Value:
+    """One side of a relation: sets, a ratio, a matrix, a bracketed group, or a quantity."""
+    texts = [token.text for token in tokens]
+
+    operands, operators = split_at(tokens, "∪∩∖")
+    if texts == ["{}", "-", "{}"]:                          # {1,2} - {1}
+        operands, operators = [tokens[:1], tokens[2:]], ("∖",)
+    if operators:
+        parts = tuple(read_side(operand) for operand in operands)
+        return Value("sets", render(tokens), ops=operators, parts=parts)
+
+    if ratio := read_ratio(tokens):
+        return ratio
+    if texts == ["⟦⟧"] and (matrix := read_matrix(tokens[0])):
+        return matrix
+    if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}"):
+        return read_list(tokens[0].inner, texts[0])
+    return read_quantity(tokens, render(tokens))
+
+
+def read_ratio(tokens) -> Value | None:
+    """3:1 or 3 to 1 -> the number 3; None if there is not one colon."""
+    tokens_with_colon = [COLON if token == WORD_TO else token for token in tokens]
+    parts, colons = split_at(tokens_with_colon, ":")
+    if len(colons) != 1:
+        return None
+    numerator, denominator = (read_quantity(part, "").expr for part in parts)
+    return Value("number", render(tokens), divide(numerator, denominator))
+
+
+def read_matrix(group: Token) -> Value | None:
+    """⟦1&2¶3&4⟧ -> a group of shape "matrix2", row by row; None if the rows differ in length."""
+    rows = []
+    for row in split_at(group.inner, "¶")[0]:
+        if row:
+            rows.append([read_side(cell) for cell in split_at(row, "&")[0]])
+    if len({len(row) for row in rows}) != 1:
+        return None
+    cells = tuple(itertools.chain.from_iterable(rows))
+    return Value("group", render([group]), shape=f"matrix{len(rows[0])}", parts=cells)
+
+
+def read_quantity(tokens, source: str) -> Value:
+    """A number with its unit: ¤18.90 -> 18.9 "dollar"; 45° -> 45 "degree"; 5 "cm" -> 5 "centimeter"
+
+    Raises ParseError if anything else stands there.
+    """
+    # 1. A currency sign may stand before or after the number.
+    currencies = [CURRENCIES[token.text] for token in tokens if token.text in CURRENCIES]
+    tokens = [token for token in tokens if token.text not in CURRENCIES]
+
+    # 2. The number, and the words after it.
+    parser = Parser(tokens)
+    expr = parser.expression()
+    end = parser.at
+    unit = read_unit(tokens[end - 1], tokens[end:], currencies)
+
+    # 3. Percent and degrees are units if they multiply the whole, otherwise factors.
+    for sign, name in ((PERCENT, "percent"), (DEGREE, "degree")):
+        if expr.has(sign) and not (expr / sign).has(sign):
+            expr = expr / sign
+            unit = name
+    expr = expr.xreplace({DEGREE: sp.pi / 180, PERCENT: sp.Rational(1, 100)})
+    if expr.has(sp.zoo, sp.nan):
+        raise ParseError("undefined")
+
+    decimal = re.fullmatch(r"-?\d*\.(\d+)", render(tokens[:end]))
+    places = len(decimal[1]) if decimal else 0
+    return Value("number", source, expr, unit, places)
+
+
+def read_unit(last: Token, tokens, currencies: list[str]) -> str:
+    """The unit that the tokens after a number name, in canonical words.
+
+    "cm" ^2            ->  centimeter square
+    "miles" "per" "h"  ->  mile per hour
+    "m" / "s"          ->  meter per second
+    "m" "s" ^{-1}      ->  meter per second
+
+    last: the number's last token. currencies: words for the currency signs around the number.
+    Raises ParseError for what is no unit.
+    """
+    words = list(currencies)
+    for before, token in itertools.pairwise([last, *tokens]):
+        text = token.text
+        is_word = token.kind in ("word", "symbol") and text.lower() not in NEVER_UNITS
+        if is_word and len(words) < 6:
+            words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
+            continue
+
+        if not words:
+            raise ParseError("more than a unit after a value")
+        if before.text == "^":
+            exponent = render([token]).strip("{}")
+            if exponent.startswith("-"):
+                add_per(words, len(words) - 1)
+            if power_word := EXPONENT_WORDS.get(exponent.removeprefix("-")):
+                words.append(power_word)
+        elif text == "/":
+            add_per(words, len(words))
+        elif text != "^" and not is_remark(token):
+            raise ParseError("more than a unit after a value")
+    return " ".join(words)
+
+
+def add_per(words: list[str], at: int) -> None:
+    """Inserts the word per, unless it is there: what follows it is the unit's denominator."""
+    if "per" not in words:
+        words.insert(at, "per")
+
+
+def is_remark(token: Token) -> bool:
+    """Is it a bracket with nothing but words in it, as in 5 yuan (A)?"""
+    return token.text == "()" and all(part.kind in ("symbol", "word") for part in token.inner)
+
+
+def expand(items: list[Value]) -> tuple[Value, ...]:
+    """Writes out ranges and double signs: 1, …, 4 -> 1, 2, 3, 4 and ±4 -> 4, -4"""
+    out = []
+    for at, item in enumerate(items):
+        neighbors = [*out[-1:], *items[at + 1:at + 2]]
+        if item.source == "…" and len(neighbors) == 2 and all(map(is_integer, neighbors)):
+            earlier = out[-2] if len(out) > 1 else None
+            out += expand_range(earlier, *neighbors)
+        elif item.kind == "number" and item.expr.has(PLUS_MINUS):
+            out += expand_plus_minus(item)
+        else:
+            out.append(item)
+    return tuple(out)
+
+
+def is_integer(value: Value) -> bool:
+    return value.expr is not None and bool(value.expr.is_Integer)
+
+
+def expand_plus_minus(item: Value) -> list[Value]:
+    """1 ± 2 -> 1 + 2, 1 - 2"""
+    signed = []
+    for sign in ("1", "-1"):
+        expr = item.expr.xreplace({PLUS_MINUS: sp.Integer(sign)})
+        signed.append(item._replace(source=item.source + sign, expr=expr))
+    return signed
+
+
+def expand_range(earlier: Value | None, before: Value, after: Value) -> list[Value]:
+    """What the dots of 2, 4, …, 10 stand for: 6, 8
+
+    earlier, before, after: the items 2, 4 and 10. The first two give the step if it leads to the
+    last one; otherwise the step is 1 or -1.
+    """
+    first = int(before.expr)
+    last = int(after.expr)
+    step = 0
+    if earlier is not None and is_integer(earlier):
+        step = first - int(earlier.expr)
+    if not step or (last - first) % step or (last - first) // step < 0:
+        step = 1 if last > first else -1
+
+    if (last - first) // step > MAX_ITEMS:
+        raise LimitExceeded(f"a range of more than {MAX_ITEMS} numbers")
+    numbers = range(first + step, last, step)
+    return [Value("number", str(number), sp.Integer(number)) for number in numbers]
+
+
+# --- 4. expressions: a precedence parser --------------------------------------------------------
+
+def divide(numerator: sp.Expr, denominator: sp.Expr) -> sp.Expr:
+    if denominator.is_zero:
+        raise ParseError("a division by zero")
+    return numerator / denominator
+
+
+def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
+    """base ** exponent, once it is known that no number in it exceeds MAX_BITS bits."""
+    if base not in (0, 1, -1):
+        # The largest number in the exponent times the longest one in the base.
+        numbers = exponent.atoms(sp.Rational) if exponent.free_symbols else [exponent]
+        sizes = [abs(evaluate_at(number, 0, ()) or 0) for number in numbers]
+        rationals = base.atoms(sp.Rational)
+        bits = max((n.p.bit_length() + n.q.bit_length() for n in rationals), default=3)
+        if max(sizes, default=0) * max(bits, 3) > MAX_BITS:
+            raise LimitExceeded(f"a power of more than {MAX_BITS} bits")
+        if exponent.is_Rational and exponent.q > MAX_BITS:
+            raise LimitExceeded(f"a root of more than {MAX_BITS}")
+    return sp.Pow(base, exponent)
+
+
+def bounded(function, limit: float = sp.oo):
+    """The function, carried out only for rational numbers, and for these only up to a limit."""
+    def call(*args):
+        exact = all(arg.is_Rational for arg in args)
+        if exact and max(map(abs, args)) > limit:
+            raise LimitExceeded(f"{function.__name__} of more than {limit}")
+        return function(*args, evaluate=exact)
+    return call
+
+
+def signed_sum(sign: sp.Expr):
+    """The function that adds `sign` times its second argument to its first."""
+    return lambda left, right: left + sign * right
+
+
+SIGNS = {"+": sp.S.One, "-": sp.S.NegativeOne, "±": PLUS_MINUS, "∓": -PLUS_MINUS}
+POSTFIX = {
+    "!": bounded(sp.factorial, MAX_FACTORIAL),
+    "%": lambda x: x * PERCENT,
+    "°": lambda x: x * DEGREE,
+}
+# (precedence, function); the empty sign is the product of 2x.
+INFIX = {
+    "+": (1, signed_sum(SIGNS["+"])), "-": (1, signed_sum(SIGNS["-"])),
+    "±": (1, signed_sum(SIGNS["±"])), "∓": (1, signed_sum(SIGNS["∓"])),
+    "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, sp.Function("mod")),
+    "^": (3, power),
+}
+# What brackets do to the expression in them. A sum of one term is that term.
+BRACKET_FUNCTIONS = {
+    "()": sp.Add, "[]": sp.Add, "{}": sp.Add,
+    "||": sp.Abs, "⌊⌋": bounded(sp.floor), "⌈⌉": bounded(sp.ceiling),
+}
+TWO_ARGUMENT_MACROS = {"frac": divide, "binom": bounded(sp.binomial, MAX_FACTORIAL)}
+
+
+class Parser:
+    """A precedence parser of one expression, which may be followed by other tokens.
+
+    Its methods read on from the token self.at. They raise ParseError and LimitExceeded.
+    """
+
+    def __init__(self, tokens):
+        if len(tokens) > MAX_TOKENS:
+            raise LimitExceeded(f"an expression of more than {MAX_TOKENS} tokens")
+        self.tokens = tokens
+        self.at = 0
+
+    def peek(self, *kinds: str) -> str:
+        """The text of the next token if it is of one of the kinds, otherwise ""."""
+        if self.at < len(self.tokens):
+            token = self.tokens[self.at]
+            if token.kind in kinds:
+                return token.text
+        return ""
+
+    def expression(self, level: int = 0) -> sp.Expr:
+        """Reads as long as the operators bind tighter than level: sums 1, products 2, powers 3."""
+        sign = SIGNS.get(self.peek("operator"))
+        if sign:
+            self.at += 1
+            left = sign * self.expression(max(level, 1))
+        else:
+            left = self.atom()
+
+        while self.at < len(self.tokens):
+            operator = self.peek("operator")
+            if operator in POSTFIX:
+                self.at += 1
+                left = POSTFIX[operator](left)
+                continue
+
+            if self.starts_factor():
+                operator = ""
+            elif not operator or operator not in INFIX:
+                break
+            own_level, combine = INFIX[operator]
+            if own_level <= level:
+                break
+            if operator:
+                self.at += 1
+            # Powers group from the right: 2^3^2 is 2^9, so another ^ may follow in the exponent.
+            right = self.expression(own_level - 1 if operator == "^" else own_level)
+            left = combine(left, right)
+        return left
+
+    def starts_factor(self) -> bool:
+        """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3."""
+        if self.peek("operator") in CONSTANTS or self.peek("symbol", "function"):
+            return True
+        if self.peek("group") in BRACKET_FUNCTIONS:
+            return True
+        after_braces = self.tokens[self.at - 1].text == "{}"
+        return after_braces and self.peek("number") != ""
+
+    def atom(self) -> sp.Expr:
+        """A number, a symbol, a function with its argument, or what stands in brackets."""
+        if self.at >= len(self.tokens):
+            raise ParseError("an operand is missing")
+        kind, text, inner = self.tokens[self.at]
+        self.at += 1
+        if kind == "number":
+            return read_number(text)
+        if kind == "symbol" or (kind == "word" and len(text) == 1):
+            return self.symbol(text)
+        if kind == "function":
+            return self.function(text)
+        if kind == "group" and text in BRACKET_FUNCTIONS:
+            return BRACKET_FUNCTIONS[text](parse_all(inner))
+        if text in CONSTANTS:
+            return CONSTANTS[text]
+        raise ParseError(f"{text!r} where a value is expected")
+
+    def symbol(self, name: str) -> sp.Expr:
+        """x, x_{1}, x'; e and i are numbers; f(2) and g(2) are unknown functions."""
+        if self.peek("operator") == "_" and self.at + 1 < len(self.tokens):
+            subscript = render(self.tokens[self.at + 1:self.at + 2])
+            name += "_" + subscript.strip("{}")
+            self.at += 2
+        while self.peek("operator") == "'":
+            name += "'"
+            self.at += 1
+
+        if name.strip("'") in ("f", "g") and self.peek("group") == "()":
+            return sp.Function(name)(self.atom())
+        if name == "e":
+            return sp.E
+        return IMAGINARY if name == "i" else sp.Symbol(name)
+
+    def function(self, name: str) -> sp.Expr:
+        r"""\frac{1}{2}, \sqrt[3]{x}, \sum_{k=1}^n k, \sin^2 x: what follows the macro's name."""
+        if name in TWO_ARGUMENT_MACROS:
+            return TWO_ARGUMENT_MACROS[name](self.atom(), self.atom())
+        if name == "sqrt":
+            return self.root()
+
+        scripts = {}
+        while self.peek("operator") in ("^", "_"):
+            scripts[self.peek("operator")] = self.tokens[self.at + 1:self.at + 2]
+            self.at += 2
+        if name in UNEVALUATED:                             # by its name and its bounds
+            bounds = "".join(mark + render(scripts[mark]) for mark in sorted(scripts))
+            return sp.Function(name + bounds)(self.expression(1))
+        if name in FUNCTIONS:
+            return self.apply(name, scripts)
+        raise ParseError(f"an unknown macro {name!r}")
+
+    def root(self) -> sp.Expr:
+        r"""What follows \sqrt; an odd root of a negative number is real: \sqrt[3]{-8} -> -2"""
+        index = self.atom() if self.peek("group") == "[]" else sp.Integer(2)
+        radicand = self.atom()
+        is_negative = radicand.is_Rational and radicand < 0
+        if is_negative and index.is_Integer and index % 2:
+            return -power(-radicand, 1 / index)
+        return power(radicand, 1 / index)
+
+    def apply(self, name: str, scripts: dict[str, list[Token]]) -> sp.Expr:
+        r"""What follows \sin, \log_2, \tan^{-1}; the argument without brackets of \sin 2x is 2x."""
+        argument = self.atom() if self.peek("group") else self.expression(2)
+        while self.peek("number", "symbol") or self.peek("operator") == "π":
+            argument *= self.expression(2)
+
+        exponent = parse_all(scripts["^"]) if "^" in scripts else sp.S.One
+        if exponent == -1 and "arc" + name in FUNCTIONS:
+            return FUNCTIONS["arc" + name](argument)
+        value = FUNCTIONS[name](argument.xreplace({DEGREE: sp.pi / 180}))
+        if "_" in scripts:                                  # \log_2 x is \log x / \log 2
+            value = divide(value, FUNCTIONS[name](parse_all(scripts["_"])))
+        return power(value, exponent)
+
+
+def parse_all(tokens) -> sp.Expr:
+    """The one expression that the tokens are; raises ParseError if more follows."""
+    parser = Parser(tokens)
+    expr = parser.expression()
+    if parser.at < len(tokens):
+        raise ParseError("more than one expression")
+    return expr
+
+
+def read_number(text: str) -> sp.Expr:
+    """12.5e3 -> 12500, exactly"""
+    mantissa, _, exponent = text.partition("e")
+    if len(mantissa) > MAX_DIGITS or len(exponent) > 4:
+        raise LimitExceeded(f"a number of more than {MAX_DIGITS} digits")
+    digits, _, places = mantissa.partition(".")
+    number = sp.Rational(int(digits + places), 10**len(places))
+    return number * sp.Integer(10)**int(exponent or 0)
+
+
+# --- 5. equivalence: each step returns its name, or "" if it does not find the two equal --------
+
+NO_ANSWER = {"", "nan", "none", "null", "?"}
+FLIPPED = str.maketrans("<>≤≥", "><≥≤")
+
+
+class Comparison(NamedTuple):
+    step: str                       # the step that found the two equal, "" if none did
+    reference: Value | None         # as read; None if the texts decided
+    answer: Value | None
+
+
+def is_equivalent(reference: str, answer: str) -> bool:
+    """Are two bare answers the same? Symmetric; also False if a limit is exceeded.
+
+    Exact for text, rational numbers and structure; for irrational numbers and expressions with
+    variables as `identical` says, for decimals as `rounds_to` says.
+    """
+    try:
+        return compare(reference, answer).step != ""
+    except LIMIT_ERRORS:
+        return False
+
+
+def compare(reference: str, answer: str) -> Comparison:
+    """Which step, if any, finds two bare answers equal? Raises one of LIMIT_ERRORS."""
+    plain_reference = "".join(reference.split())
+    plain_answer = "".join(answer.split())
+    if plain_reference == plain_answer and plain_answer.lower() not in NO_ANSWER:
+        return Comparison("same text", None, None)
+
+    # Both are read alike: a comma separates thousands, or items, or it is a decimal point.
+    has_commas = re.search(r"[0-9],[0-9]", reference) or re.search(r"[0-9],[0-9]", answer)
+    readings = ("", ",", ".") if has_commas else ("",)
+    for comma in readings:
+        a, b = read(reference, comma), read(answer, comma)
+        gives_no_answer = a.source.lower() in NO_ANSWER or b.source.lower() in NO_ANSWER
+        step = "" if gives_no_answer else same(a, b)
+        if step:
+            break
+    return Comparison(step, a, b)
+
+
+def same(a: Value, b: Value) -> str:
+    """The ladder, cheapest first: text, numbers, relations, sets of reals, lists and tuples."""
+    if a.source == b.source:
+        return "same text"
+    if a.kind == "text" and b.kind == "text":
+        return same_words(a, b)
+    if a.kind == "number" and b.kind == "number":
+        return same_number(a, b)
+
+    if a.kind == "relation" and b.kind == "relation":
+        step = same_relations(a, b)
+    elif a.kind == "relation":
+        step = same_as_relation(a, b)
+    elif b.kind == "relation":
+        step = same_as_relation(b, a)
+    else:
+        step = ""
+    if step:
+        return step
+
+    if a.kind == "text" or b.kind == "text":
+        return ""
+    if a.kind != "group" or b.kind != "group" or a.shape != b.shape:
+        with contextlib.suppress(ParseError):
+            return same_real_sets(a, b)
+    if a.kind == "group" or b.kind == "group":
+        return same_group(a, b)
+    return ""
+
+
+def same_words(a: Value, b: Value) -> str:
+    """The odd is odd; text of nothing but punctuation is no answer."""
+    words = plain_words(a)
+    return "same words" if words and words == plain_words(b) else ""
+
+
+def plain_words(value: Value) -> str:
+    """The Odd -> odd: without capitals, an article, blanks and punctuation"""
+    return re.sub(r"^(?:the|an?) |[^\w+-]", "", value.source.lower())
+
+
+def in_order(left, right) -> str:
+    """Are the values pairwise the same?"""
+    if len(left) == len(right) and all(map(same, left, right)):
+        return "same in order"
+    return ""
+
+
+def same_group(a: Value, b: Value) -> str:
+    """Tuples, intervals, matrices in order; lists and sets in any; x = 1, y = 2 is like (1, 2)."""
+    if a.shape not in ("", "{}") and b.shape not in ("", "{}"):
+        return in_order(a.parts, b.parts) if a.shape == b.shape or are_vectors(a, b) else ""
+
+    left, right = labeled_items(a), labeled_items(b)
+    is_list_and_tuple = {a.shape, b.shape} == {"", "()"}
+    if is_list_and_tuple or names_components(left, right) or names_components(right, left):
+        return in_order([item for _, item in left], [item for _, item in right])
+    if a.shape in ("", "{}") and b.shape in ("", "{}"):
+        return same_items(left, right)
+    return ""
+
+
+def are_vectors(a: Value, b: Value) -> bool:
+    """Is one a tuple and the other a matrix of one column, or of one row?"""
+    shapes = {a.shape, b.shape}
+    return "()" in shapes and ("matrix1" in shapes or f"matrix{len(a.parts)}" in shapes)
+
+
+def labeled_items(value: Value) -> list[tuple[str, Value]]:
+    """The (label or "", item) pairs of a group; the items of a tuple have no labels."""
+    if value.shape == "()":
+        return [("", part) for part in value.parts]
+    return flatten(value)
+
+
+def names_components(items: list, others: list) -> bool:
+    """Are the items x = 7, y = 6, each with a short name of its own, and the others 7, 6?"""
+    initials = {name[0] for name, _ in items if 0 < len(name) < 8}
+    return len(items) > 1 and len(initials) == len(items) and not any(name for name, _ in others)
+
+
+def flatten(value: Value, label: str = "") -> list[tuple[str, Value]]:
+    """The (label or "", item) pairs of a list, with the lists in it written out.
+
+    x = 1 or 2, {3, 4}  ->  ("x", 1), ("", 2), ("", 3), ("", 4)
+    """
+    own_label, value = split_label(value)
+    label = own_label or label
+    is_list = value.kind == "group" and value.shape in ("", "{}")
+    items = value.parts if is_list else expand([value])
+    if items == (value,):
+        return [(label, value)]
+
+    pairs = []
+    for item in items:
+        pairs += flatten(item, label)
+    return pairs
+
+
+def same_items(left: list, right: list) -> str:
+    """Do two lists of (label, value) pairs hold the same items, in any order?
+
+    Items have to occur equally often, except that a list without repetitions also stands for one
+    with them: 4 for 4, 4.
+    """
+    shorter, longer = sorted((left, right), key=len)
+    same_labels = {label for label, _ in shorter} == {label for label, _ in longer}
+
+    def base(label: str) -> str:
+        """x for x_1, if the labels differ: one side may say x_1 and the other only x."""
+        return label if same_labels else label.partition("_")[0]
+
+    def alike(item, other) -> bool:
+        (label, value), (other_label, other_value) = item, other
+        if label and other_label and base(label) != base(other_label):
+            return False
+        return same(value, other_value) != ""
+
+    # 1. Cancel what is spelled identically on both sides: cheap, and usually everything.
+    shared = Counter(map(spelling, shorter)) & Counter(map(spelling, longer))
+    unmatched = without(shorter, shared)
+    extra = without(longer, shared)
+    if len(unmatched) * len(extra) > MAX_ITEMS:
+        raise LimitExceeded("two long lists with too little in common")
+
+    # 2. Find a partner for each item that is left on the shorter side.
+    for item in unmatched:
+        partner = next((other for other in extra if alike(item, other)), None)
+        if partner is None:
+            return ""
+        extra.remove(partner)
+
+    # 3. What is left on the longer side may only repeat items of a shorter side without repeats.
+    if not extra:
+        return "same items"
+    if len(extra) >= 50 or any(alike(*pair) for pair in itertools.combinations(shorter, 2)):
+        return ""
+    for other in extra:
+        if not any(alike(item, other) for item in shorter):
+            return ""
+    return "same items"
+
+
+def spelling(item: tuple[str, Value]):
+    """What makes two items identical without any mathematics; 2/4 and 1/2 are the same here."""
+    label, value = item
+    if value.kind == "number" and value.expr.is_Rational and not value.unit:
+        return label, value.expr
+    return label, value.source
+
+
+def without(items: list, counts: Counter) -> list:
+    """The items that remain when as many of each spelling as counted are taken out."""
+    counts = counts.copy()
+    remaining = []
+    for item in items:
+        counts[spelling(item)] -= 1
+        if counts[spelling(item)] < 0:
+            remaining.append(item)
+    return remaining
+
+
+def split_label(value: Value) -> tuple[str, Value]:
+    """(label, value) of an equation between a label and a value; otherwise ("", the whole).
+
+    x = 5, 5 = x, f(x) = 2x, (x, y) = (1, 2), x = y = 5
+    """
+    if value.kind == "relation" and set(value.ops) <= {"=", "∈"}:
+        *labels, last = value.parts
+        if len(labels) == 1 and is_label(last) and not is_label(labels[0]):      # 5 = x
+            labels, last = [last], labels[0]
+        if all(map(is_label, labels)) and last.source != labels[-1].source:
+            return labels[0].source, last
+    return "", value
+
+
+def is_label(value: Value) -> bool:
+    """May it stand for a value: a letter, f(x), a short text, or a tuple of these?"""
+    if value.kind == "number":
+        is_letter = value.expr.is_Symbol and value.expr not in (IMAGINARY, *CONSTANTS.values())
+        return not value.unit and (is_letter or isinstance(value.expr, AppliedUndef))
+    if value.kind == "text" and len(value.source) < 40:
+        return True
+    return value.shape == "()" and all(map(is_label, value.parts))
+
+
+def same_as_relation(relation: Value, other: Value) -> str:
+    """Is a relation the same as something that is none? A label, a true equation, a solved one."""
+    label, value = split_label(relation)
+    if label:                                               # x = 5 is 5
+        return same(value, other)
+    if set(relation.ops) != {"="} or any(part.kind != "number" for part in relation.parts):
+        return ""
+
+    if not free_names(*relation.parts):
+        return same_as_chain(relation, other)
+    if len(relation.parts) == 2 and other.kind == "number" and other.expr.free_symbols:
+        return same_as_solution(relation, other)
+    return ""
+
+
+def free_names(*values: Value) -> set[sp.Symbol]:
+    """The variables in the values' expressions; the imaginary unit is none."""
+    names = set()
+    for value in values:
+        names |= value.expr.free_symbols
+    return names - {IMAGINARY}
+
+
+def same_as_chain(chain: Value, other: Value) -> str:
+    """1/2 = 0.5 is the same as 1/2, if it is true."""
+    for left, right in itertools.pairwise(chain.parts):
+        if not identical(left.expr, right.expr):
+            return ""
+    return same(chain.parts[-1], other)
+
+
+def same_as_solution(equation: Value, other: Value) -> str:
+    """x y = 6 is the same as 6/x: linear in the one name that the other side does not have."""
+    left, right = equation.parts
+    gap = left.expr - right.expr
+    unknowns = gap.free_symbols - other.expr.free_symbols
+    if len(unknowns) != 1:
+        return ""
+    unknown = unknowns.pop()
+    is_linear = unknown not in sp.diff(gap, unknown).free_symbols
+    if is_linear and identical(gap.xreplace({unknown: other.expr}), sp.S.Zero):
+        return "solved equation"
+    return ""
+
+
+def same_relations(a: Value, b: Value) -> str:
+    """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
+    label_a, value_a = split_label(a)
+    label_b, value_b = split_label(b)
+    if label_a and label_a == label_b and (step := same(value_a, value_b)):
+        return step
+
+    call_a = re.fullmatch(r"(\w+)\((\w)\)", label_a)
+    call_b = re.fullmatch(r"(\w+)\((\w)\)", label_b)
+    parts = (*a.parts, *b.parts)
+    if call_a and call_b and all(part.kind == "number" for part in parts if part.kind != "text"):
+        return same_function(call_a, value_a, call_b, value_b)
+    if a.ops == ("=",) and b.ops == ("=",) and all(part.kind == "number" for part in parts):
+        return same_equation(a, b)
+    return same_chain(a, b)
+
+
+def same_function(call_a: re.Match, value_a: Value, call_b: re.Match, value_b: Value) -> str:
+    """f(x) = 2x is f(z) = 2z; the calls are matches with the groups f and x."""
+    if call_a[1] != call_b[1] or value_a.kind != "number" or value_b.kind != "number":
+        return ""
+    renamed = value_a.expr.xreplace({sp.Symbol(call_a[2]): sp.Symbol(call_b[2])})
+    return "bound name changed" if identical(renamed, value_b.expr) else ""
+
+
+def same_equation(a: Value, b: Value) -> str:
+    """x²/4 + y²/3 = 1 is 3x² + 4y² = 12: the same up to a factor."""
+    gap_a = a.parts[0].expr - a.parts[1].expr
+    gap_b = b.parts[0].expr - b.parts[1].expr
+    if gap_a.free_symbols != gap_b.free_symbols or gap_b.is_zero:
+        return ""
+    # The ratio of the two is constant if a(p) b(q) = b(p) a(q) at any two points p and q.
+    at_q = {name: sp.Symbol(name.name + "'") for name in gap_a.free_symbols}
+    if identical(gap_a * gap_b.xreplace(at_q), gap_b * gap_a.xreplace(at_q)):
+        return "same equation"
+    return ""
+
+
+def same_chain(a: Value, b: Value) -> str:
+    """1 < x ≤ 2 is 2 ≥ x > 1"""
+    flipped_ops = tuple(op.translate(FLIPPED) for op in reversed(b.ops))
+    step = in_order(a.parts, b.parts) if a.ops == b.ops else ""
+    if not step and a.ops == flipped_ops:
+        step = in_order(a.parts, b.parts[::-1])
+    return step
+
+
+# --- 6. sets of real numbers --------------------------------------------------------------------
+# Each reader returns (variable, set). The variable is "" where the set is not about a name, and
+# where the name is bound, as in {x | x > 2}. Each raises ParseError.
+
+def same_real_sets(a: Value, b: Value) -> str:
+    """(1,2] is 1 < x ≤ 2. Raises ParseError if one of the two is no set of reals."""
+    name_a, set_a = read_reals(a)
+    name_b, set_b = read_reals(b)
+    if set_a == set_b and (name_a == name_b or not name_a or not name_b):
+        return "same set of reals"
+    return ""
+
+
+def read_reals(value: Value, inside: bool = False) -> tuple[str, sp.Set]:
+    """The set of reals that a value stands for.
+
+    inside: it is a part of a set. Then 5, {1, 2} and x = 5 are sets too; alone they are values.
+    """
+    if value.kind == "number" and value.expr == CONSTANTS["ℝ"]:
+        return "", sp.S.Reals
+    if value.kind == "group" and value.shape in ("()", "(]", "[)", "[]") and len(value.parts) == 2:
+        return read_interval(value)
+    if inside and (value.kind == "number" or value.shape == "{}"):
+        return read_finite_set(value)
+    if value.kind == "sets":
+        return read_set_operation(value)
+    if value.kind == "group" and not value.shape:
+        return read_conditions(value)
+    if value.kind == "relation" and (inside or value.ops != ("=",)):
+        return read_inequality(value)
+    raise ParseError("not a set of reals")
+
+
+def read_interval(value: Value) -> tuple[str, sp.Set]:
+    """(1,2] -> the interval from 1, excluded, to 2"""
+    low, high = map(endpoint, value.parts)
+    if not low < high:
+        raise ParseError("not an interval")
+    return "", sp.Interval(low, high, value.shape[0] == "(", value.shape[1] == ")")
+
+
+def read_finite_set(value: Value) -> tuple[str, sp.Set]:
+    """{1, 2} -> the set of 1 and 2; a number alone is the set of it"""
+    elements = value.parts or (value,)
+    return "", sp.FiniteSet(*map(endpoint, elements))
+
+
+def read_set_operation(value: Value) -> tuple[str, sp.Set]:
+    """(0,1) ∪ {2} -> their union, from left to right; {x | x > 2} -> the one set in it"""
+    name, result = read_reals(value.parts[0], inside=True)
+    for op, part in zip(value.ops, value.parts[1:], strict=True):
+        _, operand = read_reals(part, inside=True)
+        if op == "∪":
+            result = result | operand
+        elif op == "∩":
+            result = result & operand
+        else:
+            result = result - operand
+    return name if value.ops else "", result
+
+
+def read_conditions(value: Value) -> tuple[str, sp.Set]:
+    """x < -2 or x > 2 -> the union; "x > 0 and x < 2" -> the intersection; about one variable"""
+    if any(part.kind != "relation" for part in value.parts):
+        raise ParseError("not a set of reals")
+    names, sets = zip(*(read_reals(part, inside=True) for part in value.parts), strict=True)
+    if len(set(names)) != 1:
+        raise ParseError("conditions on different variables")
+    if "and" in value.ops:
+        return names[0], sp.Intersection(*sets)
+    return names[0], sp.Union(*sets)
+
+
+def read_inequality(value: Value) -> tuple[str, sp.Set]:
+    """1 < x ≤ 2 -> the x above 1 that are at most 2; one part is the variable"""
+    variables = [at for at, part in enumerate(value.parts) if is_label(part)]
+    if len(variables) != 1:
+        raise ParseError("not one variable")
+    at = variables[0]
+
+    sets = []
+    for left, op in enumerate(value.ops):
+        if left == at:                                      # x ≤ 2
+            sets.append(half_line(op, value.parts[left + 1]))
+        else:                                               # 1 < x is x > 1
+            sets.append(half_line(op.translate(FLIPPED), value.parts[left]))
+    return value.parts[at].source, sp.Intersection(*sets)
+
+
+def half_line(op: str, other: Value) -> sp.Set:
+    """The reals x with `x op other`."""
+    if op == "∈":
+        return read_reals(other, inside=True)[1]
+    end = endpoint(other)
+    if op == "=":
+        return sp.FiniteSet(end)
+    if op == "≠":
+        return sp.S.Reals - sp.FiniteSet(end)
+    if op in "<≤":
+        return sp.Interval(-sp.oo, end, False, op == "<")
+    return sp.Interval(end, sp.oo, op == ">", False)
+
+
+def endpoint(value: Value) -> sp.Expr:
+    """An end of an interval; an irrational one by its first 40 digits, however it is written."""
+    if value.kind != "number" or value.unit or value.expr.free_symbols:
+        raise ParseError("an end that is no number")
+    if value.expr.is_Rational or value.expr in (sp.oo, -sp.oo):
+        return value.expr
+    digits = evaluate_at(value.expr, 0, ())
+    if digits is None or MP.im(digits):
+        raise ParseError("an end that is not real")
+    return sp.Rational(MP.nstr(digits, 40))
+
+
+# --- 7. numbers ---------------------------------------------------------------------------------
+
+def same_number(a: Value, b: Value) -> str:
+    """Percent and degrees may be left out or worked out; other units may only be left out."""
+    if a.unit and b.unit and not same_unit(a.unit, b.unit):
+        return ""
+    step = same_size(a, b)
+    if not step:
+        step = same_scaled(a, b) or same_scaled(b, a)
+    return step
+
+
+def same_unit(unit: str, other: str) -> bool:
+    """Do two units agree: the same units of measure, and no word that contradicts another?
+
+    miles per hour, miles             yes: what stands after "per" may be left out
+    red balls, balls                  yes: so may a word that is no unit of measure
+    red balls, blue balls             no
+    square meters, square feet        no
+    square meters, meters             no
+    """
+    head, _, rate = f" {unit} ".partition(" per ")
+    other_head, _, other_rate = f" {other} ".partition(" per ")
+    if not same_unit_words(set(head.split()), set(other_head.split())):
+        return False
+    if not rate or not other_rate:
+        return True
+    return same_unit_words(set(rate.split()), set(other_rate.split()))
+
+
+def same_unit_words(words: set[str], others: set[str]) -> bool:
+    """The same units of measure, and the other words of one all among those of the other."""
+    if not words or not others:
+        return words == others
+    measures = {word for word in words if word in UNIT_NAMES}
+    other_measures = {word for word in others if word in UNIT_NAMES}
+    return measures == other_measures and (words <= others or others <= words)
+
+
+def same_scaled(scaled: Value, plain: Value) -> str:
+    """50% is 1/2, and 90° is π/2"""
+    factors = {"percent": sp.Rational(1, 100), "degree": sp.pi / 180}
+    if plain.unit or scaled.unit not in factors:
+        return ""
+    if identical(scaled.expr * factors[scaled.unit], plain.expr):
+        return f"same without {scaled.unit}"
+    return ""
+
+
+def same_size(a: Value, b: Value) -> str:
+    """Are two numbers or formulas the same, whatever their units?"""
+    x, y = a.expr, b.expr
+    if x == y:
+        return "same number"
+    if x.has(IMAGINARY, sp.I) != y.has(IMAGINARY, sp.I):
+        return ""
+    if identical(x, y):
+        return "numeric identity"
+    if stand_for_all_integers(x, y):
+        name, other_name = *x.free_symbols, *y.free_symbols
+        return "bound integer renamed" if identical(x.xreplace({name: other_name}), y) else ""
+    return "rounded" if rounds_to(a, b) or rounds_to(b, a) else ""
+
+
+def stand_for_all_integers(x: sp.Expr, y: sp.Expr) -> bool:
+    """π/6 + k π against π/6 + n π: one name each, for an integer, and multiples of π."""
+    if len(x.free_symbols) != 1 or len(y.free_symbols) != 1:
+        return False
+    names = x.free_symbols | y.free_symbols
+    if not all(name.name in ("k", "l", "m", "n", "t") for name in names):
+        return False
+    slope = sp.diff(x, *x.free_symbols) / sp.pi
+    return bool(slope.is_Rational)
+
+
+def rounds_to(exact: Value, decimal: Value) -> bool:
+    """A decimal stands for what rounds to it: a fraction, at two places, if it has three digits;
+    any number at six digits. Two decimals are equal only as numbers."""
+    if not decimal.places or exact.places:
+        return False
+    if exact.expr.free_symbols or not decimal.expr.is_Rational:
+        return False
+
+    digits = len(str(abs(int(decimal.expr * 10**decimal.places))))
+    is_short_fraction = exact.expr.is_Rational and decimal.places == 2 and digits > 2
+    if digits < 6 and not is_short_fraction:
+        return False
+    gap = evaluate_at(exact.expr - decimal.expr, 0, ())
+    return gap is not None and abs(gap) <= MP.mpf(10)**-decimal.places / 2
+
+
+MP = mpmath.mp.clone()              # its own precision: no other user of mpmath is disturbed
+MP.dps = 60
+MP_LOCK = threading.RLock()         # mpmath's functions change the precision while they work
+EXACT = {sp.pi: MP.pi, sp.E: MP.e, IMAGINARY: MP.j, sp.I: MP.j}
+NUMERIC = {
+    sp.sin: MP.sin, sp.cos: MP.cos, sp.tan: MP.tan, sp.cot: MP.cot, sp.sec: MP.sec,
+    sp.csc: MP.csc, sp.asin: MP.asin, sp.acos: MP.acos, sp.atan: MP.atan,
+    sp.sinh: MP.sinh, sp.cosh: MP.cosh, sp.tanh: MP.tanh, sp.log: MP.log, sp.Abs: abs,
+    sp.floor: MP.floor, sp.ceiling: MP.ceil, sp.factorial: MP.factorial,
+    sp.binomial: MP.binomial,
+}
+# The interval that the names of each sample point are drawn from.
+REGIONS = ((0, 1), (0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-2, 0), (-2, 0))
+
+
+def identical(x: sp.Expr, y: sp.Expr) -> bool:
+    """Equal as expressions, or to 40 of 60 digits at every point tried: one for constants, eight
+    for names. A difference at one point is a proof; agreement is none, and its step says so."""
+    if x == y:
+        return True
+    if (x.is_Rational and y.is_Rational) or x.has(sp.oo) or y.has(sp.oo):
+        return False
+
+    names = (x.free_symbols | y.free_symbols) - {IMAGINARY}
+    agreed = 0
+    needed = 3 if names else 1
+    for point in range(len(REGIONS) if names else 1):
+        u = evaluate_at(x, point, names)
+        v = evaluate_at(y, point, names)
+        if u is None or v is None:
+            continue
+        size = max(abs(u), abs(v))
+        if abs(u - v) <= size * MP.mpf(10)**-40 or size < MP.mpf(10)**-50:
+            agreed += 1
+        elif not names or (MP.im(u) == 0 and MP.im(v) == 0):
+            return False
+        else:
+            needed = 4              # other branches of a root: the real points decide
+    return agreed >= needed
+
+
+def evaluate_at(expr: sp.Expr, point: int, names):
+    """expr in 60 digits, its names drawn from REGIONS[point]; None where it is undefined.
+
+    The draw depends on the point and the name alone, so that two expressions share it.
+    """
+    values = {}
+    for name in names:
+        draw = random.Random(f"{point} {name.name}").uniform(*REGIONS[point])
+        values[name] = MP.mpf(draw)
+    with MP_LOCK, contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
+        result = evaluate_numerically(expr, EXACT | values)
+        return result if MP.isfinite(result) else None
+
+
+def evaluate_numerically(expr: sp.Expr, values: dict):
+    """expr in 60-digit arithmetic: all the arithmetic that is done on what is not rational."""
+    if expr.is_Rational:
+        return MP.mpf(expr.p) / expr.q
+    if expr in values:
+        return values[expr]
+
+    args = [evaluate_numerically(arg, values) for arg in expr.args]
+    if expr.is_Add:
+        return MP.fsum(args)
+    if expr.is_Mul:
+        return MP.fprod(args)
+    if expr.is_Pow or isinstance(expr, sp.exp):
+        base, exponent = args if expr.is_Pow else (MP.e, args[0])
+        if base and abs(exponent) * (abs(MP.mag(base)) + 1) > MAX_BITS:
+            raise LimitExceeded(f"a power of more than {MAX_BITS} bits")
+        return MP.power(base, exponent)
+
+    if expr.func in (sp.factorial, sp.binomial) and max(map(abs, args)) > MAX_BITS:
+        raise LimitExceeded(f"a factorial above {MAX_BITS}")
+    if isinstance(expr, AppliedUndef):      # f(2), or a sum that is kept: some value of its own
+        head = " ".join([str(expr.func), *(MP.nstr(arg, 30) for arg in args)])
+        return MP.mpf(random.Random(head).random())
+    if expr.func not in NUMERIC:
+        raise ValueError(f"no numeric form of {expr.func}")
+    return NUMERIC[expr.func](*args)

@@ -1,0 +1,612 @@
+"""answers.py: what an answer reads as, what counts as equal, and what must not.
+
+EQUAL and DIFFERENT are the specification: add a pair to each for a form that you add.
+"""
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+
+import answers as A
+
+quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+# --- the tables -----------------------------------------------------------------------------------
+
+EQUAL = [
+    # integers, separators, decimals, scientific notation, number words
+    ("7425000", "7,425,000"),
+    ("14916", "14{,}916"),
+    ("10080", r"10,\!080"),
+    ("98721", r"98\,721"),
+    ("61328", "61 328"),
+    ("1000.0", "1,000.0"),
+    ("0.4", ".4"),
+    ("5", "5.0"),
+    ("5", "5."),
+    ("9.35e5", "935000"),
+    ("9E11", r"9 \times 10^{11}"),
+    ("5.89e-7", "0.000000589"),
+    ("1625", "one thousand six hundred twenty-five"),
+    ("105", "one hundred and five"),
+    ("21", r"\text{twenty-one}"),
+    ("3", "third"),
+    ("12", r"12^{\mathrm{th}}"),
+    ("1." + "0" * 5000, "1"),
+    ("17", r"\mathbf{17}"),
+    ("45", r"\text{45}"),
+    ("-900", "$-900$"),
+    # fractions, mixed numbers, percent, degrees, currency, units
+    (r"\frac{1}{2}", "0.5"),
+    (r"\frac12", "1/2"),
+    (r"\tfrac{10}{20}", "½"),
+    (r"-\frac{3}{2}", r"\frac{-3}{2}"),
+    (r"{49 \over 3}", r"\frac{49}{3}"),
+    (r"141\frac{3}{4}", r"\frac{567}{4}"),
+    ("1 1/4", "5/4"),
+    (r"8\frac47", "60/7"),
+    (r"28\%", "28%"),
+    (r"28\%", r"28\text{ percent}"),
+    ("62.5%", r"\frac58"),
+    ("20", r"20\%"),
+    (r"135^\circ", r"\frac{3\pi}{4}"),
+    ("90", r"90^{\circ}"),
+    ("52°", r"52\text{ degrees}"),
+    (r"\$32,\!348", "32348"),
+    (r"\$18.90", "18.9 dollars"),
+    (r"\text{\$}0.50", r"\$0.5"),
+    (r"15\mbox{ cm}^2", "15"),
+    ("125 miles", r"125\textnormal{ miles}"),
+    ("5.4 cents", "5.4cents"),
+    ("5:8", r"\frac58"),
+    ("3:1", r"3 \text{ to } 1"),
+    # radicals, powers, logs, trig, factorials, binomials, constants, complex numbers
+    (r"3\sqrt{13}", "3*sqrt(13)"),
+    (r"\sqrt{720}", r"12\sqrt5"),
+    (r"\frac{15}{4\sqrt5}", r"\frac{3\sqrt5}{4}"),
+    (r"2^{-2/3}", r"\frac{1}{\sqrt[3]{4}}"),
+    (r"\sqrt[3]{-8}", "-2"),
+    ("3^{2007}", r"3 \cdot 3^{2006}"),
+    (r"\frac{\log 2}{\log 2-\log 3}", r"-\frac{\ln 2}{\ln 3-\ln 2}"),
+    (r"\log_{10} 2", r"\lg 2"),
+    (r"\sin^2 x", r"1 - \cos^2 x"),
+    (r"2\arcsin\sqrt{a}", r"\arccos(1-2a)"),
+    (r"\sin 2x", r"2 \sin x \cos x"),
+    ("24", "4!"),
+    (r"\frac{d!}{2k(d-k)!}", r"\frac{\binom{d}{k}(k-1)!}{2}"),
+    ("49π", r"49\pi"),
+    ("18+2pi", r"18+2\pi"),
+    ("2+7i", r"7\mathrm{i}+2"),
+    ("e^2", r"\text{e}^2"),
+    ("√2", r"\sqrt{2}"),
+    ("x²", "x^2"),
+    ("2", "|3-5|"),
+    (r"\left|x\right|", "|-x|"),
+    (r"\frac13", r"0.\overline{3}"),
+    ("10", r"{5 \choose 2}"),
+    ("2i", r"\sqrt{-4}"),
+    # expressions
+    ("(a+5)(b+2)", "ab+2a+5b+10"),
+    (r"\frac{11+9a}{20}", r"\frac{9a+11}{20}"),
+    ("2^{k-1}", r"\frac{2^k}{2}"),
+    (r"\sqrt{a^2b^2+b^2c^2}", r"\sqrt{b^2(a^2+c^2)}"),
+    (r"\cotx", r"\cot x"),
+    (r"\lceil n/2 \rceil+1", "⌈n/2⌉ + 1"),
+    # names and equations
+    ("5", "x = 5"),
+    ("9", "9 = a"),
+    ("f(x)=2x", "f(z)=2z"),
+    ("f(x)=1", "1"),
+    ("y=-8(x-3)", "-8x+24"),
+    ("AB=4", "4"),
+    ("m_{\\max}=n^2-n", "n^2-n"),
+    ("x^2/4+y^2/3=1", "3x^2+4y^2=12"),
+    ("y=x+3", "2x-2y+6=0"),
+    ("2", r"\sqrt4 = 2"),
+    (r"\frac12", r"\frac12 = 0.5"),
+    (r"\frac{505}{8076}", r"\frac{505}{8076} \approx 0.062"),
+    ("xy=6", "6/x"),
+    (r"x=k\pi", r"n\pi"),
+    ("x=y=z=2", "2"),
+    ("f(x)=-1", r"f(x) = -1 \text{ for all } x \in \mathbb{Z}"),
+    # lists, sets, tuples, matrices
+    ("1,-2", "-2, 1"),
+    ("3,4", "p=3, q=4"),
+    ("4,-4", r"\pm 4"),
+    (r"\frac{-1\pm\sqrt5}{2}", r"\frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}"),
+    ("5,15", r"5 \text{ and } 15"),
+    ("1;2", r"\{2, 1\}"),
+    ("004, 004", "4"),
+    ("x=2, x=3", "2 or 3"),
+    ("(1,2)", r"\left(1,\ 2\right)"),
+    ("(7,6)", "x = 7, y = 6"),
+    ("(p,q)=(3,2)", "(3,2)"),
+    ("(0;1)", "(0, 1)"),
+    (r"\begin{pmatrix}1/5\\2\end{pmatrix}", r"\begin{bmatrix}0.2\\2\end{bmatrix}"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", "(1,2)"),
+    (r"\left(\begin{array}{cc}1&2\\3&4\end{array}\right)", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+    ("1, 2, ..., 5", "1,2,3,4,5"),
+    ("12,13", "12 $ and $13 "),
+    # sets of reals
+    (r"(-\infty,-5)", "k < -5"),
+    ("(3,4]", r"3 < \lambda \leq 4"),
+    (r"\{x | x<3\} - \{1\}", r"(-\infty,1)\cup(1,3)"),
+    (r"(0,36)\setminus\{9\}", r"(9,36)\cup(0,9)"),
+    ("a<=-2 or a=1", r"(-\infty,-2]\cup\{1\}"),
+    ("x≠2", r"x \neq 2"),
+    (r"x \in [0,3]", r"\{t : 0 \le t \le 3\}"),
+    ("2≤x", r"x \ge 2"),
+    (r"[0,\sqrt{8}]", r"[0,2\sqrt2]"),
+    # text, choices, bases
+    (r"\text{(B)}", "B"),
+    ("B.", r"\mathrm{B}"),
+    (r"\text{Saturday}", r"\textbf{saturday}"),
+    ("25_6", "(25)_{6}"),
+    (r"141_{13}", r"141_{\text{thirteen}}"),
+    ("odd", "The function is odd."),
+    ("f'", "f'"),
+    ("nobody", "Nobody"),
+    # decimals that stand for what rounds to them
+    ("30.52", r"\frac{1587}{52}"),
+    ("0.6666667", "2/3"),
+    (r"\sqrt2", "1.41421356"),
+    # units: left out, partly left out, or spelled in another way; currencies
+    (r"3\text{ red balls}", r"3\text{ balls}"),
+    ("60 miles per hour", "60"),
+    ("60 miles per hour", "60 miles"),
+    ("60 miles per hour", "60 miles/hour"),
+    (r"\$15 per hour", r"\$15"),
+    ("5 square meters", r"5\text{ m}^2"),
+    ("5 square meters", "5 meters squared"),
+    (r"5\text{ m/s}", r"5\text{ m s}^{-1}"),
+    (r"\$5", "5 dollars"),
+    ("€5", "5 euros"),
+    (r"5\text{€}", "5"),
+    ("£5", "5 pounds"),
+    # labels of several words, in any order
+    (
+        r"\text{number of cats}=3, \text{number of dogs}=4",
+        r"\text{number of dogs}=4, \text{number of cats}=3",
+    ),
+]
+DIFFERENT = [
+    (r"\sqrt{10001}", r"\frac{20001}{200}"),
+    ("x^2", "x^2+10^{-9}"),
+    (r"\frac{9}{17}", "0.529"),
+    (r"\frac{6}{11}", "0.5455"),
+    ("4,4", "4,4,4"),
+    ("1,1,2", "1,2,2,2"),
+    ("3", "3 hundred"),
+    ("6 feet 2 inches", "6 feet"),
+    ("5", "5.001"),
+    ("1/2^{99}", "1/2^{98}"),
+    ("1000!", "1000!+1"),
+    ("2196", "2916"),
+    ("28", "0.28"),
+    ("31.5", "31"),
+    (r"\frac{25}{2}", "121/2"),
+    ("0.28%", "28%"),
+    ("45°", r"\frac{5\pi}{12}"),
+    ("85 feet", "85 inches"),
+    ("312 dollars", "312 cents"),
+    ("25_6", "25_{10}"),
+    ("25_6", "17"),
+    ("25_6", "25"),
+    ("1:2", "2:1"),
+    ("2+7i", "7+2i"),
+    ("-1", "i^2"),
+    ("284", "284x"),
+    ("f(x)", "f(y)"),
+    ("x=5", "x>5"),
+    ("k=1", r"k\neq1"),
+    ("a+3z=0", "0"),
+    ("x+y=1", "1"),
+    ("x=5", "x=x"),
+    ("y=2x+3", "y=y"),
+    ("y=2x+3", "0=0"),
+    ("7", "5 = 7"),
+    ("7", "7 = 5"),
+    ("N=n", "2N-2n-3=0"),
+    ("x", "y"),
+    ("f(x)=x", "f(x)=x+1"),
+    ("a=1, b=2", "a=2, b=1"),
+    ("(1,2)", "(2,1)"),
+    ("(1,2)", "[1,2]"),
+    ("(1,2)", r"\{1,2\}"),
+    ("(1,2)", "(1,2,3)"),
+    ("[0,9)", "(0,9)"),
+    (r"(5,\infty)", r"x \in \mathbb{R}"),
+    (r"(5,\infty)", "x>=5"),
+    ("x<3", "y<3"),
+    ("1,2,3", "1,2"),
+    ("1,1,2,2", "1,2,2,2"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1&2\end{pmatrix}"),
+    ("odd", "oddd"),
+    ("A", "B"),
+    ("Saturday", "not Saturday"),
+    ("E", "E*2"),
+    ("nan", "nan"),
+    (r"\infty", r"\frac10"),
+    ("0", "0/0"),
+    (r"\infty", r"-\infty"),
+    (r"\frac{8}{17}", "0.4705"),
+    (r"\sqrt{130}", "11.40"),
+    ("7.78", "7.7"),
+    ("0.112", "0.11"),
+    # digits of other scripts, control characters, look-alikes
+    ("5", "５"),
+    ("5", "٥"),
+    ("2", "²"),
+    ("1", "①"),
+    ("5", "\u202e5"),
+    ("5", "Ⅴ"),
+    ("5", "\x005"),
+    ("5", "𝟓"),
+    # labels that share their first word
+    (
+        r"\text{number of cats}=3, \text{number of dogs}=4",
+        r"\text{number of cats}=4, \text{number of dogs}=3",
+    ),
+    ("number of cats: 3, number of dogs: 4", "number of cats: 4, number of dogs: 3"),
+    # units that share a word
+    ("60 miles per hour", "60 meters per second"),
+    ("60 miles per hour", "60 dollars per hour"),
+    ("60 miles per hour", "60 hours"),
+    ("5 miles per hour", "5 hours per mile"),
+    ("5 square meters", "5 square feet"),
+    ("5 square meters", "5 meters"),
+    (r"5\text{ cm}^2", r"5\text{ cm}^3"),
+    ("3 red balls", "3 blue balls"),
+    (r"3\text{ red balls}", r"3\text{ blue balls}"),
+    # currencies
+    (r"\$5", "€5"),
+    (r"\$5", "£5"),
+    ("€5", "£5"),
+    (r"\$5", "5 euros"),
+]
+
+
+@pytest.mark.parametrize("a, b", EQUAL)
+def test_equal_both_ways(a, b):
+    assert A.is_equivalent(a, b) and A.is_equivalent(b, a)
+
+
+@pytest.mark.parametrize("a, b", DIFFERENT)
+def test_different_both_ways(a, b):
+    assert not A.is_equivalent(a, b) and not A.is_equivalent(b, a)
+
+
+@pytest.mark.parametrize("phrase, number", [
+    ("a dozen and one", 13),
+    ("one short of seven", 6),
+    ("one short of seven", 1),
+    ("one short of seven", 7),
+    ("quarter past two", 2),
+    ("twice four", 8),
+    ("twice four", 4),
+    ("half a dozen", 6),
+    ("a dozen and one", 1),
+    ("the smaller root, two", 2),
+    ("three score", 60),
+    ("three score", 3),
+    ("one third", 4),
+    ("half of nine", 9),
+])
+def test_phrases_stay_text(phrase, number):
+    """Plain cardinals and ordinals are read as numbers, phrases that need the language are not."""
+    assert not A.is_equivalent(str(number), phrase)
+
+
+# --- the grammar ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [*A.RULES_BEFORE, *A.RULES], ids=lambda rule: rule.before)
+def test_every_rule_does_what_its_example_says(rule):
+    assert rule.pattern.sub(rule.replacement, rule.before) == rule.after
+
+
+@pytest.mark.parametrize("text, normalized", [
+    (r"$\dfrac{1}{2}$ \text{ dollars}", r'\frac{1}{2} "dollars"'),
+    (r"\cotx", r"\cot x"),
+    ("one hundred and five", "105"),
+    ("five six", '"five" six'),
+    (r"\mathbf{17}", "{17}"),
+    (r"\mathrm{AB}", '"AB"'),
+])
+def test_normalize(text, normalized):
+    assert A.normalize(text) == normalized
+
+
+def sketch(tokens):
+    """Tokens as a list of texts; a group as (its brackets, the list of what is in it)."""
+    texts = []
+    for token in tokens:
+        texts.append((token.text, sketch(token.inner)) if token.kind == "group" else token.text)
+    return texts
+
+
+@pytest.mark.parametrize("text, tokens", [
+    ("2(x+1)", ["2", ("()", ["x", "+", "1"])]),
+    ("(1,2]", [("(]", ["1", ",", "2"])]),
+    ("|x|", [("||", ["x"])]),
+    ("(1", ["(", "1"]),
+    ("(|x)", [("()", ["|", "x"])]),
+    ("12{,}500.50E3", ["12500.5e3"]),
+    ("pi sin x", ["π", "sin", "x"]),
+])
+def test_tokenize(text, tokens):
+    assert sketch(A.tokenize(text)) == tokens
+
+
+@pytest.mark.parametrize("text, kind, detail", [
+    ("1/2", "number", ""),
+    ("5 cm", "number", "centimeter"),
+    (r"5\text{ m/s}^2", "number", "meter per second square"),
+    (r"\$18.90", "number", "dollar"),
+    (r"45^\circ", "number", "degree"),
+    ("3 to 1", "number", ""),
+    ("1, 2", "group", ""),
+    ("(1,2]", "group", "(]"),
+    (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "group", "matrix2"),
+    ("1 < x <= 2", "relation", "<≤"),
+    ("the answer is 5", "number", ""),
+    ("2x for all x", "number", ""),
+    ("only 5", "number", ""),
+    ("Minimum: 1", "relation", "="),
+    (r"\{x | x > 2\}", "sets", ""),
+    (r"(0,1) \cup \{2\}", "sets", "∪"),
+    ("no solution", "text", ""),
+])
+def test_read(text, kind, detail):
+    """detail: a number's unit, a group's brackets, the signs of a relation or of sets."""
+    value = A.read(text, ",")
+    found = {"number": value.unit, "group": value.shape, "text": ""}
+    assert value.kind == kind
+    assert found.get(kind, "".join(value.ops)) == detail
+
+
+@pytest.mark.parametrize("text, expr", [
+    ("2^3^2", "512"),
+    ("-2^2", "-4"),
+    ("2/3x", "2*x/3"),
+    (r"\sin 2x", "sin(2*x)"),
+    (r"\sin^{-1} x", "asin(x)"),
+    (r"\log_2 8", "log(8)/log(2)"),
+    (r"\sqrt[3]{-8}", "-2"),
+    ("12.5e3", "12500"),
+])
+def test_precedence(text, expr):
+    assert str(A.read(text, ",").expr) == expr
+
+
+@pytest.mark.parametrize("text, items", [
+    (r"\pm 4", ["4", "-4"]),
+    (r"1 \pm 2", ["3", "-1"]),
+    ("1, ..., 4", ["1", "2", "3", "4"]),
+    ("2, 4, ..., 10", ["2", "4", "6", "8", "10"]),
+    ("3, ..., 1", ["3", "2", "1"]),
+    ("2, 4, ..., 9", ["2", "4", "5", "6", "7", "8", "9"]),
+])
+def test_expand(text, items):
+    assert [str(part.expr) for part in A.read(text, ",").parts] == items
+
+
+@pytest.mark.parametrize("text, name, reals", [
+    ("(1,2]", "", "Interval.Lopen(1, 2)"),
+    (r"(0,1) \cup \{2\}", "", "Union({2}, Interval.open(0, 1))"),
+    ("x < -2 or x > 2", "x", "Union(Interval.open(-oo, -2), Interval.open(2, oo))"),
+    ("x > 0 and x < 2", "x", "Interval.open(0, 2)"),
+    ("1 < x <= 2", "x", "Interval.Lopen(1, 2)"),
+    (r"x \ne 2", "x", "Union(Interval.open(-oo, 2), Interval.open(2, oo))"),
+    (r"\{x | x > 2\}", "", "Interval.open(2, oo)"),
+])
+def test_sets_of_reals(text, name, reals):
+    found_name, found = A.read_reals(A.read(text, ","))
+    assert found_name == name and str(found) == reals
+
+
+@pytest.mark.parametrize("a, b, step", [
+    ("odd", "the odd", "same words"),
+    ("x = 5", "5", "same text"),
+    ("1/2 = 0.5", "1/2", "same number"),
+    ("xy = 6", "6/x", "solved equation"),
+    ("f(x) = 2x", "f(z) = 2z", "bound name changed"),
+    ("x^2/4 + y^2/3 = 1", "3x^2 + 4y^2 = 12", "same equation"),
+    ("1 < x <= 2", "2 >= x > 1", "same in order"),
+    ("(1,2]", "1 < x <= 2", "same set of reals"),
+    ("2, 1", "1, 2", "same items"),
+    (r"\frac{\pi}{6} + k\pi", r"\frac{\pi}{6} + n\pi", "bound integer renamed"),
+    (r"50\%", "1/2", "same without percent"),
+    ("0.6666667", "2/3", "rounded"),
+])
+def test_the_step_that_decides(a, b, step):
+    assert A.compare(a, b).step == step
+
+
+def test_a_function_whose_value_is_text_is_no_crash():
+    assert not A.is_equivalent(r"f(x)=\{\text{odd}\}", r"f(z)=\{\text{odd}\}")
+
+
+def test_a_limit_is_an_exception_or_not_equivalent():
+    with pytest.raises(A.LimitExceeded, match="10000 characters"):
+        A.normalize("1" * 20_000)
+    with pytest.raises(A.LimitExceeded, match="bits"):
+        A.compare("5", "9^{9^9}")
+    assert not A.is_equivalent("5", "9^{9^9}")
+
+
+def test_imports_nothing_of_the_project_and_starts_nothing():
+    code = """
+import sys, threading
+import answers
+own = [name for name, module in sys.modules.items()
+       if (getattr(module, "__file__", None) or "").startswith(sys.argv[1])]
+print(*own, threading.active_count(), "torch" in sys.modules)
+"""
+    folder = str(Path(A.__file__).parent)
+    result = subprocess.run([sys.executable, "-c", code, folder], cwd=folder, text=True,
+                            capture_output=True, timeout=60)
+    assert result.stdout.split() == ["answers", "1", "False"], result
+
+
+# --- properties -----------------------------------------------------------------------------------
+
+LEAVES = st.one_of(
+    st.integers(0, 99).map(lambda n: ("int", n)),
+    st.sampled_from("xyab").map(lambda name: ("var", name)))
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.tuples(st.sampled_from(["+", "-", "*", "/"]), inner, inner),
+        st.tuples(st.just("neg"), inner),
+        st.tuples(st.just("^"), inner, st.integers(2, 3)),
+        st.tuples(st.just("sqrt"), inner)),
+    max_leaves=7)
+
+
+def value(tree, point):
+    """The tree as a float; raises where it is undefined or far from one."""
+    head, *args = tree
+    if head == "int":
+        return float(args[0])
+    if head == "var":
+        return point[args[0]]
+
+    a = value(args[0], point)
+    if head == "neg":
+        out = -a
+    elif head == "sqrt":
+        out = math.sqrt(a)
+    elif head == "^":
+        out = a**args[1]
+    else:
+        b = value(args[1], point)
+        out = {"+": a + b, "-": a - b, "*": a * b}[head] if head != "/" else a / b
+    if not abs(out) < 1e12:
+        raise ArithmeticError("out of range")
+    return out
+
+
+def latex(tree, frac=r"\frac", times=" ", brackets=("(", ")")):
+    head, *args = tree
+    if head in ("int", "var"):
+        return str(args[0])
+
+    texts = [latex(arg, frac, times, brackets) if isinstance(arg, tuple) else str(arg)
+             for arg in args]
+    wrapped = [brackets[0] + text + brackets[1] for text in texts]
+    if head in ("+", "-"):
+        return f"{texts[0]} {head} {wrapped[1]}"
+    if head == "*":
+        return times.join(wrapped)
+    if head == "/":
+        return f"{frac}{{{texts[0]}}}{{{texts[1]}}}"
+    if head == "neg":
+        return f"-{wrapped[0]}"
+    if head == "^":
+        return f"{wrapped[0]}^{{{texts[1]}}}"
+    return rf"\sqrt{{{texts[0]}}}"
+
+
+def plain(tree):
+    head, *args = tree
+    if head in ("int", "var"):
+        return str(args[0])
+
+    texts = [plain(arg) if isinstance(arg, tuple) else str(arg) for arg in args]
+    if head == "neg":
+        return f"(-{texts[0]})"
+    if head == "sqrt":
+        return f"sqrt({texts[0]})"
+    return f"({texts[0]}{'**' if head == '^' else head}{texts[1]})"
+
+
+STYLES = [
+    latex,
+    lambda tree: latex(tree, r"\dfrac", r" \cdot ", (r"\left(", r"\right)")),
+    lambda tree: latex(tree, r"\tfrac", "*"),
+    lambda tree: f"${latex(tree, times='×')}$",
+    plain,
+]
+POINTS = [{"x": 0.31, "y": 0.77, "a": 0.53, "b": 0.19},
+          {"x": 0.62, "y": 0.11, "a": 0.87, "b": 0.45}]
+
+
+def defined(tree):
+    """The tree's value at each of POINTS; the example is dropped where one is undefined."""
+    try:
+        return [value(tree, point) for point in POINTS]
+    except (ArithmeticError, ValueError):
+        assume(False)
+
+
+@quick
+@given(TREES, st.sampled_from(STYLES), st.sampled_from(STYLES))
+def test_a_tree_equals_itself_in_every_style(tree, one, other):
+    defined(tree)
+    assert A.is_equivalent(one(tree), other(tree)), (one(tree), other(tree))
+
+
+def changed(tree, at):
+    """(the tree with another leaf as its number `at`, `at` less the number of its leaves)."""
+    head, *args = tree
+    if head in ("int", "var"):
+        if at != 0:
+            return tree, at - 1
+        other = args[0] + 1 if head == "int" else {"x": "b", "y": "a", "a": "y", "b": "x"}[args[0]]
+        return (head, other), at - 1
+
+    out = [head]
+    for arg in args:
+        if isinstance(arg, tuple):
+            arg, at = changed(arg, at)
+        out.append(arg)
+    return tuple(out), at
+
+
+@quick
+@given(TREES, st.integers(0, 6), st.sampled_from(STYLES), st.sampled_from(STYLES))
+def test_a_changed_tree_is_different(tree, leaf, one, other):
+    other_tree, _ = changed(tree, leaf)
+    before = defined(tree)
+    after = defined(other_tree)
+    gaps = [abs(x - y) / max(abs(x), abs(y), 1e-3) for x, y in zip(before, after, strict=True)]
+    assume(max(gaps) > 1e-6)
+    assert not A.is_equivalent(one(tree), other(other_tree))
+
+
+MARKS = r"""\frac \sqrt { } ( ) [ ] \{ \} ^ _ 1 2 10 0.5 x y i e \pi + - * / = < \le , ; \text{and}
+    or \pm \infty \cup % ^\circ ! | \left( \right) \begin{pmatrix} & \\ \end{pmatrix} dollars
+    \boxed{ $ 1,000 \sin \log \binom : ... two hundred per \$ € cm red"""
+SEQUENCES = st.lists(st.sampled_from([*MARKS.split(), " ", "\x00", "½", "²"]), max_size=14)
+FRAGMENTS = SEQUENCES.map(" ".join) | st.text(max_size=40)
+
+
+@quick
+@given(FRAGMENTS, FRAGMENTS)
+def test_symmetric(a, b):
+    assert A.is_equivalent(a, b) == A.is_equivalent(b, a)
+
+
+@quick
+@given(FRAGMENTS)
+def test_normalization_is_idempotent(text):
+    once = A.normalize(text)
+    assert A.normalize(once) == once
+
+
+@settings(quick, max_examples=60)
+@given(
+    st.text(max_size=300).map(lambda part: (part * 60)[:10_000])
+    | st.lists(FRAGMENTS, max_size=700).map("".join),
+    TREES)
+def test_any_text_is_compared_in_bounded_time(text, tree):
+    start = time.process_time()
+    A.is_equivalent(latex(tree), text[:10_000])
+    assert time.process_time() - start < 5

@@ -1,0 +1,203 @@
+"""Reading and writing JSONL, and where problems come from: files, local copies, the hub."""
+
+import json
+import threading
+
+import pytest
+from helpers import script
+
+from problems import (
+    BENCHMARKS,
+    append_jsonl,
+    first_line,
+    load_benchmarks,
+    load_problems,
+    normalize_row,
+    read_jsonl,
+    write_file,
+    write_jsonl,
+)
+
+# ---------------------------------------------------------------------------- files
+
+
+def rows_of(path, **options):
+    return [row for _, row in read_jsonl(path, **options)]
+
+
+def test_what_is_written_is_read(tmp_path):
+    path = tmp_path / "new" / "rows.jsonl"
+    rows = [{"a": 1, "text": "½ \n"}, {"a": None}]
+    write_jsonl(path, rows)
+    assert list(read_jsonl(path)) == [(f"{path} line 1", rows[0]), (f"{path} line 2", rows[1])]
+    append_jsonl(path, rows[:1])
+    append_jsonl(tmp_path / "other" / "rows.jsonl", rows)
+    assert rows_of(path) == [*rows, rows[0]]
+    assert rows_of(tmp_path / "other" / "rows.jsonl") == rows
+    assert sorted(path.parent.iterdir()) == [path]              # no temporary file is left
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "a.txt"
+    write_file(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_file(path, "new\ud800")                           # cannot be encoded
+    assert path.read_text() == "old"
+
+
+def test_a_torn_line_is_skipped_and_named(tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"a": 1}\n\n{"a": 2, "b\n{"a": 3}\n{"a": ')
+    assert rows_of(path, required=("a",), skip_torn=True) == [{"a": 1}, {"a": 3}]
+    assert capsys.readouterr().err.splitlines() == [
+        f"{path} line {n} is incomplete and is skipped" for n in (3, 5)]
+    with pytest.raises(ValueError, match="line 1 has no 'b'"):
+        rows_of(path, required=("b",), skip_torn=True)
+    with pytest.raises(ValueError, match="log.jsonl line 3 is not JSON"):
+        rows_of(path)
+    with pytest.raises(ValueError, match="none.jsonl does not exist"):
+        rows_of(tmp_path / "none.jsonl", skip_torn=True)
+
+
+def test_a_line_torn_inside_a_character_is_skipped(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": "\xc2')
+    assert rows_of(path, skip_torn=True) == [{"a": 1}]
+
+
+def test_new_rows_do_not_join_a_torn_line(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"a": 1}\n{"a": ')
+    append_jsonl(path, [{"a": 2}])
+    append_jsonl(path, [{"a": 3}])
+    assert path.read_text() == '{"a": 1}\n{"a": \n{"a": 2}\n{"a": 3}\n'
+    assert rows_of(path, skip_torn=True) == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
+def test_several_writers_append_whole_lines(tmp_path):
+    path = tmp_path / "log.jsonl"
+
+    def append(writer):
+        for number in range(50):
+            append_jsonl(path, [{"writer": writer, "number": number, "text": "x" * 20_000}])
+
+    threads = [threading.Thread(target=append, args=[writer]) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rows = rows_of(path)
+    assert len(rows) == 200
+    for writer in range(4):
+        assert [row["number"] for row in rows if row["writer"] == writer] == list(range(50))
+
+
+def test_first_line():
+    assert first_line(ValueError("\n  one\ntwo")) == "one"
+    assert first_line(KeyError()) == "KeyError"
+    assert len(first_line(ValueError("x" * 1000))) == 200
+
+
+# ---------------------------------------------------------------------------- rows
+
+
+@pytest.mark.parametrize("row, missing", [
+    ({"answer": "2"}, "problem"), ({"problem": " ", "answer": "2"}, "problem"),
+    ({"problem": "1+1"}, "answer"), ({"problem": "1+1", "answer": None}, "answer"),
+    ([1, 2], "problem"), ("text", "problem")])
+def test_a_row_without_a_problem_or_an_answer_is_named(row, missing):
+    with pytest.raises(ValueError, match=f"^row 3 has no '{missing}'"):
+        normalize_row(row, "row 3")
+
+
+def test_a_context_is_not_a_problem():
+    row = {"context": "Let $T=8$.", "question": None, "final_answer": ["1"]}
+    with pytest.raises(ValueError, match="^row 1 has no 'problem'"):
+        normalize_row(row, "row 1", BENCHMARKS["olympiadbench"])
+
+
+def test_load_problems_keeps_what_a_row_carries(tmp_path):
+    path = tmp_path / "a.jsonl"
+    rows = [{"problem": "1+1", "answer": 2, "accepted": ["2", "two"], "topic": "sums"}]
+    write_jsonl(path, rows)
+    assert load_problems(path) == rows
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="a.jsonl holds no problems"):
+        load_problems(path)
+    with pytest.raises(ValueError, match="none.jsonl does not exist"):
+        load_problems(tmp_path / "none.jsonl")
+
+
+# ---------------------------------------------------------------------------- benchmarks
+
+HUB_ROWS = {
+    "math500": {"problem": "1+1", "solution": "...", "answer": "2", "subject": "Algebra",
+                "level": 1, "unique_id": "a"},
+    "amc23": {"id": 0, "answer": 27.0, "url": "u", "question": "1+1"},
+    "minerva": {"question": "1+1", "answer": "4.5e33"},
+    "olympiadbench": {"id": 1, "question": "find m", "solution": ["..."], "context": "Let $T=8$.",
+                      "final_answer": ["1", "-1"], "is_multiple_answer": True, "image_1": None},
+    "hardverify": {"id": 1, "question": "1+1", "ground_truth": "f(x)=2x", "fn_output": "2x",
+                   "tn_output": "3x", "source": "s"}}
+
+# What they are read as: problem, answer.
+READ = {"math500": ("1+1", "2"), "amc23": ("1+1", "27.0"), "minerva": ("1+1", "4.5e33"),
+        "olympiadbench": ("Let $T=8$.\nfind m", "1, -1"), "hardverify": ("1+1", "f(x)=2x")}
+
+
+def read_copy(path, name):
+    """Three rows of a benchmark from a local copy of it: (problem, answer) each."""
+    return [(row["problem"], row["answer"]) for row in load_benchmarks([f"{name}={path}"])[name]]
+
+
+@pytest.mark.parametrize("name", HUB_ROWS)
+def test_a_benchmark_is_read_from_a_folder_of_its_hub_files(tmp_path, name):
+    """With the real names of splits and columns."""
+    from datasets import Dataset
+    path = tmp_path / f"{BENCHMARKS[name].split}-00000-of-00001.parquet"
+    Dataset.from_list([HUB_ROWS[name]] * 3).to_parquet(path)
+    assert read_copy(tmp_path, name) == [READ[name]] * 3
+
+
+@pytest.mark.parametrize("name", HUB_ROWS)
+def test_a_benchmark_is_read_from_a_jsonl_file(tmp_path, name):
+    path = tmp_path / f"{name}.jsonl"
+    write_jsonl(path, [HUB_ROWS[name]] * 3)
+    assert read_copy(path, name) == [READ[name]] * 3
+    assert load_benchmarks([path]) == load_benchmarks([f"{name}={path}"])
+
+
+def test_a_benchmark_without_answers_names_the_row(tmp_path):
+    path = tmp_path / "amc23.jsonl"
+    path.write_text('{"question": "1+1", "answer": 2}\n{"question": "1+2"}\n')
+    with pytest.raises(ValueError, match="amc23.jsonl line 2 has no 'answer'"):
+        load_benchmarks([path])
+    path.write_text('{"question": "1+1", "answer": 0}\n')
+    assert load_benchmarks([path])["amc23"][0]["answer"] == "0"
+
+
+def test_two_benchmarks_cannot_have_the_same_name(tmp_path):
+    path = tmp_path / "amc23.jsonl"
+    path.write_text('{"question": "1+1", "answer": 0}\n')
+    with pytest.raises(ValueError, match="two evaluation files are called amc23"):
+        load_benchmarks([path, f"amc23={path}"])
+
+
+@pytest.mark.slow
+def test_a_hub_that_cannot_be_reached_is_one_line(folder):
+    result = script(folder, "eval.py", "--model", "runs/world-0/policy", "--benchmarks", "math500")
+    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1, result.stderr
+    assert "cannot read split 'test' of 'HuggingFaceH4/MATH-500'" in result.stderr
+
+
+def test_textbook_says_how_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="make it with python prepare.py textbook"):
+        load_benchmarks(["textbook"])
+
+
+def test_every_row_of_a_textbook_file_is_read(tmp_path):
+    path = tmp_path / "textbook.jsonl"
+    write_jsonl(path, [json.loads('{"question": "What is f?", "reference_answer": "a norm"}')])
+    problem, = load_benchmarks([path])["textbook"]
+    assert (problem["problem"], problem["answer"]) == ("What is f?", "a norm")

@@ -1,0 +1,160 @@
+"""Tables, their legend, and the curves of runs."""
+
+import pytest
+
+from eval import compute_metrics
+from report import (
+    COLORS,
+    METRICS,
+    method_of,
+    plot_curves,
+    plot_runs,
+    results_table,
+    summary_legend,
+    summary_table,
+)
+
+# ---------------------------------------------------------------------------- tables
+
+
+def record(truth, verified, **more):
+    """One problem with two responses, as eval.sample_and_grade has it."""
+    return {"problem": "p", "truth": truth, "verified": verified, "reason": [],
+            "answer": ["1", "2"], "length": [3, 5], "finished": [True, False]} | more
+
+
+def row_names(table):
+    return [line[:14].strip() for line in table.splitlines()[1:]]
+
+
+def test_tables_are_aligned():
+    rows = [("a", {"x": 0.5, "y": None}), ("longer", {"x": 12})]
+    lines = results_table(rows, ["x", "y"]).splitlines()
+    assert lines == ["            x  y",
+                     "a       0.500  -",
+                     "longer     12  -"]
+
+
+def test_a_table_in_markdown():
+    assert results_table([("a", {"x": 0.5})], ["x", "y"], markdown=True).splitlines() == [
+        "|  | x | y |", "| --- | --- | --- |", "| a | 0.500 | - |"]
+
+
+def test_the_summary_has_a_row_per_metric_and_a_column_per_name():
+    before = compute_metrics([record([True, False], [True, False], rm_scores=[-12.5, 5.0])] * 4)
+    after = compute_metrics([record([True, True], [True, False], rm_scores=[1.0, 2.0])] * 4)
+    assert summary_table({"hard, before": before, "hard, after": after}).splitlines() == [
+        "              hard, before  hard, after",
+        "pass@1               0.500        1.000",
+        "95% interval   0.500-0.500  1.000-1.000",
+        "pass@2               1.000        1.000",
+        "maj@2                1.000        1.000",
+        "best@2               0.000        1.000",
+        "verifier             0.500        0.500",
+        "precision            1.000        1.000",
+        "recall               1.000        0.500",
+        "RM score             -3.75         1.50",
+        "RM AUROC             0.000            -",
+        "length                 4.0          4.0",
+        "truncated            0.500        0.500"]
+
+
+def test_what_no_summary_contains_is_omitted():
+    plain = compute_metrics([record([False, False], [False, False])])
+    judged = compute_metrics([record([True, False], [True, False], judged=[True, None])])
+    assert row_names(summary_table({"x": plain})) == [
+        "pass@1", "95% interval", "pass@2", "maj@2", "verifier", "precision", "recall", "length",
+        "truncated"]
+    # nothing is accepted: the precision is undefined, and the table says so
+    assert summary_table({"x": plain}).splitlines()[6].split() == ["precision", "-"]
+    both = summary_table({"x": plain, "y": judged}).splitlines()
+    assert both[8].split() == ["undecided", "-", "0.500"]
+
+
+def test_k_is_that_of_the_summaries():
+    def with_k(k):
+        return compute_metrics([record([True] * k, [True] * k, answer=["1"] * k)])
+
+    assert "pass@k" not in summary_table({"a": with_k(3)})
+    assert row_names(summary_table({"a": with_k(3)}))[2:4] == ["pass@3", "maj@3"]
+    assert row_names(summary_table({"a": with_k(3), "b": with_k(2)}))[2:4] == ["pass@k", "maj@k"]
+    assert row_names(summary_table({"a": with_k(1)}))[:3] == ["pass@1", "95% interval", "maj@1"]
+
+
+def test_the_summary_and_its_legend_fit_a_terminal():
+    both = [record([True, False], [True, False], rm_scores=[-12.5, 5.0], judged=[True, None])] * 4
+    names = ("olympiadbench", "easy, before", "hard, before", "hard, after")
+    summaries = {name: compute_metrics(both) for name in names}
+    table = summary_table(summaries)
+    legend = summary_legend(summaries)
+    assert max(map(len, table.splitlines())) <= 80
+    assert max(map(len, legend.splitlines())) <= 80
+    # a line per row, in its order, and nothing is left to fill in
+    assert [line[:14].strip() for line in legend.splitlines()] == row_names(table)
+    assert len(legend.splitlines()) == len(METRICS)
+    assert "{" not in table + legend
+    assert legend.splitlines()[0] == (
+        "pass@1        share of responses that are right (the oracle)")
+
+
+# ---------------------------------------------------------------------------- curves
+
+
+def curve(shift, steps=(0, 2, 4)):
+    return [{"step": step, "eval/hard/pass@1": 0.1 * step + shift, "rm/mean": shift}
+            for step in steps]
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """The figures that have been drawn: they are kept instead of closed."""
+    import matplotlib.pyplot as plt
+    kept = []
+    monkeypatch.setattr(plt, "close", kept.append)
+    return kept
+
+
+def test_runs_that_differ_only_in_the_seed_are_one_line(tmp_path, figures):
+    base = {"reward": "hero", "advantage_norm": "none", "seed": 0, "name": "x", "alpha": 0.05}
+    plot_runs([(base, curve(0.0)),
+               (base | {"seed": 1, "name": "y"}, curve(0.2, (0, 2))),
+               (base | {"advantage_norm": "std"}, curve(0.3)),
+               (base | {"alpha": 0.1}, curve(0.4))],
+              tmp_path / "a.png")
+    accuracy = figures[0].axes[0]
+    lines = accuracy.get_lines()
+    assert [line.get_label() for line in lines] == [
+        "hero, alpha 0.05 (2 seeds)", "hero std, alpha 0.05 (1 seed)", "hero, alpha 0.1 (1 seed)"]
+    assert [line.get_color() for line in lines] == [
+        COLORS["hero"], COLORS["hero std"], COLORS["hero"]]
+    assert list(lines[0].get_xdata()) == [0, 2]            # where both seeds have been measured
+    assert list(lines[0].get_ydata()) == pytest.approx([0.1, 0.3])
+    assert lines[0].get_linestyle() != lines[2].get_linestyle()
+    band = accuracy.collections[0].get_paths()[0].get_extents()
+    assert (band.y0, band.y1) == pytest.approx((0.0, 0.4))
+
+
+@pytest.mark.parametrize("reward, norm, method", [
+    ("hero", "none", "hero"), ("hero", "std", "hero std"), ("rm", "std", "rm")])
+def test_the_method_of_a_run(reward, norm, method):
+    assert method_of({"reward": reward, "advantage_norm": norm}) == method
+
+
+def test_the_curves_of_one_run(tmp_path, figures):
+    rows = [{"step": step, "eval/hard/pass@1": 0.1 * step, "eval/hard/low": 0.0,
+             "eval/hard/high": 0.5, "eval/hard/verifier": 0.2} for step in (0, 2)]
+    for row in rows:
+        for key in ("rm/mean", "rm/auroc", "verify/all_wrong", "verify/mixed", "verify/all_correct",
+                    "policy/entropy", "policy/gradient_norm"):
+            row[key] = None if key == "rm/auroc" else 0.5
+    plot_curves(rows, tmp_path / "curves.png", "a run")
+    labels = [[line.get_label() for line in axis.get_lines()] for axis in figures[0].axes]
+    assert labels == [["hard, truth", "hard, verifier"],
+                      ["mean", "AUROC in mixed groups"],
+                      ["all wrong", "mixed", "all correct"],
+                      ["entropy (nats per token)", "gradient norm"]]
+    truth, _ = figures[0].axes[0].get_lines()
+    assert list(truth.get_xdata()) == [0, 2]
+    assert list(truth.get_ydata()) == pytest.approx([0.0, 0.2])
+    assert list(figures[0].axes[2].get_lines()[0].get_xdata()) == [2]       # from step 1 on
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
