@@ -126,7 +126,10 @@ def metric_text(metric, summary):
 
 
 def format_metrics(metrics):
-    """The metrics of a step that a person watches, on one line of at most 100 columns. -> str"""
+    """The metrics of a step that a person watches, on one line. -> str
+
+    At most 100 columns, and 12 or so more for each held-out set in a step with an evaluation.
+    """
     parts = [f"step {metrics['step']:3d}"]
     for title, key, number_format in (
             ("verifier", "verify/accuracy", ".3f"), ("all wrong", "verify/all_wrong", ".2f"),
@@ -209,14 +212,12 @@ def draw_accuracy(axis, metrics):
                            strict=False):
         key = f"eval/{name}"
         rows = [row for row in metrics if f"{key}/pass@1" in row]
-        steps = [row["step"] for row in rows]
-        low = [row[f"{key}/low"] for row in rows]
-        high = [row[f"{key}/high"] for row in rows]
-
-        axis.plot(steps, [row[f"{key}/pass@1"] for row in rows], color=color, marker="o", ms=3,
+        steps = column(rows, "step")
+        axis.plot(steps, column(rows, f"{key}/pass@1"), color=color, marker="o", ms=3,
                   label=f"{name}, truth")
-        axis.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
-        axis.plot(steps, [row[f"{key}/verifier"] for row in rows], color=color, ls="--",
+        axis.fill_between(steps, column(rows, f"{key}/low"), column(rows, f"{key}/high"),
+                          color=color, alpha=0.15, lw=0)
+        axis.plot(steps, column(rows, f"{key}/verifier"), color=color, ls="--",
                   label=f"{name}, verifier")
     axis.set(ylabel="held-out pass@1 (share)", ylim=(0, 1))
 
@@ -224,9 +225,12 @@ def draw_accuracy(axis, metrics):
 def draw_metrics(axis, rows, ylabel, labels):
     """Several keys of a metrics log over the steps. labels: {key: label in the legend}"""
     for key, color in zip(labels, ("#0072B2", "#E69F00", "#009E73"), strict=False):
-        axis.plot([row["step"] for row in rows], [row[key] for row in rows], color=color,
-                  label=labels[key])
+        axis.plot(column(rows, "step"), column(rows, key), color=color, label=labels[key])
     axis.set(ylabel=ylabel)
+
+
+def column(rows, key):
+    return [row[key] for row in rows]
 
 
 def evaluation_names(metrics):

@@ -150,7 +150,6 @@ def test_the_verifiers_of_a_run_with_a_torn_log(unbroken, world, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "32 responses; label: the truth" in result.stdout and "rule verifier" in result.stdout
     assert "rollouts.jsonl line 33 is incomplete and is skipped" in result.stderr
-    assert (tmp_path / "a/auroc.png").stat().st_size > 5000
 
 
 @pytest.mark.slow

@@ -1,15 +1,19 @@
 """Tables, their legend, and the curves of runs."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from eval import compute_metrics
 from report import (
     COLORS,
     METRICS,
+    format_metrics,
     method_of,
     plot_curves,
     plot_runs,
     results_table,
+    run_summary,
     summary_legend,
     summary_table,
 )
@@ -95,6 +99,34 @@ def test_the_summary_and_its_legend_fit_a_terminal():
     assert "{" not in table + legend
     assert legend.splitlines()[0] == (
         "pass@1        share of responses that are right (the oracle)")
+
+
+# ---------------------------------------------------------------------------- one run as text
+
+
+def test_the_line_of_a_step_fits_a_terminal():
+    metrics = {"step": 100, "verify/accuracy": 0.5, "verify/all_wrong": 0.25, "rm/mean": -12.345,
+               "rm/auroc": 0.75, "policy/entropy": 0.123, "policy/gradient_norm": 0.5,
+               "rollout/length": 1024.0}
+    assert format_metrics(metrics) == (
+        "step 100  verifier 0.500  all wrong 0.25  rm -12.35  auroc 0.75  entropy 0.123  "
+        "grad 0.50  length 1024")
+    assert len(format_metrics(metrics)) <= 100
+    assert "auroc" not in format_metrics(metrics | {"rm/auroc": None})      # no mixed group
+    evaluated = metrics | {"eval/hard/pass@1": 0.5, "eval/hard/low": 0.4, "eval/easy/pass@1": 0.25}
+    assert format_metrics(evaluated).endswith("length 1024  easy 0.250  hard 0.500")
+
+
+def test_the_summary_of_a_run():
+    numbers = compute_metrics([record([True, False], [True, False])] * 4)
+    row = {f"eval/hard/{key}": value for key, value in numbers.items()}
+    cfg = SimpleNamespace(reward="hero", regime="hard", seed=3, eval_samples=2)
+    text = run_summary(cfg, [{"step": 0} | row, {"step": 1}, {"step": 2} | row], "runs/x")
+    names = ("hard, before", "hard, after")
+    assert summary_table(dict.fromkeys(names, numbers)) in text
+    assert summary_legend({"hard": numbers}) in text
+    assert text.splitlines()[-2:] == ["  python hero.py --reward verifier --regime hard --seed 3",
+                                      "  python hero.py --reward rm --regime hard --seed 3"]
 
 
 # ---------------------------------------------------------------------------- curves
