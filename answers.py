@@ -20,7 +20,7 @@ This file imports nothing else of the project. Its sections follow an answer on 
 How to add a form
 -----------------
 Say that 0.\dot{3} should be one third. Another spelling, 0.\overline{3}, is read already, so one
-rule is enough. It belongs into RULES_BEFORE, above the rule for \overline:
+rule is enough. It belongs in RULES_BEFORE, above the rule for \overline:
 
     rule(r"\.\\dot\{([0-9])\}", r".\\overline{\1}",
          r"0.\dot{3}", r"0.\overline{3}"),

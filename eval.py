@@ -436,7 +436,7 @@ def load_run(folder):
 
 def evaluate_command(arguments):
     """Evaluates a model on benchmarks, prints a table, and writes a JSON file."""
-    args = parse_arguments(arguments)
+    args = parse_args(arguments)
     ranks = distributed.init()
     benchmarks = distributed.run_on_rank_0(lambda: load_gradable(args))
     config = training_config(args.model)
@@ -467,7 +467,7 @@ def evaluate_command(arguments):
     engine.close()
 
 
-def parse_arguments(arguments):
+def parse_args(arguments):
     """The command line of `python eval.py --model ...`."""
     parser = argparse.ArgumentParser(
         "eval.py", description=__doc__, allow_abbrev=False,

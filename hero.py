@@ -457,7 +457,7 @@ def config_of_run(given):
     return Config(**saved | given)
 
 
-CHOICES = {"reward": tuple(REWARDS), "regime": ("easy", "hard", "mixed"),
+CHOICES = {"reward": REWARDS, "regime": ("easy", "hard", "mixed"),
            "advantage_norm": ("none", "std"), "weight_on": ("advantage", "reward", "none"),
            "shard": ("auto", "on", "off")}
 ABOVE_ZERO = ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",

@@ -1004,7 +1004,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
     """Shows the description as it is written, and the default of every flag."""
 
 
-def parse(arguments=None):
+def parse_args(arguments=None):
     """The command line as a Namespace. ValueError names the flag that cannot be used."""
     parser = Parser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
@@ -1031,7 +1031,7 @@ def parse(arguments=None):
 def main():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     ranks = distributed.init()
-    args = distributed.run_on_rank_0(parse)
+    args = distributed.run_on_rank_0(parse_args)
     if args.stage == "textbook":
         distributed.run_on_rank_0(lambda: textbook(args))
         return

@@ -253,7 +253,7 @@ def verifiers_command(args):
 # ---------------------------------------------------------------------------- command line
 
 
-def parse_arguments():
+def parse_args():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False)
@@ -282,7 +282,7 @@ def parse_arguments():
 
 
 def main():
-    args = parse_arguments()
+    args = parse_args()
     args.command(args)
 
 

@@ -1,13 +1,13 @@
 """Tables and figures of the study, from its CSV files alone.
 
-    python results/study_tables.py          study.md, study_later.md and the figures of results/
+    python results/study_tables.py          both pages of tables, and the figures, of results/
     python results/study_tables.py DIR      the same from the CSV files of `study.py --out DIR`
 
 A mean over seeds is shown with half of its 95 % interval (Student's t over the runs). A difference
 is paired: the same seed, and so the same world, with both methods.
 
-study.md holds the tables that the study was made for. study_later.md holds comparisons that were
-chosen when the results were known already.
+study.md holds the tables that the study was made for. study_differences.md holds the other paired
+differences that README.md names, and among them those that were chosen when the results were known.
 """
 
 import csv
@@ -67,8 +67,22 @@ GATE_CLAIM = [
     ("misleading RM: HERO std gate minus HERO std", "misleading / HERO std gate",
      "misleading / HERO std")]
 
-# Paired differences of study_later.md: (name, cell, the cell that it is compared with).
-LATER = [
+# Paired differences of study_differences.md: (name, cell, the cell that it is compared with).
+CLAIMS = [
+    ("Table 2: HERO minus RM only, trained on hard data", "hard / HERO", "hard / RM only"),
+    ("Table 2: HERO minus RM only, trained on mixed data", "mixed / HERO", "mixed / RM only"),
+    ("Table 2: HERO minus RM only, trained on easy data", "easy / HERO", "easy / RM only"),
+    ("both at 1e-5: HERO minus RM only", "rate 1e-05 / HERO", "rate 1e-05 / RM only"),
+    ("Table 4: no weight minus HERO", "hard / no weight", "hard / HERO"),
+    ("Table 4, std: no weight minus HERO std", "hard / std, no weight", "hard / HERO std"),
+    ("Table 4, std: weight on the reward minus no weight", "hard / std, weight on reward",
+     "hard / std, no weight"),
+    ("Table 9: naive 0.1 minus HERO", "hard / naive 0.1", "hard / HERO"),
+    ("Table 9: naive 0.5 minus HERO", "hard / naive 0.5", "hard / HERO"),
+    ("Table 9: naive 0.9 minus HERO", "hard / naive 0.9", "hard / HERO"),
+    ("misleading RM: no weight minus HERO", "misleading / no weight", "misleading / HERO"),
+    ("misleading RM: dense correct minus HERO", "misleading / dense correct", "misleading / HERO")]
+CHOSEN_LATER = [
     ("Fig. 2a: both sides dense (HERO) minus verifier", "hard / HERO", "hard / verifier"),
     ("Fig. 2a: wrong side only minus verifier", "hard / dense wrong", "hard / verifier"),
     ("Fig. 2a: correct side only minus verifier", "hard / dense correct", "hard / verifier"),
@@ -78,19 +92,16 @@ LATER = [
     ("Fig. 2b: alpha 0.2, beta 0.2 minus HERO", "hard / alpha 0.2 beta 0.2", "hard / HERO"),
     ("Fig. 2b: alpha 0.2, beta 0.05 minus HERO", "hard / alpha 0.2 beta 0.05", "hard / HERO"),
     ("Fig. 2b: alpha 0.05, beta 0.2 minus HERO", "hard / alpha 0.05 beta 0.2", "hard / HERO"),
-    ("Table 4: no weight minus HERO", "hard / no weight", "hard / HERO"),
-    ("Table 9, all at 3e-5: naive 0.1 minus HERO", "hard / naive 0.1", "rate 3e-05 / HERO"),
-    ("Table 9, all at 3e-5: naive 0.5 minus HERO", "hard / naive 0.5", "rate 3e-05 / HERO"),
-    ("Table 9, all at 3e-5: naive 0.9 minus HERO", "hard / naive 0.9", "rate 3e-05 / HERO"),
-    ("Table 9, all at 3e-5: naive 0.9 minus verifier", "hard / naive 0.9", "rate 3e-05 / verifier"),
-    ("std, all at 3e-5: HERO std minus HERO", "hard / HERO std", "rate 3e-05 / HERO"),
-    ("gate, all at 3e-5, good RM: HERO std gate minus verifier", "hard / HERO std gate",
+    ("Table 9, both at 3e-5: naive 0.1 minus HERO", "hard / naive 0.1", "rate 3e-05 / HERO"),
+    ("Table 9, both at 3e-5: naive 0.5 minus HERO", "hard / naive 0.5", "rate 3e-05 / HERO"),
+    ("Table 9, both at 3e-5: naive 0.9 minus HERO", "hard / naive 0.9", "rate 3e-05 / HERO"),
+    ("Table 9, both at 3e-5: naive 0.9 minus verifier", "hard / naive 0.9",
      "rate 3e-05 / verifier"),
-    ("gate, all at 3e-5, misleading RM: HERO std gate minus verifier",
-     "misleading / HERO std gate", "rate 3e-05 / verifier"),
-    ("misleading RM: no weight minus verifier", "misleading / no weight", "hard / verifier"),
-    ("misleading RM: dense correct minus verifier", "misleading / dense correct",
-     "hard / verifier"),
+    ("both at 3e-5: HERO std minus HERO", "hard / HERO std", "rate 3e-05 / HERO"),
+    ("both at 3e-5, good RM: HERO std gate minus verifier", "hard / HERO std gate",
+     "rate 3e-05 / verifier"),
+    ("both at 3e-5, misleading RM: HERO std gate minus verifier", "misleading / HERO std gate",
+     "rate 3e-05 / verifier"),
     ("verifier: trained on easy data minus on hard data", "easy / verifier", "hard / verifier")]
 
 # ---------------------------------------------------------------------------- the CSV files
@@ -426,10 +437,10 @@ def page(title, sections):
     return text
 
 
-# ---------------------------------------------------------------------------- study_later.md
+# ---------------------------------------------------------------------------- study_differences.md
 
 
-def easy_column(runs):
+def hero_minus_verifier(runs, curves):
     """HERO minus verifier at equal rates, on both kinds of evaluation problems and by world."""
     rows = []
     for rate in SAME_RATES:
@@ -441,23 +452,28 @@ def easy_column(runs):
                show_ahead(easy), show_difference(extra)]
         for world in (0, 1):
             row.append(show_difference(runs.minus(hero, verifier, "hard pass@1", world)))
+
+        end = curve(curves, verifier, "hard")
+        step = steps_to(curves, hero, np.mean(end[max(end)])) if end else None
+        row.append("-" if step is None else f"{step:.0f}")
         rows.append(row)
     return markdown_table(["rate", "hard, end", "ahead", "easy, end", "ahead", "easy minus hard",
-                           "hard, world 0", "hard, world 1"], rows)
+                           "hard, world 0", "hard, world 1", "steps to verifier's end"], rows)
 
 
-def later_differences(runs):
+def paired_differences(runs, comparisons):
+    """comparisons: (name, cell, other). Those without runs are left out."""
     rows = []
-    for name, cell, other in LATER:
+    for name, cell, other in comparisons:
         if cell not in runs.cells:
             continue
         curve_mean = runs.minus(cell, other, "curve mean")
-        rows.append([name, show_difference(curve_mean), show_ahead(curve_mean),
+        rows.append([name, show_difference(runs.minus(cell, other, "hard pass@1")),
+                     show_difference(runs.minus(cell, other, "easy pass@1")),
                      show_difference(runs.minus(cell, other, "first half")),
-                     show_difference(runs.minus(cell, other, "hard pass@1")),
-                     show_difference(runs.minus(cell, other, "easy pass@1"))])
-    return markdown_table(["paired difference", "curve mean", "ahead", "first half", "hard, end",
-                           "easy, end"], rows)
+                     show_difference(curve_mean), show_ahead(curve_mean)])
+    return markdown_table(["paired difference", "hard, end", "easy, end", "first half",
+                           "curve mean", "ahead"], rows)
 
 
 def accuracy_at(curves, cell, column, step):
@@ -520,22 +536,26 @@ def last_third(curves):
                           rows)
 
 
-def later_tables(folder):
-    """The text of study_later.md, from the CSV files in `folder`."""
+def difference_tables(folder):
+    """The text of study_differences.md, from the CSV files in `folder`."""
     curves = read_csv(folder / "study_curves.csv")
     runs = Runs(read_csv(folder / "study_runs.csv"), curves)
-    return page("Computed later, from the same runs", {
+    return page("Paired differences", {
         "How to read this page": [
-            "These comparisons were chosen when the results of the study were known. No run was",
-            "added for them. They say where to look with new seeds, and confirm nothing.",
             "`python results/study_tables.py` writes this page.",
             "",
-            "End: pass@1 on the evaluation problems after the last step, as in study.md.",
-            "Curve mean: mean hard validation accuracy over the evaluated steps after step 0.",
-            "First half: the same over the first half of the steps. Ahead: how many of the pairs",
-            "have a difference above 0, of the column to the left."],
-        "HERO minus verifier, easy problems and worlds": easy_column(runs),
-        "Paired differences by the whole curve": later_differences(runs),
+            "- hard, end and easy, end: pass@1 on the evaluation problems after the last step, as",
+            "  in study.md",
+            "- curve mean: mean accuracy on the hard validation problems over the evaluated steps",
+            "  after step 0; first half: the same up to half of the steps",
+            "- ahead: how many of the differences in the column to the left are above 0",
+            "",
+            "Of the first two tables, the column hard, end was planned. Everything else was chosen",
+            "when the results were known: it says where to look with new seeds, and confirms",
+            "nothing."],
+        "HERO minus verifier at equal rates": hero_minus_verifier(runs, curves),
+        "The claims": paired_differences(runs, CLAIMS),
+        "Chosen later": paired_differences(runs, CHOSEN_LATER),
         "HERO minus verifier, step by step": [
             "Validation accuracy. The best rate is chosen at every step on these same runs, so the",
             "intervals of those columns are too narrow.",
@@ -660,7 +680,7 @@ def draw_groups(curves, path):
 def write_report(folder):
     """Writes both pages and the figures into `folder`, from the CSV files there."""
     write_file(folder / "study.md", tables(folder))
-    write_file(folder / "study_later.md", later_tables(folder))
+    write_file(folder / "study_differences.md", difference_tables(folder))
     curves = read_csv(folder / "study_curves.csv")
     draw_rates(curves, folder / "study_rates.png")
     draw_curves(curves, folder / "study_curves.png")

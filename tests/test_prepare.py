@@ -340,15 +340,15 @@ def test_every_stage_explains_its_flags(capsys):
     """`prepare.py STAGE --help` names the default of every flag but --model, which is required."""
     for stage, needs_a_model in (("split", True), ("sft", True), ("rm", True), ("textbook", False)):
         with pytest.raises(SystemExit):
-            prepare.parse([stage, "--help"])
+            prepare.parse_args([stage, "--help"])
         text = capsys.readouterr().out
         assert ("--model" in text) == needs_a_model
         assert "(default: None)" not in text
 
 
 def test_the_textbook_stage_needs_no_model():
-    args = prepare.parse(["textbook"])
+    args = prepare.parse_args(["textbook"])
     assert vars(args) == {"stage": "textbook", "source": "MegaScience/TextbookReasoning",
                           "count": 750, "seed": 0, "out": "data/textbook.jsonl"}
     with pytest.raises(ValueError, match="--model"):
-        prepare.parse(["split"])
+        prepare.parse_args(["split"])

@@ -1,7 +1,5 @@
 """The study: its cells, its CSV files, and the arithmetic of its tables."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from helpers import ROOT, metrics_of
@@ -112,8 +110,9 @@ def test_differences_are_paired_by_seed():
 
 @pytest.mark.release
 def test_the_pages_are_what_the_csv_files_make():
-    assert study_tables.tables(RESULTS) == Path(RESULTS / "study.md").read_text()
-    assert study_tables.later_tables(RESULTS) == Path(RESULTS / "study_later.md").read_text()
+    assert study_tables.tables(RESULTS) == (RESULTS / "study.md").read_text()
+    differences = (RESULTS / "study_differences.md").read_text()
+    assert study_tables.difference_tables(RESULTS) == differences
 
 
 @pytest.mark.release
