@@ -129,7 +129,7 @@ def metric_text(metric, summary):
 def format_metrics(metrics):
     """The metrics of a step that a person watches, on one line. -> str
 
-    At most 100 columns, and 12 or so more for each held-out set in a step with an evaluation.
+    About 100 columns, and 12 or so more per held-out set in a step with an evaluation.
     """
     parts = [f"step {metrics['step']:3d}"]
     for title, key, number_format in (
