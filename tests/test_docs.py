@@ -90,8 +90,9 @@ def test_the_lengths_of_the_files_are_about_right():
 def help_of(command, monkeypatch, capsys):
     """What `python COMMAND --help` prints, in this process."""
     name, *stage = command.split()
-    main = {"hero.py": hero.parse_args, "eval.py": evaluation.main, "prepare.py": prepare.parse_args,
-            "verify.py": verify.main, "results/paper_tables.py": paper_tables.main}[name]
+    main = {"hero.py": hero.parse_args, "eval.py": evaluation.main,
+            "prepare.py": prepare.parse_args, "verify.py": verify.main,
+            "results/paper_tables.py": paper_tables.main}[name]
     monkeypatch.setattr(sys, "argv", [name, *stage, "--help"])
     with pytest.raises(SystemExit):
         main()
