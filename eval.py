@@ -669,6 +669,9 @@ def set_defaults(args, config, benchmarks):
 
 def write_results(args, config, summaries):
     """Prints the table of an evaluation with its legend, and writes its JSON file."""
+    print(f"responses per problem: {args.seeds} (T {args.temperature:g}, top-p {args.top_p:g}), "
+          f"cut at {args.max_tokens} tokens\n"
+          f"text appended to every problem: {args.instruction!r}\n")
     print(summary_table(summaries))
     print("\n" + summary_legend(summaries))
 

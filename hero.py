@@ -356,7 +356,8 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
         optimizer.zero_grad()
         for b in minibatch:
             logp, entropy = models.logprobs(b.ids, b.mask, cfg.temperature, entropy=True)
-            old_logp = logp.detach() if b.old_logp is None else b.old_logp
+            on_policy = b.old_logp is None                     # the first minibatch, see 1.
+            old_logp = logp.detach() if on_policy else b.old_logp
 
             # Truncated importance sampling: the engine samples with slightly other numerics.
             log_ratio = old_logp - b.engine_logp              # of trainer to engine, (B, T)
@@ -835,7 +836,8 @@ def train(cfg):
             [responses[i:i + G] for i in range(0, len(responses), G)])
         batch = to_batch(prompts, groups)
 
-        # 5. Rewards and advantages: Eq. 3, 4 and 5. sigma_bar is the mean over every group so far.
+        # 5. Rewards and advantages: Eq. 3, 4 and 5. sigma_bar, in Eq. 4, is the mean over every
+        #    group of the run so far, those of this step included.
         progress.sigma_sum += batch.rm_scores.std(1, correction=0).sum().item()
         sigma_bar = progress.sigma_sum / (step * P)
         result = compute_advantages(

@@ -106,8 +106,8 @@ def shown_metrics(summaries):
 
     shown = []
     for metric in METRICS:
-        if metric.key == "pass@k" and k == 1:
-            continue                                        # it is pass@1
+        if metric.key in ("pass@k", "majority", "best_of_n") and k == 1:
+            continue                                        # of one sample, all are pass@1
         key = "low" if metric.key == "interval" else metric.key
         if any(key in summary for summary in summaries.values()):
             shown.append(metric._replace(title=metric.title.format(k=k),
@@ -155,7 +155,8 @@ def run_summary(cfg, metrics, folder):
             prefix = f"eval/{name}/"
             summaries[f"{name}, {when}"] = {key.removeprefix(prefix): value
                                             for key, value in row.items() if key.startswith(prefix)}
-    lines = ["", f"held-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95", "",
+    lines = ["", f"held-out problems, responses per problem: {cfg.eval_samples} (T 0.6, top-p "
+             "0.95)", "",
              summary_table(summaries), "", summary_legend(summaries), "",
              f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl", "",
              "try next:"]

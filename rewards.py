@@ -42,7 +42,8 @@ def stratify(rm_scores, verified, alpha=0.05, beta=0.05, eps=1e-6):
 def min_max(scores, members, eps):
     """Scores scaled to [0, 1) by the lowest and highest score among each row's members. -> (P, G)
 
-    members (P, G): the rollouts of one stratum. The values of all others are meaningless.
+    members (P, G): the rollouts of one stratum. The values of all others, and of a row without
+    members, are meaningless; stratify takes none of them.
     """
     low = scores.masked_fill(~members, float("inf")).amin(1, keepdim=True)                # (P, 1)
     high = scores.masked_fill(~members, -float("inf")).amax(1, keepdim=True)              # (P, 1)
@@ -169,6 +170,7 @@ def compute_advantages(batch, sigma_bar, reward="hero", *, alpha=0.05, beta=0.05
 
     # Eq. 5 puts the weight on the reward. Where the advantage is divided by the group's standard
     # deviation, a factor on the reward cancels: hence the default, the weight on the advantage.
+    # With weight_on="none" the weight is 1 everywhere.
     if weight_on == "reward":
         rewards = weight[:, None] * r_hat                                               # Eq. 5
         advantages = group_advantages(rewards, advantage_norm)
@@ -286,7 +288,7 @@ class RewardModel:
         rows = [self.token_ids(p, r) for p, r in zip(prompts, responses, strict=True)]
         scores = torch.empty(len(rows))
 
-        # The longest rows first, so that rows of like length share a batch.
+        # The longest rows first, so that rows of similar length share a batch.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         start = 0
         while start < len(order):
