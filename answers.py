@@ -822,7 +822,7 @@ def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     if base not in (0, 1, -1):
         # The largest number in the exponent times the longest one in the base.
         numbers = exponent.atoms(sp.Rational) if exponent.free_symbols else [exponent]
-        sizes = [abs(evaluate_at(number, 0, ()) or 0) for number in numbers]
+        sizes = [abs(evaluate(number, {}) or 0) for number in numbers]
         rationals = base.atoms(sp.Rational)
         bits = max((n.p.bit_length() + n.q.bit_length() for n in rationals), default=3)
         if max(sizes, default=0) * max(bits, 3) > MAX_BITS:
@@ -1452,7 +1452,7 @@ def endpoint(value: Value) -> sp.Expr:
         raise ParseError("an end that is no number")
     if value.expr.is_Rational or value.expr in (sp.oo, -sp.oo):
         return value.expr
-    digits = evaluate_at(value.expr, 0, ())
+    digits = evaluate(value.expr, {})
     if digits is None or MP.im(digits):
         raise ParseError("an end that is not real")
     return sp.Rational(MP.nstr(digits, 40))
@@ -1545,7 +1545,7 @@ def rounds_to(exact: Value, decimal: Value) -> bool:
     is_short_fraction = exact.expr.is_Rational and decimal.places == 2 and digits > 2
     if digits < 6 and not is_short_fraction:
         return False
-    gap = evaluate_at(exact.expr - decimal.expr, 0, ())
+    gap = evaluate(exact.expr - decimal.expr, {})
     return gap is not None and abs(gap) <= MP.mpf(10)**-decimal.places / 2
 
 
@@ -1560,45 +1560,143 @@ NUMERIC = {
     sp.floor: MP.floor, sp.ceiling: MP.ceil, sp.factorial: MP.factorial,
     sp.binomial: MP.binomial,
 }
-# The interval that the names of each sample point are drawn from.
-REGIONS = ((0, 1), (0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-2, 0), (-2, 0))
+# The interval that the names of each sample point are drawn from. Every name is drawn on its own,
+# so below zero the signs are mixed. At the last point the names are whole numbers.
+REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-50, 50),
+           (-50, 50), (-9, 9))
+MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
+
+
+class Sample(NamedTuple):
+    """How two expressions compare at one point."""
+    agree: bool
+    is_real: bool                   # are both values real?
 
 
 def identical(x: sp.Expr, y: sp.Expr) -> bool:
-    """Equal as expressions, or to 40 of 60 digits at every point tried: one for constants, eight
-    for names. A difference at one point is a proof; agreement is none, and its step says so."""
+    r"""Equal as expressions, or to 40 of 60 digits at every point that is tried.
+
+    Constants have one point; names have those of REGIONS, and one on either side of each kink of
+    |x+11|, ⌊x⌋ or \sqrt{(x+11)^2}. A difference at one real point is a proof; agreement is none,
+    and its step says so. Where a value is not real, a difference may be one of branches only, and
+    the real points decide.
+    """
     if x == y:
         return True
     if (x.is_Rational and y.is_Rational) or x.has(sp.oo) or y.has(sp.oo):
         return False
-
     names = (x.free_symbols | y.free_symbols) - {IMAGINARY}
+    if not names:
+        sample = sample_at(x, y, {})
+        return sample is not None and sample.agree
+
     agreed = 0
-    needed = 3 if names else 1
-    for point in range(len(REGIONS) if names else 1):
-        u = evaluate_at(x, point, names)
-        v = evaluate_at(y, point, names)
-        if u is None or v is None:
+    needed = 3
+    points = (draw_point(number, names) for number in range(len(REGIONS)))
+    for values in itertools.chain(points, kink_points(x, y, names)):
+        sample = sample_at(x, y, values)
+        if sample is None:
             continue
-        size = max(abs(u), abs(v))
-        if abs(u - v) <= size * MP.mpf(10)**-40 or size < MP.mpf(10)**-50:
+        if sample.agree:
             agreed += 1
-        elif not names or (MP.im(u) == 0 and MP.im(v) == 0):
+        elif sample.is_real:
             return False
         else:
-            needed = 4              # other branches of a root: the real points decide
+            needed = 4
     return agreed >= needed
 
 
-def evaluate_at(expr: sp.Expr, point: int, names):
-    """expr in 60 digits, its names drawn from REGIONS[point]; None where it is undefined.
+def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
+    """Do two expressions agree where their names have these values? None if one is undefined.
 
-    The draw depends on the point and the name alone, so that two expressions share it.
+    Two values that are both tiny are either digits that did not cancel, which shrink when there
+    are more digits, or values as they are: 10^{-50} is not 2 * 10^{-50}.
+    """
+    u = evaluate(x, values)
+    v = evaluate(y, values)
+    if u is None or v is None:
+        return None
+    size = max(abs(u), abs(v))
+    agree = abs(u - v) <= size * MP.mpf(10)**-40
+    if not agree and size < MP.mpf(10)**-30:
+        with MP_LOCK, MP.workdps(150):
+            precise = [evaluate(x, values), evaluate(y, values)]
+        agree = all(value is not None and abs(value) < size * MP.mpf(10)**-40 for value in precise)
+    return Sample(agree, MP.im(u) == 0 and MP.im(v) == 0)
+
+
+def draw_point(number: int, names) -> dict:
+    """A value from REGIONS[number] for each name.
+
+    The draw depends on the number and the name alone, so that two expressions share it.
     """
     values = {}
     for name in names:
-        draw = random.Random(f"{point} {name.name}").uniform(*REGIONS[point])
-        values[name] = MP.mpf(draw)
+        draw = random.Random(f"{number} {name.name}").uniform(*REGIONS[number])
+        values[name] = MP.mpf(round(draw) if number == len(REGIONS) - 1 else draw)
+    return values
+
+
+def kink_points(x: sp.Expr, y: sp.Expr, names):
+    """Points on either side of each kink of two expressions: x = -11 ± 10^{-6} for |x+11|
+
+    A kink is a zero of what stands in bars, or under a root and is a square; of the argument less
+    a whole number where it is rounded. Only zeros of polynomials in one of the names are found.
+    """
+    found = 0
+    factors = set()
+    for switch in switches(x) | switches(y):
+        factors |= {factor.as_base_exp()[0] for factor in sp.Mul.make_args(switch)}
+    for switch in sorted(factors, key=sp.default_sort_key):
+        for name in sorted(switch.free_symbols & names, key=str):
+            values = draw_point(REGIONS.index((-3, 3)), names)
+            for root in real_roots(switch, name, values):
+                for step in ("-1e-6", "1e-6"):
+                    found += 1
+                    if found > MAX_KINKS:
+                        return
+                    yield values | {name: root + MP.mpf(step)}
+
+
+def switches(expr: sp.Expr) -> set[sp.Expr]:
+    r"""The expressions at whose zeros expr has a kink: |x+11| -> x+11; ⌊x⌋ -> x, x-1"""
+    found = set()
+    for part in expr.atoms(sp.Abs, sp.floor, sp.ceiling, sp.Pow, AppliedUndef):
+        argument = part.args[0]
+        if part.is_Pow:
+            if part.exp.is_Rational and not part.exp.is_Integer and argument.has(sp.Pow):
+                found.add(argument)
+        elif isinstance(part, (sp.floor, sp.ceiling)):
+            found |= {argument, argument - 1}
+        elif isinstance(part, sp.Abs):
+            found.add(argument)
+        elif part.func.__name__ in ("max", "min") and len(part.args) == 2:
+            found.add(argument - part.args[1])
+    return found
+
+
+def real_roots(expr: sp.Expr, name: sp.Symbol, values: dict) -> list:
+    """The real zeros of a polynomial in `name`, the other names having the values given."""
+    # Nothing that would take long to multiply out.
+    exponents = [power.exp for power in expr.atoms(sp.Pow)]
+    is_small = all(exponent.is_Rational and abs(exponent) <= 8 for exponent in exponents)
+    if not is_small or sp.count_ops(expr) > 60:
+        return []
+    try:
+        polynomial = sp.Poly(expr, name).sqf_part()         # (x+11)^2 -> x+11
+    except (sp.PolynomialError, sp.polys.polyerrors.DomainError):
+        return []
+    numbers = [evaluate(coefficient, values) for coefficient in polynomial.all_coeffs()]
+    if not 2 <= len(numbers) <= 9 or None in numbers:
+        return []
+    with MP_LOCK, contextlib.suppress(MP.NoConvergence, ZeroDivisionError, ValueError):
+        roots = MP.polyroots(numbers, maxsteps=100, extraprec=200)
+        return [MP.re(root) for root in roots if abs(MP.im(root)) < MP.mpf(10)**-15]
+    return []
+
+
+def evaluate(expr: sp.Expr, values: dict):
+    """expr in 60 digits, its names having the values given; None where it is undefined."""
     with MP_LOCK, contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
         result = evaluate_numerically(expr, EXACT | values)
         return result if MP.isfinite(result) else None
