@@ -37,6 +37,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import random
 import re
 import threading
@@ -75,16 +76,37 @@ LIMIT_ERRORS = (LimitExceeded, RecursionError, MemoryError)
 FUNCTIONS = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
     "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
+    "arccot": lambda x: sp.atan(1 / x), "arcsec": sp.asec, "arccsc": sp.acsc,
     "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh,
+    "coth": sp.coth, "sech": sp.sech, "csch": sp.csch,
+    "arcsinh": sp.asinh, "arccosh": sp.acosh, "arctanh": sp.atanh,
+    "arccoth": sp.acoth, "arcsech": sp.asech, "arccsch": sp.acsch,
     "ln": sp.log, "log": sp.log, "lg": lambda x: sp.log(x) / sp.log(10),
-    "exp": sp.exp, "abs": sp.Abs,
+    "exp": sp.exp, "abs": sp.Abs, "sgn": sp.sign, "cbrt": sp.cbrt,
 }
+# asin, arsinh and argsinh are other names of arcsin and arcsinh.
+FUNCTION_ALIASES = {"sign": "sgn", "signum": "sgn", "Abs": "abs"}
+for name in [name for name in FUNCTIONS if name.startswith("arc")]:
+    FUNCTION_ALIASES["a" + name[3:]] = name
+    if name.endswith("h"):
+        FUNCTION_ALIASES["ar" + name[3:]] = name
 # These are read, but not worked out: two of them are equal if they are written alike.
-UNEVALUATED = ("sum", "prod", "int", "lim", "max", "min", "gcd", "lcm")
+UNEVALUATED = ("sum", "prod", "int", "lim")
+# These have several arguments, in brackets, and their order does not count.
+SYMMETRIC = ("max", "min", "gcd", "lcm")
+# These have a meaning only before a bracket, and without a backslash: 5 min are minutes.
+CALLED = {
+    "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm",
+    "floor": "floor", "ceil": "ceil", "ceiling": "ceil", "round": "round",
+    "re": "Re", "im": "Im", "factorial": "factorial",
+    "nCr": "binom", "binom": "binom", "binomial": "binom", "nthroot": "nthroot",
+    "atan2": "atantwo",
+}
+ACCENTS = ("vec", "bar", "hat", "tilde", "dot", "ddot")
 
 CANONICAL = {
     # Operators
-    "−": "-", "–": "-",
+    "−": "-", "–": "-", "－": "-", "＋": "+",
     r"\cdot": "*", r"\times": "*", r"\ast": "*", "×": "*", "·": "*", "⋅": "*",
     r"\div": "/", "÷": "/",
     r"\pm": "±", r"\mp": "∓",
@@ -93,8 +115,15 @@ CANONICAL = {
     r"\le": "≤", r"\leq": "≤", r"\leqslant": "≤", "⩽": "≤",
     r"\ge": "≥", r"\geq": "≥", r"\geqslant": "≥", "⩾": "≥",
     r"\lt": "<", r"\gt": ">", r"\ne": "≠", r"\neq": "≠", r"\approx": "≈",
+    r"\equiv": "≡", r"\cong": "≅", r"\sim": "∼", r"\parallel": "∥", r"\perp": "⊥",
+    "＜": "<", "＞": ">", "＝": "=",
+    r"\to": "→", r"\rightarrow": "→", r"\mapsto": "↦",
+    r"\implies": "⇒", r"\Rightarrow": "⇒", r"\iff": "⇔", r"\Leftrightarrow": "⇔",
     # Sets
-    r"\in": "∈", r"\cup": "∪", r"\cap": "∩", r"\setminus": "∖", r"\backslash": "∖",
+    r"\in": "∈", r"\ni": "∋", r"\notin": "∉", r"\subset": "⊂", r"\subseteq": "⊆",
+    r"\supset": "⊃", r"\supseteq": "⊇", r"\subsetneq": "⊊", r"\supsetneq": "⊋",
+    r"\nsubseteq": "⊈", r"\nsupseteq": "⊉",
+    r"\cup": "∪", r"\cap": "∩", r"\setminus": "∖", r"\backslash": "∖",
     r"\emptyset": "∅", r"\varnothing": "∅",
     # Brackets and bars
     r"\{": "{", r"\}": "}", r"\lbrace": "{", r"\rbrace": "}",
@@ -110,7 +139,8 @@ CANONICAL = {
     "²": "^2", "³": "^3", "⁴": "^4", "⁵": "^5", "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9",
     # Constants, and signs behind a number. A bare $ delimits mathematics, so ¤ is the dollar sign.
     r"\pi": "π", r"\infty": "∞", "infinity": "∞",
-    r"\circ": "°", r"\degree": "°", r"\textcirc": "°", r"\%": "%", r"\$": "¤",
+    r"\circ": "°", r"\degree": "°", r"\textcirc": "°", r"\%": "%", "％": "%", r"\$": "¤",
+    r"\pounds": "£", r"\euro": "€",
     # Punctuation
     r"\ldots": "…", r"\dots": "…", r"\cdots": "…", r"\colon": ":",
     "，": ",", "；": ";", "：": ":",
@@ -122,12 +152,19 @@ CANONICAL = {
     r"\iota": "ι", r"\kappa": "κ", r"\lambda": "λ", r"\mu": "μ", r"\nu": "ν", r"\xi": "ξ",
     r"\rho": "ρ", r"\sigma": "σ", r"\tau": "τ", r"\upsilon": "υ", r"\phi": "φ", r"\varphi": "φ",
     r"\chi": "χ", r"\psi": "ψ", r"\omega": "ω", r"\Delta": "Δ", r"\Omega": "Ω", r"\ell": "ℓ",
-    r"\angle": "∠",
+    r"\Gamma": "Γ", r"\Theta": "Θ", r"\Lambda": "Λ", r"\Xi": "Ξ", r"\Phi": "Φ", r"\Psi": "Ψ",
+    r"\hbar": "ħ", "ℏ": "ħ", r"\angle": "∠",
+    # Accents; \overline{0.3} of a number is read before
+    r"\overline": r"\bar", r"\overrightarrow": r"\vec", r"\widehat": r"\hat",
+    r"\widetilde": r"\tilde",
     # Layout, which says nothing about the value
     "$": " ", "~": " ", r"\ ": " ", r"\,": " ", r"\;": " ", r"\:": " ", r"\>": " ", r"\!": " ",
     r"\quad": " ", r"\qquad": " ", r"\left": " ", r"\right": " ", r"\displaystyle": " ",
-    r"\overline": " ", r"\overrightarrow": " ", r"\vec": " ",
+    r"\textstyle": " ", r"\limits": " ", r"\middle": " ", r"\(": " ", r"\)": " ",
+    r"\[": " ", r"\]": " ",
 }
+for size in ("big", "Big", "bigg", "Bigg"):
+    CANONICAL |= dict.fromkeys([rf"\{size}{side}" for side in ("", "l", "r", "m")], " ")
 
 
 def alternation(words) -> str:
@@ -136,7 +173,8 @@ def alternation(words) -> str:
 
 
 KNOWN_MACROS = [key[1:] for key in CANONICAL if re.fullmatch(r"\\[A-Za-z]+", key)]
-KNOWN_MACROS += [*FUNCTIONS, *UNEVALUATED, "frac", "sqrt", "binom", "over", "begin", "end"]
+KNOWN_MACROS += [*FUNCTIONS, *UNEVALUATED, *SYMMETRIC, *ACCENTS, "frac", "sqrt", "binom", "over",
+                 "begin", "end"]
 MACRO_OR_SIGN = re.compile(rf"""
     \\ (?:{alternation(KNOWN_MACROS)}) (?![A-Za-z])         # \cot
   | ( \\ (?:{alternation(KNOWN_MACROS)}) )                  # \cotx: runs into the next word
@@ -196,7 +234,10 @@ NEVER_UNITS = set("""
 
 # Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
 # words, and whatever has four letters or more.
-FUNCTION_NAME = rf"(?:{alternation([*FUNCTIONS, 'sqrt', 'binom', 'pi'])})"
+FUNCTION_NAME = rf"(?:{alternation([*FUNCTIONS, *FUNCTION_ALIASES, 'sqrt', 'pi'])})"
+CALLED_NAME = rf"(?:{alternation(CALLED)})(?=[ ]?[({{])"
+GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
+         if re.fullmatch("[α-ω]", letter) and len(key) > 3 and not key.startswith(r"\var")}
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
     "any", "for", "if", "nan", *(name for name in UNITS if len(name) in (2, 3))])
@@ -227,6 +268,24 @@ def blackboard_letter(match: re.Match) -> str:
     return {"R": "ℝ", "Z": "ℤ", "N": "ℕ"}[match[1].upper()]
 
 
+def matrix_product(match: re.Match) -> str:
+    r"""\mathbf{A}\mathbf{B} -> \mathbf{AB}"""
+    return rf"\mathbf{{{''.join(re.findall(r'{([A-Z])}', match[0]))}}}"
+
+
+NEGATED = {"=": "≠", "∈": "∉", "⊂": "⊄", "⊆": "⊈", "⊃": "⊅", "⊇": "⊉", "≡": "≢", "∥": "∦"}
+
+
+def negated_relation(match: re.Match) -> str:
+    r"""\not= -> ≠"""
+    return NEGATED[match[1]]
+
+
+def spelled_greek(match: re.Match) -> str:
+    """beta -> β"""
+    return GREEK[match[0].lower()]
+
+
 def repeating_decimal(match: re.Match) -> str:
     r""".1\overline{6} -> .1+\frac{6}{90}"""
     start, period = match.groups()
@@ -252,8 +311,23 @@ RULES_BEFORE = [
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
          r"5,\!000", "5{,}000"),
+    rule(r"\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}?", r".\1\\overline{\2}",
+         r"0.1\dot{6}", r"0.1\overline{6}"),
     rule(r"\. ([0-9]*) \\overline [ ]? \{ ([0-9]+) \}", repeating_decimal,
          r"0.1\overline{6}", r"0.1+\frac{6}{90}"),
+    # what does not commute: a product of bold matrices is one word, a cross product a function
+    rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
+         r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}"),
+    rule(r"""( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) ) [ ]?
+             (?: \\times (?![A-Z]) | × ) [ ]?
+             ( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) )""",
+         r"\\cross{\1}{\2}",
+         r"\vec{a}\times\vec{b}", r"\cross{\vec{a}}{\vec{b}}"),
+    # HTML
+    rule(r"<sup> ([^<>]*) </sup>", r"^{\1}",
+         "3<sup>x</sup>", "3^{x}"),
+    rule(r"<sub> ([^<>]*) </sub>", r"_{\1}",
+         "x<sub>1</sub>", "x_{1}"),
 ]
 
 # Applied last, after CANONICAL, the number words and the wrappers, in this order.
@@ -273,11 +347,35 @@ RULES = [
          "x==2", "x=2"),
     rule(r"[ ]? \{ [ ]? , [ ]? \} [ ]?", "{,}",
          "5 {, } 000", "5{,}000"),
+    rule(r"\\not [ ]? ([=∈⊂⊆⊃⊇≡∥])", negated_relation,
+         r"A \not ⊂ B", "A ⊄ B"),
+    rule(r"(?<![A-Za-z\\]) oo (?![A-Za-z])", "∞",
+         "(-oo, 3)", "(-∞, 3)"),
+    rule(rf"(?<![\\\"A-Za-z]) (?:{alternation(GREEK)}) (?![A-Za-z\"])", spelled_greek,
+         "2 beta", "2 β"),
+    rule(r"(?<=[0-9]) [ ] secs? (?![A-Za-z(\\ ])", ' "second"',
+         "5 sec", '5 "second"'),
+    # accents: primes; one letter under an arrow, a unit vector and a segment need none
+    rule(r"\^ [ ]? \{ [ ]? ('+) [ ]? \}", r"\1",
+         "ω_{L}^{'}", "ω_{L}'"),
+    rule(r"\^ [ ]? ('+)", r"\1",
+         "f^'", "f'"),
+    rule(r"\\vec [ ]? (?: \{ [ ]? ([A-Zα-ω]) [ ]? \} | ([A-Zα-ω]) (?![A-Z]) )", r" \1\2 ",
+         r"2\vec{v}", "2 v "),
+    rule(r"\\hat [ ]? (?: \{ [ ]? ([ijk]) [ ]? \} | ([ijk]) (?![A-Z]) )", r" \1\2 ",
+         r"2\hat{j}", "2 j "),
+    rule(r"\\bar [ ]? \{ [ ]? ((?-i:[A-Z][ ]?[A-Z])) [ ]? \}", r" \1 ",
+         r"2\bar{AB}", "2 AB "),
+    # a digit that is glued to a letter is its index
+    rule(r"(?<![A-Za-z0-9\\\"]) ((?![ei])[A-Z]) ([0-9]+) (?![0-9A-Za-z.])", r"\1_{\2}",
+         "x1 + R12", "x_{1} + R_{12}"),
     # words stand in quotes from here on
-    rule(rf"""(?<![\\"A-Za-z])
+    rule(rf"""(?<![\\"A-Za-z]) (?! {CALLED_NAME} )
               (?: (?-i: (?!{FUNCTION_NAME}\b) (?=[A-Za-z]*[a-z]) [A-Za-z]{{4,}} ) | {SHORT_WORD} )
               (?![A-Za-z"])""", r'"\g<0>"',
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
+    rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" $', "∅",
+         '"no" "solution"', "∅"),
     # signs behind a number
     rule(r"(?:\^[ ]?)+ (?: ° | \{[ ]?°[ ]?\} )", "°",
          "45^{°}", "45°"),
@@ -338,8 +436,16 @@ def read_number_words(match: re.Match) -> str:
 
 
 def unwrap(match: re.Match) -> str:
-    r"""\text{5 cm} -> 5 "cm"; \mathrm{AB} -> "AB"; \mathbf{17} -> {17}: only text has words"""
+    r"""\text{5 cm} -> 5 "cm"; \mathrm{AB} -> "AB"; \mathbf{17} -> {17}; \operatorname{sin} -> \sin
+
+    Only text has words. A function may be named in any of the macros.
+    """
     macro, content = match.groups()
+    function = FUNCTION_ALIASES.get(content.strip(), content.strip())
+    if function in FUNCTIONS and function not in UNITS:
+        return rf"\{function} "
+    if macro == "operatorname" and function in (*SYMMETRIC, *UNEVALUATED, *CALLED):
+        return rf"\{CALLED.get(function, function)} "
     is_prose = macro.startswith(("text", "mbox")) or re.fullmatch(r"[A-Za-z .]{2,}", content)
     if not is_prose:
         return f"{{{content}}}"
@@ -382,8 +488,11 @@ TOKEN = re.compile(rf"""
   | "(?P<word>[^"]*)"
   | \\(?P<function>[A-Za-z]+)
   | (?P<bare_function>{FUNCTION_NAME})(?![A-Za-z])
+  | (?P<called>{CALLED_NAME})
   | (?P<blank>[ ])
-  | (?P<symbol>[A-Za-zα-ορ-ωΔΩℓ∠])
+  | (?P<angle>∠[ ]?[A-Z](?:[ ]?[A-Z]){{0,2}}(?![A-Za-z]))                   # ∠ABC
+  | (?P<symbol> (?<![A-Za-z])[A-Z]{{3,}}(?![A-Za-z])                        # ABCD, in this order
+      | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
 OPENING = frozenset("([{⌊⌈⟦")
@@ -456,7 +565,14 @@ def read_token(kind: str, text: str) -> Token:
     if kind == "word" and text.lower() in ("and", "or", "mod"):
         return Token("operator", text.lower())
     if kind == "bare_function":                             # without its backslash
-        return Token("operator", "π") if text == "pi" else Token("function", text)
+        if text == "pi":
+            return Token("operator", "π")
+        return Token("function", FUNCTION_ALIASES.get(text, text))
+    if kind == "called":
+        return Token("function", CALLED[text])
+    if kind == "angle":                                     # ∠CBA is ∠ABC
+        letters = text.replace(" ", "")[1:]
+        return Token("symbol", "∠" + min(letters, letters[::-1]))
     return Token(kind, text)
 
 
@@ -517,6 +633,8 @@ CONSTANTS = {
     "ℝ": sp.Symbol("ℝ"), "∅": sp.Symbol("∅"), "…": sp.Symbol("…"),
 }
 
+RELATIONS = "=<>≤≥≠≈∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋∥∦⊥≅∼≡≢"
+
 # The left side of an equation that is a label rather than a formula.
 LABEL = re.compile(r"""
     [|{]? [A-Z]{2,4} [|}]?                                  # AB, |AB|
@@ -563,6 +681,8 @@ def read_list(tokens, shape: str) -> Value:
 
     pieces, separators = split_at(tokens, (",", ";", "and", "or"))
     items = expand([read_item(piece) for piece in pieces if piece])
+    if not items and shape == "{}":
+        return Value("number", "∅", CONSTANTS["∅"])
     if not items:
         return Value("text", source)
     if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
@@ -622,7 +742,7 @@ def read_labeled_item(tokens) -> Value | None:
 
 def read_relation(tokens) -> Value:
     """1 < x ≤ 2 -> a relation of three parts; a single side stands for itself."""
-    sides, ops = split_at(tokens, "=<>≤≥≠∈≈")
+    sides, ops = split_at(tokens, RELATIONS)
     if "≈" in ops:                                          # the exact form before it decides
         exact = ops.index("≈")
         sides = sides[:exact + 1]
@@ -731,7 +851,8 @@ def read_unit(last: Token, tokens, currencies: list[str]) -> str:
     for before, token in itertools.pairwise([last, *tokens]):
         text = token.text
         is_word = token.kind in ("word", "symbol") and text.lower() not in NEVER_UNITS
-        if is_word and len(words) < 6:
+        is_name = len(text) > 1 and text.isupper() and text.lower() not in UNITS    # of points
+        if is_word and not is_name and len(words) < 6:
             words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
             continue
 
@@ -865,7 +986,31 @@ BRACKET_FUNCTIONS = {
     "()": sp.Add, "[]": sp.Add, "{}": sp.Add,
     "||": sp.Abs, "⌊⌋": bounded(sp.floor), "⌈⌉": bounded(sp.ceiling),
 }
-TWO_ARGUMENT_MACROS = {"frac": divide, "binom": bounded(sp.binomial, MAX_FACTORIAL)}
+TWO_ARGUMENT_MACROS = {
+    "frac": divide, "binom": bounded(sp.binomial, MAX_FACTORIAL), "cross": sp.Function("cross"),
+}
+
+
+def symmetric(name: str):
+    """max, min, gcd or lcm: worked out for numbers, otherwise a function of sorted arguments."""
+    def call(*args):
+        if name in ("max", "min") and all(arg.is_Rational for arg in args):
+            return max(args) if name == "max" else min(args)
+        if name in ("gcd", "lcm") and all(arg.is_Integer for arg in args):
+            return sp.Integer(math.gcd(*map(int, args)) if name == "gcd" else
+                              math.lcm(*map(int, args)))
+        return sp.Function(name)(*sorted(args, key=sp.default_sort_key))
+    return call
+
+
+FUNCTIONS_OF_ARGUMENTS = {
+    **{name: symmetric(name) for name in SYMMETRIC},
+    "floor": BRACKET_FUNCTIONS["⌊⌋"], "ceil": BRACKET_FUNCTIONS["⌈⌉"],
+    "round": lambda x: BRACKET_FUNCTIONS["⌊⌋"](x + sp.Rational(1, 2)),
+    "Re": sp.re, "Im": sp.im, "arg": sp.arg,
+    "factorial": POSTFIX["!"], "binom": TWO_ARGUMENT_MACROS["binom"],
+    "nthroot": lambda x, n: power(x, 1 / n), "atantwo": sp.atan2,
+}
 
 
 class Parser:
@@ -893,6 +1038,8 @@ class Parser:
         sign = SIGNS.get(self.peek("operator"))
         if sign:
             self.at += 1
+            if self.peek("operator") in SIGNS:
+                raise ParseError("a doubled sign")
             left = sign * self.expression(max(level, 1))
         else:
             left = self.atom()
@@ -919,13 +1066,20 @@ class Parser:
         return left
 
     def starts_factor(self) -> bool:
-        """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3."""
+        """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3.
+
+        A power may follow a power: 2^6 3^5.
+        """
         if self.peek("operator") in CONSTANTS or self.peek("symbol", "function"):
             return True
         if self.peek("group") in BRACKET_FUNCTIONS:
             return True
-        after_braces = self.tokens[self.at - 1].text == "{}"
-        return after_braces and self.peek("number") != ""
+        if not self.peek("number"):
+            return False
+        if self.tokens[self.at - 1].text == "{}":
+            return True
+        powers = (self.tokens[self.at - 2:self.at - 1], self.tokens[self.at + 1:self.at + 2])
+        return self.at > 2 and all(part and part[0].text == "^" for part in powers)
 
     def atom(self) -> sp.Expr:
         """A number, a symbol, a function with its argument, or what stands in brackets."""
@@ -963,21 +1117,41 @@ class Parser:
 
     def function(self, name: str) -> sp.Expr:
         r"""\frac{1}{2}, \sqrt[3]{x}, \sum_{k=1}^n k, \sin^2 x: what follows the macro's name."""
-        if name in TWO_ARGUMENT_MACROS:
+        if name in TWO_ARGUMENT_MACROS and self.peek("group") != "()":
             return TWO_ARGUMENT_MACROS[name](self.atom(), self.atom())
         if name == "sqrt":
             return self.root()
+        if name in ACCENTS:
+            return self.symbol(f"{name} {self.raw_argument()}")
+        if name in FUNCTIONS_OF_ARGUMENTS and self.peek("group") in ("()", "{}"):
+            arguments = self.arguments()
+            try:
+                return FUNCTIONS_OF_ARGUMENTS[name](*arguments)
+            except TypeError:
+                raise ParseError(f"{name} of {len(arguments)} arguments") from None
 
         scripts = {}
         while self.peek("operator") in ("^", "_"):
             scripts[self.peek("operator")] = self.tokens[self.at + 1:self.at + 2]
             self.at += 2
-        if name in UNEVALUATED:                             # by its name and its bounds
+        if name in UNEVALUATED or name in SYMMETRIC:        # by its name and its bounds
             bounds = "".join(mark + render(scripts[mark]) for mark in sorted(scripts))
             return sp.Function(name + bounds)(self.expression(1))
         if name in FUNCTIONS:
             return self.apply(name, scripts)
         raise ParseError(f"an unknown macro {name!r}")
+
+    def raw_argument(self) -> str:
+        r"""The text of the next token, without braces: the AB of \vec{AB}"""
+        if self.at >= len(self.tokens):
+            raise ParseError("an operand is missing")
+        self.at += 1
+        return render(self.tokens[self.at - 1:self.at]).strip("{}")
+
+    def arguments(self) -> list[sp.Expr]:
+        """The expressions in the next group: (a, b) -> a, b"""
+        self.at += 1
+        return [parse_all(piece) for piece in split_at(self.tokens[self.at - 1].inner, ",")[0]]
 
     def root(self) -> sp.Expr:
         r"""What follows \sqrt; an odd root of a negative number is real: \sqrt[3]{-8} -> -2"""
@@ -1025,7 +1199,7 @@ def read_number(text: str) -> sp.Expr:
 # --- 5. equivalence: each step returns its name, or "" if it does not find the two equal --------
 
 NO_ANSWER = {"", "nan", "none", "null", "?"}
-FLIPPED = str.maketrans("<>≤≥", "><≥≤")
+FLIPPED = str.maketrans("<>≤≥∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋", "><≥≤∋∈∌∉⊃⊂⊇⊆⊅⊄⊉⊈⊋⊊")
 
 
 class Comparison(NamedTuple):
@@ -1102,8 +1276,12 @@ def same_words(a: Value, b: Value) -> str:
 
 
 def plain_words(value: Value) -> str:
-    """The Odd -> odd: without capitals, an article, blanks and punctuation"""
-    return re.sub(r"^(?:the|an?) |[^\w+-]", "", value.source.lower())
+    """The Odd -> odd: without capitals, an article, blanks and punctuation
+
+    Punctuation is what says nothing: not the signs of A ⊂ B, nor the comma of 1,5.
+    """
+    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:'](?!\d)", "", value.source.lower())
+    return words if re.search(r"\w", words) else ""
 
 
 def in_order(left, right) -> str:
@@ -1427,8 +1605,10 @@ def read_inequality(value: Value) -> tuple[str, sp.Set]:
     for left, op in enumerate(value.ops):
         if left == at:                                      # x ≤ 2
             sets.append(half_line(op, value.parts[left + 1]))
-        else:                                               # 1 < x is x > 1
+        elif left + 1 == at:                                # 1 < x is x > 1
             sets.append(half_line(op.translate(FLIPPED), value.parts[left]))
+        else:                                               # the end of x < 2 < 3
+            raise ParseError("a relation between two numbers")
     return value.parts[at].source, sp.Intersection(*sets)
 
 
@@ -1443,7 +1623,9 @@ def half_line(op: str, other: Value) -> sp.Set:
         return sp.S.Reals - sp.FiniteSet(end)
     if op in "<≤":
         return sp.Interval(-sp.oo, end, False, op == "<")
-    return sp.Interval(end, sp.oo, op == ">", False)
+    if op in ">≥":
+        return sp.Interval(end, sp.oo, op == ">", False)
+    raise ParseError(f"no set of reals is meant by {op}")
 
 
 def endpoint(value: Value) -> sp.Expr:
@@ -1556,7 +1738,11 @@ EXACT = {sp.pi: MP.pi, sp.E: MP.e, IMAGINARY: MP.j, sp.I: MP.j}
 NUMERIC = {
     sp.sin: MP.sin, sp.cos: MP.cos, sp.tan: MP.tan, sp.cot: MP.cot, sp.sec: MP.sec,
     sp.csc: MP.csc, sp.asin: MP.asin, sp.acos: MP.acos, sp.atan: MP.atan,
-    sp.sinh: MP.sinh, sp.cosh: MP.cosh, sp.tanh: MP.tanh, sp.log: MP.log, sp.Abs: abs,
+    sp.sinh: MP.sinh, sp.cosh: MP.cosh, sp.tanh: MP.tanh, sp.coth: MP.coth, sp.sech: MP.sech,
+    sp.csch: MP.csch, sp.asec: MP.asec, sp.acsc: MP.acsc, sp.asinh: MP.asinh, sp.acosh: MP.acosh,
+    sp.atanh: MP.atanh, sp.acoth: MP.acoth, sp.asech: MP.asech, sp.acsch: MP.acsch,
+    sp.log: MP.log, sp.Abs: abs, sp.sign: MP.sign, sp.re: MP.re, sp.im: MP.im, sp.arg: MP.arg,
+    sp.atan2: lambda y, x: MP.atan2(y, x),
     sp.floor: MP.floor, sp.ceiling: MP.ceil, sp.factorial: MP.factorial,
     sp.binomial: MP.binomial,
 }
@@ -1661,14 +1847,14 @@ def kink_points(x: sp.Expr, y: sp.Expr, names):
 def switches(expr: sp.Expr) -> set[sp.Expr]:
     r"""The expressions at whose zeros expr has a kink: |x+11| -> x+11; ⌊x⌋ -> x, x-1"""
     found = set()
-    for part in expr.atoms(sp.Abs, sp.floor, sp.ceiling, sp.Pow, AppliedUndef):
+    for part in expr.atoms(sp.Abs, sp.sign, sp.floor, sp.ceiling, sp.Pow, AppliedUndef):
         argument = part.args[0]
         if part.is_Pow:
             if part.exp.is_Rational and not part.exp.is_Integer and argument.has(sp.Pow):
                 found.add(argument)
         elif isinstance(part, (sp.floor, sp.ceiling)):
             found |= {argument, argument - 1}
-        elif isinstance(part, sp.Abs):
+        elif isinstance(part, (sp.Abs, sp.sign)):
             found.add(argument)
         elif part.func.__name__ in ("max", "min") and len(part.args) == 2:
             found.add(argument - part.args[1])
@@ -1722,6 +1908,10 @@ def evaluate_numerically(expr: sp.Expr, values: dict):
 
     if expr.func in (sp.factorial, sp.binomial) and max(map(abs, args)) > MAX_BITS:
         raise LimitExceeded(f"a factorial above {MAX_BITS}")
+    if isinstance(expr, AppliedUndef) and expr.func.__name__ in ("max", "min"):
+        if any(MP.im(arg) for arg in args):
+            raise ValueError("the largest of complex numbers")
+        return max(args, key=MP.re) if expr.func.__name__ == "max" else min(args, key=MP.re)
     if isinstance(expr, AppliedUndef):      # f(2), or a sum that is kept: some value of its own
         head = " ".join([str(expr.func), *(MP.nstr(arg, 30) for arg in args)])
         return MP.mpf(random.Random(head).random())
