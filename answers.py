@@ -292,6 +292,23 @@ def repeating_decimal(match: re.Match) -> str:
     return rf".{start}+\frac{{{period}}}{{{'9' * len(period)}{'0' * len(start)}}}"
 
 
+FRACTION_WORDS = {
+    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4,
+    "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7,
+    "eighth": 8, "eighths": 8, "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10,
+}
+UP_TO_NINE = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+SMALL_CARDINAL = rf"(?:{alternation(UP_TO_NINE)})"
+
+
+def fraction_in_words(match: re.Match) -> str:
+    """two thirds -> 2/3; two and three quarters -> 2 3/4"""
+    whole = match["whole"] or ""
+    count = CARDINALS.get(match["count"].lower(), 1)
+    fraction = f"{count}/{FRACTION_WORDS[match['part'].lower()]}"
+    return f"{CARDINALS.get(whole.lower(), whole)} {fraction}" if whole else fraction
+
+
 # Applied first, to the text as the model wrote it, in this order.
 RULES_BEFORE = [
     # "\f" and "\t" that JSON took for a form feed and a tab
@@ -303,7 +320,19 @@ RULES_BEFORE = [
          "1,\n 2", "1, 2"),
     rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
          r"\mathbb{R}", "ℝ"),
-    # a matrix: its brackets say nothing
+    # words for a simple fraction
+    rule(rf"""(?<![A-Za-z\\]) (?<!ty[ -]) (?<!and[ ]) (?<!hundred[ ]) (?<!thousand[ ])
+              (?: (?P<whole>{SMALL_CARDINAL}|[0-9]+) [ ] and [ ] )?
+              (?P<count>{SMALL_CARDINAL}|a(?=[ -](?:half|quarter|third)))
+              [ -] (?P<part>{alternation(FRACTION_WORDS)}) (?![A-Za-z])""", fraction_in_words,
+         "two and three quarters", "2 3/4"),
+    # a determinant, a system, a matrix: brackets of the last say nothing
+    rule(r"\\begin [ ]? \{ vmatrix \}", "|⟦",
+         r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}"),
+    rule(r"\\end [ ]? \{ vmatrix \}", "⟧|",
+         r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|"),
+    rule(r"\\(?:begin|end) [ ]? \{ (?:cases|aligned|gathered|align\*?) \}", " ",
+         r"\begin{cases}x=1\\y=2\end{cases}", r" x=1\\y=2 "),
     rule(r"\\begin [ ]? \{ (?: [pb]?matrix \} | array \} [ ]? \{[lcr|\ ]*\} )", "⟦",
          r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}"),
     rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
@@ -366,15 +395,15 @@ RULES = [
          r"2\hat{j}", "2 j "),
     rule(r"\\bar [ ]? \{ [ ]? ((?-i:[A-Z][ ]?[A-Z])) [ ]? \}", r" \1 ",
          r"2\bar{AB}", "2 AB "),
-    # a digit that is glued to a letter is its index
-    rule(r"(?<![A-Za-z0-9\\\"]) ((?![ei])[A-Z]) ([0-9]+) (?![0-9A-Za-z.])", r"\1_{\2}",
-         "x1 + R12", "x_{1} + R_{12}"),
+    # engineers' imaginary unit, where it can be nothing else
+    rule(r"^ (-? [0-9.]+ [ ]? [-+] [ ]? [0-9.]*) [ ]? \*? [ ]? j $", r"\1i",
+         "3+4j", "3+4i"),
     # words stand in quotes from here on
     rule(rf"""(?<![\\"A-Za-z]) (?! {CALLED_NAME} )
               (?: (?-i: (?!{FUNCTION_NAME}\b) (?=[A-Za-z]*[a-z]) [A-Za-z]{{4,}} ) | {SHORT_WORD} )
               (?![A-Za-z"])""", r'"\g<0>"',
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
-    rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" $', "∅",
+    rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" [ .]* $', "∅",
          '"no" "solution"', "∅"),
     # signs behind a number
     rule(r"(?:\^[ ]?)+ (?: ° | \{[ ]?°[ ]?\} )", "°",
@@ -492,6 +521,7 @@ TOKEN = re.compile(rf"""
   | (?P<blank>[ ])
   | (?P<angle>∠[ ]?[A-Z](?:[ ]?[A-Z]){{0,2}}(?![A-Za-z]))                   # ∠ABC
   | (?P<symbol> (?<![A-Za-z])[A-Z]{{3,}}(?![A-Za-z])                        # ABCD, in this order
+      | (?<![A-Za-z0-9])[A-DF-Za-df-hj-z][0-9]+(?![A-Za-z0-9.])             # R1
       | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
@@ -636,11 +666,15 @@ CONSTANTS = {
 RELATIONS = "=<>≤≥≠≈∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋∥∦⊥≅∼≡≢"
 
 # The left side of an equation that is a label rather than a formula.
-LABEL = re.compile(r"""
-    [|{]? [A-Z]{2,4} [|}]?                                  # AB, |AB|
-  | ∠ [A-Z]{1,3}                                            # ∠A
-  | [A-Z]_\{?\w\}? : [A-Z]_\{?\w\}?                         # V_1:V_2
-  | ([A-Za-z]) '* (?:_\{?\w+\}?|\^\{-1\})?                  # f(x), f'(x), f^{-1}(x), P_1(x,y);
+NAME = r"(?:[A-Za-z](?:_\{?\w+\}?)?|[A-Z]{2,4})"               # a letter with an index, or points
+LABEL = re.compile(rf"""
+    [|{{]? [A-Z]{{2,4}} [|}}]?                              # AB, |AB|
+  | ∠ [A-Z]{{1,3}}                                            # ∠A
+  | (?:sin|cos|tan|cot) ∠? [A-Z]{{1,3}}                     # sin A
+  | Δ [A-Za-z]                                              # Δp
+  | [A-Z]{{2}} / [A-Z]{{2}} | frac\{{[A-Z]{{2}}\}}\{{[A-Z]{{2}}\}}      # AB/CD
+  | {NAME} (?: : {NAME})+                                 # V_1:V_2, S_A:S, AB:BC:CA
+  | ([A-Za-zα-ωΓ-Ω]) '* (?:_\{{?\w+\}}?|\^\{{-1\}})?            # f(x), f'(x), f^-1(x), P_1(x,y);
     \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
 """, re.X)
 
@@ -679,7 +713,7 @@ def read_list(tokens, shape: str) -> Value:
     if shape == "{}" and (condition := set_builder_condition(tokens)):
         return Value("sets", source, parts=(read_list(condition, ""),))
 
-    pieces, separators = split_at(tokens, (",", ";", "and", "or"))
+    pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
     items = expand([read_item(piece) for piece in pieces if piece])
     if not items and shape == "{}":
         return Value("number", "∅", CONSTANTS["∅"])
@@ -743,9 +777,12 @@ def read_labeled_item(tokens) -> Value | None:
 def read_relation(tokens) -> Value:
     """1 < x ≤ 2 -> a relation of three parts; a single side stands for itself."""
     sides, ops = split_at(tokens, RELATIONS)
-    if "≈" in ops:                                          # the exact form before it decides
+    if "≈" in ops:
         exact = ops.index("≈")
-        sides = sides[:exact + 1]
+        if exact == 0 and names_a_value(sides[0]):          # Δp ≈ 3 is like Δp = 3
+            ops = ("=", *ops[1:])
+            exact = ops.index("≈") if "≈" in ops else len(ops)
+        sides = sides[:exact + 1]                           # the exact form before it decides
         ops = ops[:exact]
     if not ops:
         return read_side(sides[0])
@@ -754,6 +791,11 @@ def read_relation(tokens) -> Value:
     if first is None:
         first = read_side(sides[0])
     return Value("relation", render(tokens), ops=ops, parts=(first, *map(read_side, sides[1:])))
+
+
+def names_a_value(tokens) -> bool:
+    """Is it a label, or a letter, perhaps with an index?"""
+    return read_label(tokens) is not None or is_label(read_side(tokens))
 
 
 def read_label(tokens) -> Value | None:
@@ -786,13 +828,17 @@ def read_side(tokens) -> Value:
 
 
 def read_ratio(tokens) -> Value | None:
-    """3:1 or 3 to 1 -> the number 3; None if there is not one colon."""
+    """3:1 or 3 to 1 -> the number 3; 2:4:6 -> a group of 1, 2, 3; None if there is no colon."""
     tokens_with_colon = [COLON if token == WORD_TO else token for token in tokens]
     parts, colons = split_at(tokens_with_colon, ":")
-    if len(colons) != 1:
+    if not colons:
         return None
-    numerator, denominator = (read_quantity(part, "").expr for part in parts)
-    return Value("number", render(tokens), divide(numerator, denominator))
+    first, *others = (read_quantity(part, "").expr for part in parts)
+    if len(others) == 1:
+        return Value("number", render(tokens), divide(first, others[0]))
+    shares = [divide(expr, first) for expr in others]
+    parts = tuple(Value("number", str(share), share) for share in shares)
+    return Value("group", render(tokens), shape=":", parts=parts)
 
 
 def read_matrix(group: Token) -> Value | None:
@@ -940,6 +986,8 @@ def divide(numerator: sp.Expr, denominator: sp.Expr) -> sp.Expr:
 
 def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     """base ** exponent, once it is known that no number in it exceeds MAX_BITS bits."""
+    if base.is_Rational and base < 0 and exponent.is_Rational and exponent.q > 1 and exponent.q % 2:
+        return (-1)**exponent.p * power(-base, exponent)    # an odd root of it is real
     if base not in (0, 1, -1):
         # The largest number in the exponent times the longest one in the base.
         numbers = exponent.atoms(sp.Rational) if exponent.free_symbols else [exponent]
@@ -1093,6 +1141,8 @@ class Parser:
             return self.symbol(text)
         if kind == "function":
             return self.function(text)
+        if text == "||" and [part.text for part in inner] == ["⟦⟧"]:
+            return determinant(inner[0])
         if kind == "group" and text in BRACKET_FUNCTIONS:
             return BRACKET_FUNCTIONS[text](parse_all(inner))
         if text in CONSTANTS:
@@ -1156,11 +1206,7 @@ class Parser:
     def root(self) -> sp.Expr:
         r"""What follows \sqrt; an odd root of a negative number is real: \sqrt[3]{-8} -> -2"""
         index = self.atom() if self.peek("group") == "[]" else sp.Integer(2)
-        radicand = self.atom()
-        is_negative = radicand.is_Rational and radicand < 0
-        if is_negative and index.is_Integer and index % 2:
-            return -power(-radicand, 1 / index)
-        return power(radicand, 1 / index)
+        return power(self.atom(), 1 / index)
 
     def apply(self, name: str, scripts: dict[str, list[Token]]) -> sp.Expr:
         r"""What follows \sin, \log_2, \tan^{-1}; the argument without brackets of \sin 2x is 2x."""
@@ -1186,6 +1232,17 @@ def parse_all(tokens) -> sp.Expr:
     return expr
 
 
+def determinant(matrix: Token) -> sp.Expr:
+    """|⟦1&2¶3&4⟧| -> -2; of at most five rows"""
+    rows = []
+    for row in split_at(matrix.inner, "¶")[0]:
+        if row:
+            rows.append([parse_all(cell) for cell in split_at(row, "&")[0]])
+    if not 1 <= len(rows) <= 5 or any(len(row) != len(rows) for row in rows):
+        raise ParseError("not a square matrix of at most five rows")
+    return sp.Matrix(rows).det(method="berkowitz")
+
+
 def read_number(text: str) -> sp.Expr:
     """12.5e3 -> 12500, exactly"""
     mantissa, _, exponent = text.partition("e")
@@ -1199,6 +1256,7 @@ def read_number(text: str) -> sp.Expr:
 # --- 5. equivalence: each step returns its name, or "" if it does not find the two equal --------
 
 NO_ANSWER = {"", "nan", "none", "null", "?"}
+FRAGMENT = re.compile(r"[*/^].*|.*[/^]", re.S)      # an operator without its operand
 FLIPPED = str.maketrans("<>≤≥∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋", "><≥≤∋∈∌∉⊃⊂⊇⊆⊅⊄⊉⊈⊋⊊")
 
 
@@ -1224,7 +1282,7 @@ def compare(reference: str, answer: str) -> Comparison:
     """Which step, if any, finds two bare answers equal? Raises one of LIMIT_ERRORS."""
     plain_reference = "".join(reference.split())
     plain_answer = "".join(answer.split())
-    if plain_reference == plain_answer and plain_answer.lower() not in NO_ANSWER:
+    if plain_reference == plain_answer and not is_no_answer(plain_answer):
         return Comparison("same text", None, None)
 
     # Both are read alike: a comma separates thousands, or items, or it is a decimal point.
@@ -1232,11 +1290,15 @@ def compare(reference: str, answer: str) -> Comparison:
     readings = ("", ",", ".") if has_commas else ("",)
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
-        gives_no_answer = a.source.lower() in NO_ANSWER or b.source.lower() in NO_ANSWER
-        step = "" if gives_no_answer else same(a, b)
+        step = "" if is_no_answer(a.source) or is_no_answer(b.source) else same(a, b)
         if step:
             break
     return Comparison(step, a, b)
+
+
+def is_no_answer(text: str) -> bool:
+    """Is it nothing, or so broken that it is no answer even to itself: nan, ?, /4"""
+    return text.lower() in NO_ANSWER or FRAGMENT.fullmatch(text) is not None
 
 
 def same(a: Value, b: Value) -> str:
@@ -1266,6 +1328,8 @@ def same(a: Value, b: Value) -> str:
             return same_real_sets(a, b)
     if a.kind == "group" or b.kind == "group":
         return same_group(a, b)
+    if a.kind == "sets" and b.kind == "sets" and set(a.ops) == set(b.ops) in ({"∪"}, {"∩"}):
+        return same_items([("", part) for part in a.parts], [("", part) for part in b.parts])
     return ""
 
 
@@ -1478,7 +1542,7 @@ def same_relations(a: Value, b: Value) -> str:
     """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
     label_a, value_a = split_label(a)
     label_b, value_b = split_label(b)
-    if label_a and label_a == label_b and (step := same(value_a, value_b)):
+    if label_a and are_same_labels(label_a, label_b) and (step := same(value_a, value_b)):
         return step
 
     call_a = re.fullmatch(r"(\w+)\((\w)\)", label_a)
@@ -1486,9 +1550,21 @@ def same_relations(a: Value, b: Value) -> str:
     parts = (*a.parts, *b.parts)
     if call_a and call_b and all(part.kind == "number" for part in parts if part.kind != "text"):
         return same_function(call_a, value_a, call_b, value_b)
-    if a.ops == ("=",) and b.ops == ("=",) and all(part.kind == "number" for part in parts):
-        return same_equation(a, b)
+    if all(part.kind == "number" for part in parts) and len(a.ops) == len(b.ops) == 1:
+        if a.ops == b.ops == ("=",):
+            return same_equation(a, b)
+        step = same_chain(a, b)
+        if not step and {*a.ops, *b.ops} <= set("<>≤≥"):
+            step = same_inequality(a, b)
+        return step
     return same_chain(a, b)
+
+
+def are_same_labels(label: str, other: str) -> bool:
+    """The same text, or y and f(x): a function's graph names its values y."""
+    if label == other:
+        return True
+    return "y" in (label, other) and bool({label, other} & {"f(x)", "g(x)", "h(x)", "y(x)"})
 
 
 def same_function(call_a: re.Match, value_a: Value, call_b: re.Match, value_b: Value) -> str:
@@ -1503,13 +1579,36 @@ def same_equation(a: Value, b: Value) -> str:
     """x²/4 + y²/3 = 1 is 3x² + 4y² = 12: the same up to a factor."""
     gap_a = a.parts[0].expr - a.parts[1].expr
     gap_b = b.parts[0].expr - b.parts[1].expr
-    if gap_a.free_symbols != gap_b.free_symbols or gap_b.is_zero:
+    return "same equation" if are_proportional(gap_a, gap_b) else ""
+
+
+def are_proportional(x: sp.Expr, y: sp.Expr) -> bool:
+    """Are two expressions with the same names equal up to a constant factor?"""
+    names = x.free_symbols - {IMAGINARY}
+    if names != y.free_symbols - {IMAGINARY} or y.is_zero:
+        return False
+    # Their ratio is constant if x(p) y(q) = y(p) x(q) at any two points p and q.
+    at_q = {name: sp.Symbol(name.name + "'") for name in names}
+    return identical(x * y.xreplace(at_q), y * x.xreplace(at_q))
+
+
+def same_inequality(a: Value, b: Value) -> str:
+    """x² - 3a < 0 is 3x² < 9a, and 9a > 3x²: the same up to a positive factor."""
+    (op_a,), (op_b,) = a.ops, b.ops
+    gap_a = a.parts[0].expr - a.parts[1].expr
+    gap_b = b.parts[0].expr - b.parts[1].expr
+    if op_a == op_b.translate(FLIPPED):
+        gap_b = -gap_b
+    elif op_a != op_b:
         return ""
-    # The ratio of the two is constant if a(p) b(q) = b(p) a(q) at any two points p and q.
-    at_q = {name: sp.Symbol(name.name + "'") for name in gap_a.free_symbols}
-    if identical(gap_a * gap_b.xreplace(at_q), gap_b * gap_a.xreplace(at_q)):
-        return "same equation"
-    return ""
+    if not are_proportional(gap_a, gap_b):
+        return ""
+
+    for number in range(len(REGIONS)):
+        ratio = evaluate(gap_a / gap_b, draw_point(number, gap_a.free_symbols))
+        if ratio is None or MP.im(ratio) or ratio <= 0:
+            return ""
+    return "same inequality"
 
 
 def same_chain(a: Value, b: Value) -> str:
@@ -1541,6 +1640,8 @@ def read_reals(value: Value, inside: bool = False) -> tuple[str, sp.Set]:
     """
     if value.kind == "number" and value.expr == CONSTANTS["ℝ"]:
         return "", sp.S.Reals
+    if value.kind == "number" and value.expr == CONSTANTS["∅"]:
+        return "", sp.S.EmptySet
     if value.kind == "group" and value.shape in ("()", "(]", "[)", "[]") and len(value.parts) == 2:
         return read_interval(value)
     if inside and (value.kind == "number" or value.shape == "{}"):
@@ -1596,20 +1697,50 @@ def read_conditions(value: Value) -> tuple[str, sp.Set]:
 
 def read_inequality(value: Value) -> tuple[str, sp.Set]:
     """1 < x ≤ 2 -> the x above 1 that are at most 2; one part is the variable"""
-    variables = [at for at, part in enumerate(value.parts) if is_label(part)]
-    if len(variables) != 1:
+    variables = [part for part in value.parts if is_label(part)]
+    numbers = [part for part in value.parts if part.kind == "number" and not part.unit]
+    names = free_names(*numbers)
+    if len(variables) == 1 and not names - free_names(*variables[:variables[0].expr is not None]):
+        variable = variables[0]
+        name = variable.source
+    elif len(names) == 1 and len(numbers) == len(value.parts):
+        variable = None
+        name = str(*names)
+    else:
         raise ParseError("not one variable")
-    at = variables[0]
 
     sets = []
-    for left, op in enumerate(value.ops):
-        if left == at:                                      # x ≤ 2
-            sets.append(half_line(op, value.parts[left + 1]))
-        elif left + 1 == at:                                # 1 < x is x > 1
-            sets.append(half_line(op.translate(FLIPPED), value.parts[left]))
-        else:                                               # the end of x < 2 < 3
-            raise ParseError("a relation between two numbers")
-    return value.parts[at].source, sp.Intersection(*sets)
+    pairs = itertools.pairwise(value.parts)
+    for op, (left, right) in zip(value.ops, pairs, strict=True):
+        if left is variable:                                # x ≤ 2
+            sets.append(half_line(op, right))
+        elif right is variable:                             # 1 < x is x > 1
+            sets.append(half_line(op.translate(FLIPPED), left))
+        else:
+            sets.append(solve_linear(op, left, right))
+    return name, sp.Intersection(*sets)
+
+
+def solve_linear(op: str, left: Value, right: Value) -> sp.Set:
+    """The reals x with 2x + 1 < 5; all of them for 2 < 3. Linear in the only name."""
+    if not (left.kind == right.kind == "number") or op not in "<>≤≥≠":
+        raise ParseError("not an inequality")
+    gap = left.expr - right.expr
+    names = free_names(left, right)
+    slope = sp.diff(gap, *names) if names else sp.S.Zero
+    size = evaluate(slope, {})
+    if slope.free_symbols or size is None or MP.im(size):
+        raise ParseError("not linear")
+
+    if size == 0:
+        constant = evaluate(gap.xreplace(dict.fromkeys(names, sp.S.Zero)), {})
+        if constant is None or MP.im(constant):
+            raise ParseError("not real")
+        ends = {"<": constant < 0, ">": constant > 0, "≠": constant != 0}
+        is_true = ends.get(op, constant == 0 or ends["<" if op == "≤" else ">"])
+        return sp.S.Reals if is_true else sp.S.EmptySet
+    root = -gap.xreplace(dict.fromkeys(names, sp.S.Zero)) / slope
+    return half_line(op if size > 0 else op.translate(FLIPPED), Value("number", "", root))
 
 
 def half_line(op: str, other: Value) -> sp.Set:
@@ -1694,7 +1825,7 @@ def same_size(a: Value, b: Value) -> str:
     x, y = a.expr, b.expr
     if x == y:
         return "same number"
-    if x.has(IMAGINARY, sp.I) != y.has(IMAGINARY, sp.I):
+    if is_power_of_i(x, y) or is_power_of_i(y, x):
         return ""
     if identical(x, y):
         return "numeric identity"
@@ -1702,6 +1833,13 @@ def same_size(a: Value, b: Value) -> str:
         name, other_name = *x.free_symbols, *y.free_symbols
         return "bound integer renamed" if identical(x.xreplace({name: other_name}), y) else ""
     return "rounded" if rounds_to(a, b) or rounds_to(b, a) else ""
+
+
+def is_power_of_i(x: sp.Expr, y: sp.Expr) -> bool:
+    """Is i^2, an unevaluated copy of -1, in x, and no i in y?"""
+    if not x.has(IMAGINARY) or y.has(IMAGINARY):
+        return False
+    return any(power.base == IMAGINARY for power in x.atoms(sp.Pow))
 
 
 def stand_for_all_integers(x: sp.Expr, y: sp.Expr) -> bool:
@@ -1717,7 +1855,8 @@ def stand_for_all_integers(x: sp.Expr, y: sp.Expr) -> bool:
 
 def rounds_to(exact: Value, decimal: Value) -> bool:
     """A decimal stands for what rounds to it: a fraction, at two places, if it has three digits;
-    any number at six digits. Two decimals are equal only as numbers."""
+    any number at six digits. At eight it may be cut off instead: 1.7099759 for 1.70997594...
+    Two decimals are equal only as numbers."""
     if not decimal.places or exact.places:
         return False
     if exact.expr.free_symbols or not decimal.expr.is_Rational:
@@ -1728,7 +1867,12 @@ def rounds_to(exact: Value, decimal: Value) -> bool:
     if digits < 6 and not is_short_fraction:
         return False
     gap = evaluate(exact.expr - decimal.expr, {})
-    return gap is not None and abs(gap) <= MP.mpf(10)**-decimal.places / 2
+    if gap is None or MP.im(gap):
+        return False
+    unit = MP.mpf(10)**-decimal.places                      # of the last digit
+    if digits >= 8 and abs(gap) < unit and (gap > 0) == (decimal.expr > 0):
+        return True
+    return abs(gap) <= unit / 2
 
 
 MP = mpmath.mp.clone()              # its own precision: no other user of mpmath is disturbed
@@ -1778,6 +1922,7 @@ def identical(x: sp.Expr, y: sp.Expr) -> bool:
 
     agreed = 0
     needed = 3
+    is_complex = x.has(IMAGINARY) or y.has(IMAGINARY)
     points = (draw_point(number, names) for number in range(len(REGIONS)))
     for values in itertools.chain(points, kink_points(x, y, names)):
         sample = sample_at(x, y, values)
@@ -1785,7 +1930,7 @@ def identical(x: sp.Expr, y: sp.Expr) -> bool:
             continue
         if sample.agree:
             agreed += 1
-        elif sample.is_real:
+        elif sample.is_real or is_complex:
             return False
         else:
             needed = 4
@@ -1833,6 +1978,8 @@ def kink_points(x: sp.Expr, y: sp.Expr, names):
     factors = set()
     for switch in switches(x) | switches(y):
         factors |= {factor.as_base_exp()[0] for factor in sp.Mul.make_args(switch)}
+    for number in range(60 if has_nested_power(x) or has_nested_power(y) else 0):
+        yield draw_grid_point(number, names)
     for switch in sorted(factors, key=sp.default_sort_key):
         for name in sorted(switch.free_symbols & names, key=str):
             values = draw_point(REGIONS.index((-3, 3)), names)
@@ -1842,6 +1989,24 @@ def kink_points(x: sp.Expr, y: sp.Expr, names):
                     if found > MAX_KINKS:
                         return
                     yield values | {name: root + MP.mpf(step)}
+
+
+def has_nested_power(expr: sp.Expr) -> bool:
+    """Is it a power of a power, with names in both exponents: (a^b)^c, which is not a^{bc}"""
+    for outer in expr.atoms(sp.Pow):
+        inner = outer.base
+        if inner.is_Pow and inner.exp.free_symbols and outer.exp.free_symbols:
+            return True
+    return False
+
+
+def draw_grid_point(number: int, names) -> dict:
+    """A small whole number or a half for each name; for k, l, m, n, i and j no half."""
+    values = {}
+    for name in names:
+        choices = (-2, -1, 1, 2) if name.name in "klmnij" else (-2, -1, 0.5, 2)
+        values[name] = MP.mpf(random.Random(f"grid {number} {name.name}").choice(choices))
+    return values
 
 
 def switches(expr: sp.Expr) -> set[sp.Expr]:
@@ -1888,6 +2053,11 @@ def evaluate(expr: sp.Expr, values: dict):
         return result if MP.isfinite(result) else None
 
 
+def is_odd_root(exponent: sp.Expr) -> bool:
+    """1/3 and 2/5: of a negative number there is a real root, and it is meant."""
+    return bool(exponent.is_Rational and exponent.q > 1 and exponent.q % 2)
+
+
 def evaluate_numerically(expr: sp.Expr, values: dict):
     """expr in 60-digit arithmetic: all the arithmetic that is done on what is not rational."""
     if expr.is_Rational:
@@ -1902,6 +2072,8 @@ def evaluate_numerically(expr: sp.Expr, values: dict):
         return MP.fprod(args)
     if expr.is_Pow or isinstance(expr, sp.exp):
         base, exponent = args if expr.is_Pow else (MP.e, args[0])
+        if expr.is_Pow and is_odd_root(expr.exp) and not MP.im(base) and base < 0:
+            return (-1)**expr.exp.p * MP.power(-base, exponent)
         if base and abs(exponent) * (abs(MP.mag(base)) + 1) > MAX_BITS:
             raise LimitExceeded(f"a power of more than {MAX_BITS} bits")
         return MP.power(base, exponent)
