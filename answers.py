@@ -28,7 +28,7 @@ rule is enough. It belongs in RULES_BEFORE, above the rule for \overline:
 The last two strings are the rule's example, which is also its test: tests/test_answers.py applies
 every rule to its example. Then add the pair (r"0.\dot{3}", r"\frac13") to EQUAL in that file, and
 a near miss, (r"0.\dot{3}", "0.3"), to DIFFERENT. Most forms need less than a rule: a macro with a
-known meaning is an entry in CANONICAL, a function in FUNCTIONS, a unit in UNIT_NAMES, an operator
+known meaning is an entry in CANONICAL, a function in FUNCTIONS, a unit in UNIT_TABLE, an operator
 in INFIX. A form with a structure of its own is a function in section 3 that returns a Value (or
 raises ParseError) and, if no step of section 5 compares such Values yet, a step there.
 """
@@ -199,38 +199,69 @@ NUMBER_WORDS = re.compile(rf"""
     (?: (?: [ ] | - | (?<=hundred)[ ]and[ ] | (?<=thousand)[ ]and[ ] ) {CARDINAL} )*
 """, re.I | re.X)
 
-# The canonical name of each unit of measure and its other names. Two different canonical names
-# are two different answers.
-UNIT_NAMES = {
+class Unit(NamedTuple):
+    """A unit of measure: how many of which base it is, and its other names."""
+    base: str
+    factor: sp.Expr
+    aliases: str = ""
+
+
+def one(of: str, factor: int | str = 1, aliases: str = "") -> Unit:
+    """One unit is `factor` of the base."""
+    return Unit(of, sp.Rational(factor), aliases)
+
+
+# Two units with one base are convertible, two with different bases are different answers. "pound"
+# is money or a weight, whichever the other side says.
+UNIT_TABLE = {
     # Money
-    "dollar": ["dollars", "usd", "bucks"], "cent": ["cents"], "euro": ["euros"],
-    "pound": ["pounds", "lb", "lbs"], "yuan": [], "yen": [],
-    # Length; area and volume by the words that turn a length into one
-    "meter": ["meters", "metre", "metres", "m"], "kilometer": ["kilometers", "km"],
-    "centimeter": ["centimeters", "cm"], "millimeter": ["millimeters", "mm"],
-    "inch": ["inches"], "foot": ["feet", "ft"], "yard": ["yards"], "mile": ["miles"],
-    "square": ["squared", "sq"], "cubic": ["cubed"], "liter": ["liters"],
-    # Time and speed
-    "second": ["seconds", "s"], "minute": ["minutes", "min"],
-    "hour": ["hours", "h", "hr", "hrs"], "day": ["days"], "week": ["weeks"],
-    "month": ["months"], "year": ["years"], "mph": [],
-    # Weight, and other quantities
-    "gram": ["grams", "g", "gm"], "kilogram": ["kilograms", "kg"], "ounce": ["ounces", "oz"],
-    "ton": ["tons"], "joule": ["joules", "J"], "newton": ["newtons", "N"],
-    "watt": ["watts", "W"], "volt": ["volts", "V"], "kelvin": ["K"],
-    "degree": ["degrees", "deg"], "percent": ["pct", "percentage"], "unit": ["units"],
+    "dollar": one("dollar", 1, "dollars usd bucks"), "cent": one("dollar", "1/100", "cents"),
+    "euro": one("euro", 1, "euros eur"), "sterling": one("sterling", 1, "gbp"),
+    "yuan": one("yuan", 1, "rmb"), "yen": one("yen", 1, "jpy"),
+    "rupee": one("rupee", 1, "rupees"),
+    # Length. Areas and volumes are powers of one.
+    "meter": one("meter", 1, "meters metre metres m"),
+    "kilometer": one("meter", 1000, "kilometers kilometre kilometres km"),
+    "centimeter": one("meter", "1/100", "centimeters centimetre centimetres cm"),
+    "millimeter": one("meter", "1/1000", "millimeters mm"),
+    "inch": one("meter", "0.0254", "inches"), "foot": one("meter", "0.3048", "feet ft"),
+    "yard": one("meter", "0.9144", "yards yd"), "mile": one("meter", "1609.344", "miles mi"),
+    "liter": one("liter", 1, "liters litre litres L"),
+    "milliliter": one("liter", "1/1000", "milliliters ml mL"),
+    # Time
+    "second": one("second", 1, "seconds s"), "minute": one("second", 60, "minutes min mins"),
+    "hour": one("second", 3600, "hours h hr hrs"), "day": one("second", 86400, "days"),
+    "week": one("second", 604800, "weeks"), "month": one("month", 1, "months"),
+    "year": one("month", 12, "years"),
+    # Weight
+    "gram": one("gram", 1, "grams g gm"), "kilogram": one("gram", 1000, "kilograms kg"),
+    "milligram": one("gram", "1/1000", "milligrams mg"),
+    "pound": one("gram", "453.59237", "pounds"), "lb": one("gram", "453.59237", "lbs"),
+    "ounce": one("gram", "28.349523125", "ounces oz"), "ton": one("ton", 1, "tons"),
+    # Other quantities
+    "joule": one("joule", 1, "joules J"), "newton": one("newton", 1, "newtons N"),
+    "watt": one("watt", 1, "watts W"), "volt": one("volt", 1, "volts V"),
+    "kelvin": one("kelvin", 1, "K"), "percent": one("percent", 1, "pct percentage"),
+    "mph": one("mph"), "degree": Unit("radian", sp.pi / 180, "degrees deg"),
+    "radian": one("radian", 1, "radians rad"), "unit": one("unit", 1, "units"),
 }
 UNITS = {}                          # any of the names -> the canonical one
-for unit, aliases in UNIT_NAMES.items():
-    UNITS |= dict.fromkeys([unit, *aliases], unit)
-CURRENCIES = {"¤": "dollar", "€": "euro", "£": "pound"}
-EXPONENT_WORDS = {"2": "square", "3": "cubic"}
+for name, unit in UNIT_TABLE.items():
+    UNITS |= dict.fromkeys([name, *unit.aliases.split()], name)
+CURRENCIES = {"¤": "dollar", "€": "euro", "£": "sterling", "₹": "rupee"}
+# Words for the power of a unit: of the next one, or of the one before.
+POWER_WORDS = {"square": 2, "sq": 2, "cubic": 3, "squared": 2, "cubed": 3}
+FRACTION_WORDS = {
+    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4,
+    "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7,
+    "eighth": 8, "eighths": 8, "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10,
+}
 
 # Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
 NEVER_UNITS = set("""
     not no is are was and or but except maybe possibly perhaps probably never than less more plus
     minus times half dozen score twice double past short of wrong incorrect if either neither all
-    any true false quarter without unless undefined between""".split())
+    any true false quarter without unless undefined between""".split()) | set(FRACTION_WORDS)
 
 # Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
 # words, and whatever has four letters or more.
@@ -286,17 +317,17 @@ def spelled_greek(match: re.Match) -> str:
     return GREEK[match[0].lower()]
 
 
+def circled_numerals(match: re.Match) -> str:
+    """②③ -> 2,3"""
+    return ",".join(str(ord(sign) - ord("①") + 1) for sign in match[0])
+
+
 def repeating_decimal(match: re.Match) -> str:
     r""".1\overline{6} -> .1+\frac{6}{90}"""
     start, period = match.groups()
     return rf".{start}+\frac{{{period}}}{{{'9' * len(period)}{'0' * len(start)}}}"
 
 
-FRACTION_WORDS = {
-    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4,
-    "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7,
-    "eighth": 8, "eighths": 8, "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10,
-}
 UP_TO_NINE = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SMALL_CARDINAL = rf"(?:{alternation(UP_TO_NINE)})"
 
@@ -352,6 +383,9 @@ RULES_BEFORE = [
              ( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) )""",
          r"\\cross{\1}{\2}",
          r"\vec{a}\times\vec{b}", r"\cross{\vec{a}}{\vec{b}}"),
+    # several circled numerals are a list; one alone stays text
+    rule(r"[①-⑳]{2,}", circled_numerals,
+         "②③", "2,3"),
     # HTML
     rule(r"<sup> ([^<>]*) </sup>", r"^{\1}",
          "3<sup>x</sup>", "3^{x}"),
@@ -405,6 +439,8 @@ RULES = [
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
     rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" [ .]* $', "∅",
          '"no" "solution"', "∅"),
+    rule(r'^ "infinitely" [ ] "many" (?: [ ] "solutions" )? [ .]* $', "∞",
+         '"infinitely" "many"', "∞"),
     # signs behind a number
     rule(r"(?:\^[ ]?)+ (?: ° | \{[ ]?°[ ]?\} )", "°",
          "45^{°}", "45°"),
@@ -420,6 +456,8 @@ RULES = [
          "nπ, n ∈ ℤ", "nπ"),
     rule(r"^ ([A-Z]) \) [ .,;:^]* $", r"\1",
          "B).", "B"),
+    rule(r"^ ([A-H]) [.)] [ ] (?= [^ .,;:] )", r"(\1) ",
+         "B. 42", "(B) 42"),
     # fractions without braces, and mixed numbers
     rule(r"\\ (frac|binom) [ ]? ([0-9])", r"\\\1{\2}",
          r"\frac12", r"\frac{1}2"),
@@ -646,7 +684,7 @@ def split_at(tokens, operators) -> tuple[list[list[Token]], tuple[str, ...]]:
 
 class Value(NamedTuple):
     """What an answer, or a part of one, reads as."""
-    kind: str                       # number, text, group, relation, sets
+    kind: str                       # number, text, group, relation, sets, choice
     source: str                     # normalized: the first thing that is compared
     expr: sp.Expr | None = None     # number: a sympy object
     unit: str = ""                  # number: "percent", "degree", or the words after it
@@ -701,7 +739,23 @@ def read(text: str, comma: str) -> Value:
 @functools.lru_cache(maxsize=8192)
 def parse(text: str) -> Value:
     """The Value of a normalized answer."""
-    return read_list(tokenize(text), "")
+    tokens = tokenize(text)
+    return read_choice(tokens) or read_list(tokens, "")
+
+
+def read_choice(tokens) -> Value | None:
+    """(C) 12 -> a choice: its letter and its text; None for anything else.
+
+    Only what is no product or call is read as one: a number, a word, a macro, a currency sign.
+    """
+    is_letter = len(tokens) > 1 and tokens[0].text == "()" and len(tokens[0].inner) == 1
+    if not is_letter or not re.fullmatch("[A-H]", tokens[0].inner[0].text):
+        return None
+    starts_text = tokens[1].kind in ("number", "word", "function") or tokens[1].text in CURRENCIES
+    if not starts_text:
+        return None
+    parts = (read_list(tokens[0].inner, ""), read_list(tokens[1:], ""))
+    return Value("choice", render(tokens), parts=parts)
 
 
 def read_list(tokens, shape: str) -> Value:
@@ -714,11 +768,14 @@ def read_list(tokens, shape: str) -> Value:
         return Value("sets", source, parts=(read_list(condition, ""),))
 
     pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
-    items = expand([read_item(piece) for piece in pieces if piece])
+    items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
     if not items and shape == "{}":
         return Value("number", "∅", CONSTANTS["∅"])
     if not items:
         return Value("text", source)
+    if separators == ("and",) and all(item.unit for item in items):     # 2 hours and 30 minutes
+        with contextlib.suppress(ParseError):
+            items = (add_smaller(*items),)
     if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
         return items[0]
     return Value("group", source, shape=shape, ops=separators, parts=items)
@@ -866,7 +923,8 @@ def read_quantity(tokens, source: str) -> Value:
     parser = Parser(tokens)
     expr = parser.expression()
     end = parser.at
-    unit = read_unit(tokens[end - 1], tokens[end:], currencies)
+    unit, length = read_unit(tokens[end - 1], tokens[end:], currencies)
+    rest = tokens[end + length:]
 
     # 3. Percent and degrees are units if they multiply the whole, otherwise factors.
     for sign, name in ((PERCENT, "percent"), (DEGREE, "degree")):
@@ -877,50 +935,77 @@ def read_quantity(tokens, source: str) -> Value:
     if expr.has(sp.zoo, sp.nan):
         raise ParseError("undefined")
 
+    if rest:
+        return add_smaller(Value("number", source, expr, unit), read_quantity(rest, ""))
     decimal = re.fullmatch(r"-?\d*\.(\d+)", render(tokens[:end]))
     places = len(decimal[1]) if decimal else 0
     return Value("number", source, expr, unit, places)
 
 
-def read_unit(last: Token, tokens, currencies: list[str]) -> str:
-    """The unit that the tokens after a number name, in canonical words.
+def add_smaller(larger: Value, smaller: Value) -> Value:
+    """2 hours and 30 minutes -> 2.5 hours; raises ParseError for what is no such sum."""
+    ratio = unit_ratio(smaller.unit, larger.unit)
+    if not ratio or not ratio.is_Rational or not ratio < 1:
+        raise ParseError("two quantities")
+    return larger._replace(expr=larger.expr + ratio * smaller.expr)
 
-    "cm" ^2            ->  centimeter square
-    "miles" "per" "h"  ->  mile per hour
-    "m" / "s"          ->  meter per second
-    "m" "s" ^{-1}      ->  meter per second
 
-    last: the number's last token. currencies: words for the currency signs around the number.
-    Raises ParseError for what is no unit.
+def read_unit(last: Token, tokens, currencies: list[str]) -> tuple[str, int]:
+    """(the unit that the tokens after a number name, how many of them that are).
+
+    A unit is its canonical words with their exponents:
+
+    "cm" ^2            ->  centimeter^2
+    "square" "meters"  ->  meter^2
+    "miles" "per" "h"  ->  mile hour^-1
+    "m" "s" ^{-1}      ->  meter second^-1
+    "red" "balls"      ->  red balls
+
+    last: the number's last token. currencies: words for the currency signs around the number. A
+    number ends the unit. Raises ParseError for what is no unit.
     """
-    words = list(currencies)
-    for before, token in itertools.pairwise([last, *tokens]):
+    powers = [[word, 1] for word in currencies]             # [word, exponent] of each
+    sign = 1                                                # -1 after "per" and /
+    waiting = 1                                             # what "square" says of the next word
+    at = 0
+    for at, (before, token) in enumerate(itertools.pairwise([last, *tokens])):
         text = token.text
         is_word = token.kind in ("word", "symbol") and text.lower() not in NEVER_UNITS
         is_name = len(text) > 1 and text.isupper() and text.lower() not in UNITS    # of points
-        if is_word and not is_name and len(words) < 6:
-            words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
-            continue
-
-        if not words:
+        if before.text == "^" and powers:
+            powers[-1][1] *= read_exponent(token)
+        elif token.kind == "number" and len(powers) > len(currencies):
+            break
+        elif (text == "/" or text.lower() == "per") and powers and sign == 1:
+            sign = -1
+        elif is_word and text.lower() in POWER_WORDS:
+            exponent = POWER_WORDS[text.lower()]
+            is_last = text.lower().endswith("ed") or at == len(tokens) - 1
+            if is_last and powers:
+                powers[-1][1] *= exponent
+            else:
+                waiting = exponent
+        elif is_word and not is_name and len(powers) < 6:
+            word = UNITS.get(text, UNITS.get(text.lower(), text.lower()))
+            powers.append([word, sign * waiting])
+            waiting = 1
+        elif not powers or not (text in "^*" or is_remark(token)):
             raise ParseError("more than a unit after a value")
-        if before.text == "^":
-            exponent = render([token]).strip("{}")
-            if exponent.startswith("-"):
-                add_per(words, len(words) - 1)
-            if power_word := EXPONENT_WORDS.get(exponent.removeprefix("-")):
-                words.append(power_word)
-        elif text == "/":
-            add_per(words, len(words))
-        elif text != "^" and not is_remark(token):
-            raise ParseError("more than a unit after a value")
-    return " ".join(words)
+    else:
+        at = len(tokens)
+
+    if "mph" in (word for word, _ in powers):
+        powers = [["mile", 1], ["hour", -1]]
+    words = [word if exponent == 1 else f"{word}^{exponent}" for word, exponent in powers]
+    return " ".join(words), at
 
 
-def add_per(words: list[str], at: int) -> None:
-    """Inserts the word per, unless it is there: what follows it is the unit's denominator."""
-    if "per" not in words:
-        words.insert(at, "per")
+def read_exponent(token: Token) -> int:
+    """The exponent of a unit: {-1} -> -1"""
+    digits = render([token]).strip("{}")
+    if not re.fullmatch(r"-?[0-9]", digits):
+        raise ParseError("no exponent of a unit")
+    return int(digits)
 
 
 def is_remark(token: Token) -> bool:
@@ -928,15 +1013,18 @@ def is_remark(token: Token) -> bool:
     return token.text == "()" and all(part.kind in ("symbol", "word") for part in token.inner)
 
 
-def expand(items: list[Value]) -> tuple[Value, ...]:
-    """Writes out ranges and double signs: 1, …, 4 -> 1, 2, 3, 4 and ±4 -> 4, -4"""
+def expand(items: list[Value], signs: bool = True) -> tuple[Value, ...]:
+    """Writes out ranges and double signs: 1, …, 4 -> 1, 2, 3, 4 and ±4 -> 4, -4
+
+    signs: whether double signs are meant; those in a tuple stand for several tuples.
+    """
     out = []
     for at, item in enumerate(items):
         neighbors = [*out[-1:], *items[at + 1:at + 2]]
         if item.source == "…" and len(neighbors) == 2 and all(map(is_integer, neighbors)):
             earlier = out[-2] if len(out) > 1 else None
             out += expand_range(earlier, *neighbors)
-        elif item.kind == "number" and item.expr.has(PLUS_MINUS):
+        elif signs and item.kind == "number" and item.expr.has(PLUS_MINUS):
             out += expand_plus_minus(item)
         else:
             out.append(item)
@@ -1305,6 +1393,8 @@ def same(a: Value, b: Value) -> str:
     """The ladder, cheapest first: text, numbers, relations, sets of reals, lists and tuples."""
     if a.source == b.source:
         return "same text"
+    if a.kind == "choice" or b.kind == "choice":
+        return same_choice(a, b)
     if a.kind == "text" and b.kind == "text":
         return same_words(a, b)
     if a.kind == "number" and b.kind == "number":
@@ -1331,6 +1421,14 @@ def same(a: Value, b: Value) -> str:
     if a.kind == "sets" and b.kind == "sets" and set(a.ops) == set(b.ops) in ({"∪"}, {"∩"}):
         return same_items([("", part) for part in a.parts], [("", part) for part in b.parts])
     return ""
+
+
+def same_choice(a: Value, b: Value) -> str:
+    """(C) 12 is C, and it is 12; two choices have the same letter and the same text."""
+    if a.kind == b.kind:
+        return in_order(a.parts, b.parts)
+    choice, other = (a, b) if a.kind == "choice" else (b, a)
+    return "same choice" if any(same(part, other) for part in choice.parts) else ""
 
 
 def same_words(a: Value, b: Value) -> str:
@@ -1360,6 +1458,11 @@ def same_group(a: Value, b: Value) -> str:
     if a.shape not in ("", "{}") and b.shape not in ("", "{}"):
         return in_order(a.parts, b.parts) if a.shape == b.shape or are_vectors(a, b) else ""
 
+    if "±" in a.source + b.source:
+        for tuples, others in itertools.product(readings(a), readings(b)):
+            if (tuples, others) != (a, b) and (step := same_group(tuples, others)):
+                return step
+
     left, right = labeled_items(a), labeled_items(b)
     is_list_and_tuple = {a.shape, b.shape} == {"", "()"}
     if is_list_and_tuple or names_components(left, right) or names_components(right, left):
@@ -1367,6 +1470,47 @@ def same_group(a: Value, b: Value) -> str:
     if a.shape in ("", "{}") and b.shape in ("", "{}"):
         return same_items(left, right)
     return ""
+
+
+def readings(value: Value) -> list[Value]:
+    """What (±1, ±2) may stand for: (1,2), (-1,-2), or all four; of another value, itself alone."""
+    items = value.parts if value.shape in ("", "{}") else (value,)
+    if not any(item.shape == "()" and has_plus_minus(item) for item in items):
+        return [value]
+
+    lists = []
+    for independent in (False, True):
+        tuples = []
+        for item in items:
+            tuples += write_out_tuple(item, independent) if item.shape == "()" else [item]
+        lists.append(Value("group", "", parts=tuple(tuples)))
+    return lists
+
+
+def has_plus_minus(value: Value) -> bool:
+    return any(part.kind == "number" and part.expr.has(PLUS_MINUS) for part in value.parts)
+
+
+def write_out_tuple(value: Value, independent: bool) -> list[Value]:
+    """(±1, ±2) -> (1,2), (-1,-2); if its signs are independent, all four"""
+    if not has_plus_minus(value):
+        return [value]
+    signed = [part.kind == "number" and part.expr.has(PLUS_MINUS) for part in value.parts]
+    if sum(signed) > 6:
+        raise LimitExceeded("a tuple with more than 6 double signs")
+
+    tuples = []
+    choices = [(1, -1) if has_sign else (1,) for has_sign in signed]
+    for signs in itertools.product(*choices) if independent else ((1,) * len(signed), (-1,) * len(signed)):
+        parts = []
+        for part, sign in zip(value.parts, signs, strict=True):
+            if part.kind == "number":
+                expr = part.expr.xreplace({PLUS_MINUS: sp.Integer(sign)})
+                part = part._replace(source=str(expr), expr=expr)
+            parts.append(part)
+        source = ",".join(part.source for part in parts)
+        tuples.append(value._replace(source=f"({source})", parts=tuple(parts)))
+    return tuples
 
 
 def are_vectors(a: Value, b: Value) -> bool:
@@ -1774,40 +1918,67 @@ def endpoint(value: Value) -> sp.Expr:
 # --- 7. numbers ---------------------------------------------------------------------------------
 
 def same_number(a: Value, b: Value) -> str:
-    """Percent and degrees may be left out or worked out; other units may only be left out."""
-    if a.unit and b.unit and not same_unit(a.unit, b.unit):
-        return ""
+    """Units may be left out or converted; percent and degrees may also be worked out."""
+    if a.unit and b.unit and a.unit != b.unit:
+        ratio = unit_ratio(a.unit, b.unit)
+        if ratio is None:
+            return ""
+        if ratio != 1:                                      # 2 km are 2000 m, exactly
+            return "same quantity" if identical(a.expr * ratio, b.expr) else ""
     step = same_size(a, b)
     if not step:
         step = same_scaled(a, b) or same_scaled(b, a)
     return step
 
 
-def same_unit(unit: str, other: str) -> bool:
-    """Do two units agree: the same units of measure, and no word that contradicts another?
+@functools.lru_cache(maxsize=1024)
+def unit_ratio(unit: str, other: str) -> sp.Expr | None:
+    """How many of the other unit one of the unit is; None if they are different things.
 
-    miles per hour, miles             yes: what stands after "per" may be left out
-    red balls, balls                  yes: so may a word that is no unit of measure
-    red balls, blue balls             no
-    square meters, square feet        no
-    square meters, meters             no
+    miles per hour, miles             1: what stands after "per" may be left out
+    red balls, balls                  1: so may a word that is no unit of measure
+    red balls, blue balls             None
+    square meters, square feet        (1/0.3048)^2
+    square meters, meters             None
     """
-    head, _, rate = f" {unit} ".partition(" per ")
-    other_head, _, other_rate = f" {other} ".partition(" per ")
-    if not same_unit_words(set(head.split()), set(other_head.split())):
-        return False
-    if not rate or not other_rate:
-        return True
-    return same_unit_words(set(rate.split()), set(other_rate.split()))
+    if "sterling" in unit + other:
+        unit, other = unit.replace("pound", "sterling"), other.replace("pound", "sterling")
+    tops, bottoms = split_unit(unit)
+    other_tops, other_bottoms = split_unit(other)
+    ratio = measures_ratio(tops, other_tops)
+    if ratio is not None and bottoms and other_bottoms:
+        bottom_ratio = measures_ratio(bottoms, other_bottoms)
+        ratio = None if bottom_ratio is None else ratio * bottom_ratio
+    return ratio
 
 
-def same_unit_words(words: set[str], others: set[str]) -> bool:
-    """The same units of measure, and the other words of one all among those of the other."""
-    if not words or not others:
-        return words == others
-    measures = {word for word in words if word in UNIT_NAMES}
-    other_measures = {word for word in others if word in UNIT_NAMES}
-    return measures == other_measures and (words <= others or others <= words)
+def split_unit(unit: str) -> tuple[list, list]:
+    """mile hour^-1 -> [(mile, 1)], [(hour, -1)]"""
+    powers = []
+    for word in unit.split():
+        name, _, exponent = word.partition("^")
+        powers.append((name, int(exponent or 1)))
+    return [p for p in powers if p[1] > 0], [p for p in powers if p[1] < 0]
+
+
+def measures_ratio(powers: list, others: list) -> sp.Expr | None:
+    """The ratio of two products of units; None if they do not measure the same.
+
+    Other words, such as red balls, have to be all among those of the other side.
+    """
+    words = {name for name, _ in powers if name not in UNIT_TABLE}
+    other_words = {name for name, _ in others if name not in UNIT_TABLE}
+    if not (words <= other_words or other_words <= words) or bool(powers) != bool(others):
+        return None
+
+    bases = Counter()
+    ratio = sp.S.One
+    for name, exponent in [*powers, *((name, -exponent) for name, exponent in others)]:
+        if name in UNIT_TABLE:
+            bases[UNIT_TABLE[name].base] += exponent
+            ratio *= UNIT_TABLE[name].factor**exponent
+    has_measures = [any(name in UNIT_TABLE for name, _ in side) for side in (powers, others)]
+    return ratio if not any(bases.values()) and has_measures[0] == has_measures[1] else None
 
 
 def same_scaled(scaled: Value, plain: Value) -> str:
