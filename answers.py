@@ -27,8 +27,8 @@ Domains     Roots and logarithms are compared where both sides are real: 2 ln x 
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
             names real. Names stand for numbers of either sign.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
-            it if it has two places and three digits, for any number if it has six digits; with
-            eight it may be cut off instead of rounded.
+            it if it has two places and three digits, for any number if it has six places or seven
+            digits; with eight it may be cut off instead of rounded.
 Percent     28% is 28 and 0.28; 45° is 45 and π/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
@@ -810,8 +810,8 @@ class Value(NamedTuple):
     expr: sp.Expr | None = None     # number: a sympy object
     unit: str = ""                  # number: "percent", "degree", or the words after it
     places: int = 0                 # number: decimals as written, for the rounding rule
-    # group: its brackets, "()", "(]" or "{}"; "" for a bare list, "matrix2" for two columns, ":" for
-    # a ratio of three or more, "case" for the labeled items of one of several solutions
+    # group: its brackets, "()", "(]" or "{}"; "" for a bare list, "matrix2" for two columns, ":"
+    # for a ratio of three or more, "case" for the labeled items of one of several solutions
     shape: str = ""
     ops: tuple[str, ...] = ()       # the signs between the parts of relations, sets and lists
     parts: tuple[Value, ...] = ()
@@ -2255,9 +2255,12 @@ def stand_for_all_integers(x: sp.Expr, y: sp.Expr) -> bool:
 
 
 def rounds_to(exact: Value, decimal: Value) -> bool:
-    """A decimal stands for what rounds to it: a fraction, at two places, if it has three digits;
-    any number at six digits. At eight it may be cut off instead: 1.7099759 for 1.70997594...
-    Two decimals are equal only as numbers."""
+    """Does a number round to a decimal that is precise enough to stand for it?
+
+    A fraction: with two places and three digits, 30.52. Any number: with six places, 0.707107, or
+    seven digits; with eight digits it may also be cut off, 1.7099759 for 1.70997594...
+    Two decimals are equal only as numbers.
+    """
     if not decimal.places or exact.places:
         return False
     if exact.expr.free_symbols or not decimal.expr.is_Rational:
@@ -2265,7 +2268,8 @@ def rounds_to(exact: Value, decimal: Value) -> bool:
 
     digits = len(str(abs(int(decimal.expr * 10**decimal.places))))
     is_short_fraction = exact.expr.is_Rational and decimal.places == 2 and digits > 2
-    if digits < 6 and not is_short_fraction:
+    is_precise = decimal.places >= 6 or digits >= 7
+    if not is_precise and not is_short_fraction:
         return False
     gap = evaluate(exact.expr - decimal.expr, {})
     if gap is None or MP.im(gap):
