@@ -150,9 +150,10 @@ def run(function):
     try:
         function()
     except Exception as error:
+        root = Path(__file__).parent
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent
-        is_message = isinstance(error, ValueError | OSError) and raised_in == Path(__file__).parent
-        if not is_message:
+        is_ours = raised_in in (root, root / "results")
+        if not (is_ours and isinstance(error, ValueError | OSError)):
             traceback.print_exc()
         where = ""
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:

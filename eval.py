@@ -4,6 +4,7 @@
     python eval.py --model runs/NAME/final                    the tiny world's held-out problems
     python eval.py --model DIR --benchmarks a.jsonl           any rows of problem and answer
     python eval.py plot RUN... --out FILE.png                 learning curves, seeds as a band
+    python eval.py screen             which method's first step points to the truth, before any run
 
 A problem is a row {"problem", "answer"}. Two things are known about a response:
     verified    the rule verifier's verdict, always against "answer" alone, as in training
@@ -41,8 +42,8 @@ from problems import (
     read_jsonl,
     write_file,
 )
-from report import plot_runs, summary_legend, summary_table
-from rewards import RewardModel, auroc
+from report import plot_runs, results_table, summary_legend, summary_table
+from rewards import Batch, RewardModel, auroc, compute_advantages
 from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
 from verify import verify_all
 
@@ -431,6 +432,104 @@ def load_run(folder):
     return config, metrics
 
 
+# ---------------------------------------------------------------------------- python eval.py screen
+
+# What is screened: the settings of rewards.compute_advantages.
+SCREENED = {
+    "verifier": {"reward": "verifier"},
+    "RM only": {"reward": "rm"},
+    "naive 0.5": {"reward": "naive", "verifier_share": 0.5},
+    "naive 0.9": {"reward": "naive", "verifier_share": 0.9},
+    "HERO": {"reward": "hero"},
+    "HERO, no weight": {"reward": "hero", "weight_on": "none"},
+    "HERO, wrong side only": {"reward": "hero", "beta": 0.0},
+    "HERO, correct side only": {"reward": "hero", "alpha": 0.0},
+    "HERO, bands of 0.2": {"reward": "hero", "alpha": 0.2, "beta": 0.2},
+    "HERO, std": {"reward": "hero", "advantage_norm": "std"},
+}
+
+
+def screen(rm_scores, verified, truth):
+    """How far each method's first policy gradient points where the truth's would. -> {name: cosine}
+
+    rm_scores, verified, truth: (P, G), of the policy before training. The cosine is between the
+    advantages of a method and those of the reward "oracle", over all P * G rollouts: 1 if the
+    method weights the rollouts as the truth would, 0 if it only adds noise. Advantages are the
+    factors of the rollouts' gradients, so this compares first steps without taking any.
+
+    It can tell, in seconds, whether a world is sparse enough for methods to differ, and who will
+    be faster at first. It cannot tell what comes later: a reward model that is hacked, a verifier
+    that catches up, or where either ends. Cosines ignore the length of a step.
+    """
+    batch = Batch(rm_scores, verified, truth=truth)
+    sigma_bar = rm_scores.std(1, correction=0).mean().item()
+    target = compute_advantages(batch, sigma_bar, "oracle").advantages.flatten()          # (P * G,)
+    cosines = {}
+    for name, settings in SCREENED.items():
+        advantages = compute_advantages(batch, sigma_bar, **settings).advantages.flatten()
+        cosines[name] = torch.cosine_similarity(advantages, target, dim=0).item()
+    return cosines
+
+
+def thin(truth, recall, seed=0):
+    """Verdicts of a verifier that accepts each right response with probability `recall`. (P, G)"""
+    generator = torch.Generator().manual_seed(seed)
+    return truth * (torch.rand(truth.shape, generator=generator) < recall)
+
+
+def screen_command(arguments):
+    """Samples groups from a policy, and prints the cosine of every method with the truth."""
+    parser = argparse.ArgumentParser("eval.py screen", description=screen.__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     allow_abbrev=False)
+    parser.add_argument("--model", default="runs/world-0/policy", help="The policy to sample from.")
+    parser.add_argument("--reward_model", default="runs/world-0/reward_model",
+                        help="The reward model that scores its responses.")
+    parser.add_argument("--problems", default="runs/world-0/train/hard.jsonl",
+                        help="A JSONL file of problems that list every right phrasing.")
+    parser.add_argument("--groups", type=int, default=250, help="How many problems to use.")
+    parser.add_argument("--rollouts", type=int, default=8, help="How many responses per problem.")
+    parser.add_argument("--max_tokens", type=int, default=48,
+                        help="The length at which a response is cut.")
+    parser.add_argument("--recalls", type=float, nargs="*", default=[0.21, 0.1, 0.05, 0.02],
+                        help="Further columns: the verdicts of a verifier that accepts each right "
+                             "response with this probability, and no wrong one.")
+    args = parser.parse_args(arguments)
+    for name in ("groups", "rollouts", "max_tokens"):
+        if vars(args)[name] < 1:
+            raise ValueError(f"--{name} {vars(args)[name]}: has to be above 0")
+
+    # Sample, verify and score.
+    distributed.init()
+    problems = [row for _, row in read_jsonl(args.problems, required=("problem", "answer",
+                                                                      "accepted"))]
+    tokenizer = load_tokenizer(args.model)
+    engine = make_engine("transformers", args.model, tokenizer)
+    records = sample_and_grade(engine, tokenizer, problems[:args.groups], args.rollouts,
+                               SamplingParams(args.max_tokens), 0,
+                               reward_model=RewardModel(args.reward_model))
+    rm_scores, verified, truth = (torch.tensor([record[key] for record in records],
+                                               dtype=torch.float64)
+                                  for key in ("rm_scores", "verified", "truth"))      # (P, G)
+    if truth.min() == truth.max():
+        raise ValueError("all responses are alike, right or wrong: there is nothing to screen")
+
+    # One column per verifier: the real one, and thinned ones.
+    verdicts = {"verify.py": verified}
+    for recall in args.recalls:
+        verdicts[f"recall {recall:g}"] = thin(truth, recall)
+    cosines = {column: screen(rm_scores, v, truth) for column, v in verdicts.items()}
+    rows = [(name, {column: cosines[column][name] for column in verdicts}) for name in SCREENED]
+    silent = {column: (v.amax(1) == 0).double().mean().item() for column, v in verdicts.items()}
+    rows.insert(0, ("groups without an accepted response", silent))
+
+    print(f"{len(records)} groups of {args.rollouts} responses: {truth.mean():.3f} right, "
+          f"{verified.mean():.3f} accepted; AUROC of the scores against the truth "
+          f"{compute_metrics(records)['rm_auroc']:.3f}\n")
+    print(results_table(rows, list(verdicts)))
+    print("\ncosine of a method's advantages with the truth's, before the first step")
+
+
 # ---------------------------------------------------------------------------- python eval.py
 
 
@@ -570,6 +669,9 @@ def set_defaults(args, config, benchmarks):
 
 def write_results(args, config, summaries):
     """Prints the table of an evaluation with its legend, and writes its JSON file."""
+    print(f"responses per problem: {args.seeds} (T {args.temperature:g}, top-p {args.top_p:g}), "
+          f"cut at {args.max_tokens} tokens\n"
+          f"text appended to every problem: {args.instruction!r}\n")
     print(summary_table(summaries))
     print("\n" + summary_legend(summaries))
 
@@ -585,6 +687,8 @@ def main():
     arguments = sys.argv[1:]
     if arguments[:1] == ["plot"]:
         plot_command(arguments[1:])
+    elif arguments[:1] == ["screen"]:
+        screen_command(arguments[1:])
     else:
         evaluate_command(arguments)
 

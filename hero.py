@@ -40,7 +40,7 @@ from transformers import AutoModelForCausalLM
 import distributed
 import tiny
 from distributed import derive_seed, from_pretrained, memory_plan
-from eval import evaluate, judge, judge_input
+from eval import evaluate, grade, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
 from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems, write_file
 from report import format_metrics, plot_curves, run_summary
@@ -356,7 +356,8 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
         optimizer.zero_grad()
         for b in minibatch:
             logp, entropy = models.logprobs(b.ids, b.mask, cfg.temperature, entropy=True)
-            old_logp = logp.detach() if b.old_logp is None else b.old_logp
+            on_policy = b.old_logp is None                     # the first minibatch, see 1.
+            old_logp = logp.detach() if on_policy else b.old_logp
 
             # Truncated importance sampling: the engine samples with slightly other numerics.
             log_ratio = old_logp - b.engine_logp              # of trainer to engine, (B, T)
@@ -560,8 +561,12 @@ def load_training_problems(cfg, tokenizer):
     path = Path(cfg.data)
     if path.is_dir():
         path = path / f"{cfg.regime}.jsonl"
+    rows = load_problems(path)
+    if REWARDS[cfg.reward].needs_truth and not all("accepted" in row for row in rows):
+        raise ValueError(f"--reward {cfg.reward} needs problems that list every right phrasing as "
+                         f"'accepted', and {path} has others: choose another reward")
     short = []
-    for row in load_problems(path):
+    for row in rows:
         prompt = chat_prompt(tokenizer, row["problem"], cfg.instruction)
         if len(prompt) <= cfg.max_prompt_tokens:
             short.append(row)
@@ -648,6 +653,7 @@ class Response:
     rm_score: float
     length: int                                   # tokens
     finished: bool
+    truth: bool | None                            # by the oracle; None where nothing needs it
 
 
 def next_prompts(cfg, problems, step):
@@ -688,13 +694,17 @@ def to_batch(prompts, groups):
     def table(value_of):                                                                  # (P, G)
         return torch.tensor([[value_of(response) for response in group] for group in groups])
 
+    truth = None
+    if groups[0][0].truth is not None:
+        truth = table(lambda response: response.truth)
     return Batch(
         rm_scores=table(lambda response: response.rm_score),
         verified=table(lambda response: float(response.verdict.correct)),
         lengths=table(lambda response: response.length),
         finished=table(lambda response: response.finished),
         texts=[[response.text for response in group] for group in groups],
-        references=[row["answer"] for row in prompts])
+        references=[row["answer"] for row in prompts],
+        truth=truth)
 
 
 def response_stats(groups):
@@ -804,9 +814,12 @@ def train(cfg):
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
         clock.lap("generate")
 
-        # 2. Verify: 0 or 1 for each response, Eq. 2.
+        # 2. Verify: 0 or 1 for each response, Eq. 2. Only --reward oracle asks for the truth.
         rows = [prompts[p] for p in mine for _ in range(G)]
         verdicts = verify_rollouts(cfg, rows, texts)
+        truth = [None] * len(texts)
+        if REWARDS[cfg.reward].needs_truth:
+            _, truth = grade(texts, rows)
         clock.lap("verify")
 
         # 3. Score: the reward model's opinion of each response.
@@ -815,14 +828,16 @@ def train(cfg):
 
         # 4. Share: every rank gets all responses, and computes the same advantages from them.
         responses = []
-        for text, verdict, score, rollout in zip(texts, verdicts, scores, rollouts, strict=True):
+        for i, rollout in enumerate(rollouts):
             length = len(rollout.response_ids)
-            responses.append(Response(text, verdict, score, length, rollout.finished))
+            responses.append(Response(texts[i], verdicts[i], scores[i], length, rollout.finished,
+                                      truth[i]))
         groups = distributed.gather_interleaved(
             [responses[i:i + G] for i in range(0, len(responses), G)])
         batch = to_batch(prompts, groups)
 
-        # 5. Rewards and advantages: Eq. 3, 4 and 5. sigma_bar is the mean over every group so far.
+        # 5. Rewards and advantages: Eq. 3, 4 and 5. sigma_bar, in Eq. 4, is the mean over every
+        #    group of the run so far, those of this step included.
         progress.sigma_sum += batch.rm_scores.std(1, correction=0).sum().item()
         sigma_bar = progress.sigma_sum / (step * P)
         result = compute_advantages(

@@ -101,26 +101,27 @@ def read_jsonl(path, required=(), skip_torn=False):
 
     required: keys that every row must have.
     skip_torn: skip lines that are not whole JSON, as a kill leaves them, and name them on stderr.
-    Raises ValueError if the file does not exist, if a line is not JSON, or if a key is missing.
+    Raises ValueError if the file does not exist, if a line is not JSON in UTF-8, or if a key is
+    missing.
     """
     if not Path(path).is_file():
         raise ValueError(f"{path} does not exist")
 
-    # A kill may also cut a line in the middle of a character.
-    with open(path, encoding="utf-8", errors="replace" if skip_torn else "strict") as file:
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path} line {number}"
             if not line.strip():
                 continue
 
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
+                row = json.loads(line.decode())
+            except ValueError as error:                    # not JSON, or not UTF-8
                 if skip_torn:
                     print(f"{where} is incomplete and is skipped", file=sys.stderr)
                     continue
-                raise ValueError(
-                    f"{where} is not JSON ({error.msg}): {line[:60].strip()!r}") from error
+                beginning = line[:60].strip().decode(errors="replace")
+                raise ValueError(f"{where} is not JSON ({first_line(error)}): "
+                                 f"{beginning!r}") from error
 
             for key in required:
                 if not isinstance(row, dict) or key not in row:

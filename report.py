@@ -9,7 +9,8 @@ import numpy as np
 # A method has the same color in every figure. The palette is that of Okabe and Ito, which
 # color-blind readers can tell apart.
 COLORS = {"verifier": "#0072B2", "rm": "#D55E00", "hero": "#009E73", "hero std": "#56B4E9",
-          "naive": "#CC79A7", "gate": "#000000", "cold start": "#999999"}
+          "naive": "#CC79A7", "oracle": "#000000",
+          "cold start": "#999999"}
 OTHER_COLOR = "#E69F00"
 
 
@@ -105,8 +106,8 @@ def shown_metrics(summaries):
 
     shown = []
     for metric in METRICS:
-        if metric.key == "pass@k" and k == 1:
-            continue                                        # it is pass@1
+        if metric.key in ("pass@k", "majority", "best_of_n") and k == 1:
+            continue                                        # of one sample, all are pass@1
         key = "low" if metric.key == "interval" else metric.key
         if any(key in summary for summary in summaries.values()):
             shown.append(metric._replace(title=metric.title.format(k=k),
@@ -128,7 +129,7 @@ def metric_text(metric, summary):
 def format_metrics(metrics):
     """The metrics of a step that a person watches, on one line. -> str
 
-    At most 100 columns, and 12 or so more for each held-out set in a step with an evaluation.
+    About 100 columns, and 12 or so more per held-out set in a step with an evaluation.
     """
     parts = [f"step {metrics['step']:3d}"]
     for title, key, number_format in (
@@ -154,7 +155,8 @@ def run_summary(cfg, metrics, folder):
             prefix = f"eval/{name}/"
             summaries[f"{name}, {when}"] = {key.removeprefix(prefix): value
                                             for key, value in row.items() if key.startswith(prefix)}
-    lines = ["", f"held-out problems, {cfg.eval_samples} samples each at T 0.6, top-p 0.95", "",
+    lines = ["", f"held-out problems, responses per problem: {cfg.eval_samples} (T 0.6, top-p "
+             "0.95)", "",
              summary_table(summaries), "", summary_legend(summaries), "",
              f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl", "",
              "try next:"]

@@ -42,7 +42,8 @@ def stratify(rm_scores, verified, alpha=0.05, beta=0.05, eps=1e-6):
 def min_max(scores, members, eps):
     """Scores scaled to [0, 1) by the lowest and highest score among each row's members. -> (P, G)
 
-    members (P, G): the rollouts of one stratum. The values of all others are meaningless.
+    members (P, G): the rollouts of one stratum. The values of all others, and of a row without
+    members, are meaningless; stratify takes none of them.
     """
     low = scores.masked_fill(~members, float("inf")).amin(1, keepdim=True)                # (P, 1)
     high = scores.masked_fill(~members, -float("inf")).amax(1, keepdim=True)              # (P, 1)
@@ -70,6 +71,7 @@ class Batch:
     finished: torch.Tensor | None = None          # (P, G) False where a response was cut off
     texts: list[list[str]] | None = None          # P lists of G responses
     references: list[str] | None = None           # P reference answers
+    truth: torch.Tensor | None = None             # (P, G) what the oracle knows, for its reward
 
 
 def hero_reward(batch, alpha, beta):
@@ -93,12 +95,18 @@ def naive_reward(batch, verifier_share):
     return verifier_share * verified + (1 - verifier_share) * batch.rm_scores
 
 
+def oracle_reward(batch):
+    """The truth, 0 or 1: what no method can know, and so the upper bound of all. -> (P, G)"""
+    return batch.truth.to(batch.rm_scores.dtype)
+
+
 @dataclass(frozen=True)
 class Reward:
     """What `--reward NAME` means."""
     function: Callable                            # (batch, the settings it needs) -> (P, G)
     needs: tuple[str, ...] = ()                   # settings that the function takes, by name
     weighted: bool = False                        # whether the prompt weight of Eq. 4 applies
+    needs_truth: bool = False                     # whether it reads Batch.truth
 
 
 REWARDS = {
@@ -106,6 +114,7 @@ REWARDS = {
     "verifier": Reward(verifier_reward),
     "rm": Reward(rm_reward),
     "naive": Reward(naive_reward, needs=("verifier_share",)),
+    "oracle": Reward(oracle_reward, needs_truth=True),
 }
 
 
@@ -161,6 +170,7 @@ def compute_advantages(batch, sigma_bar, reward="hero", *, alpha=0.05, beta=0.05
 
     # Eq. 5 puts the weight on the reward. Where the advantage is divided by the group's standard
     # deviation, a factor on the reward cancels: hence the default, the weight on the advantage.
+    # With weight_on="none" the weight is 1 everywhere.
     if weight_on == "reward":
         rewards = weight[:, None] * r_hat                                               # Eq. 5
         advantages = group_advantages(rewards, advantage_norm)
@@ -278,7 +288,7 @@ class RewardModel:
         rows = [self.token_ids(p, r) for p, r in zip(prompts, responses, strict=True)]
         scores = torch.empty(len(rows))
 
-        # The longest rows first, so that rows of like length share a batch.
+        # The longest rows first, so that rows of similar length share a batch.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]), reverse=True)
         start = 0
         while start < len(order):

@@ -89,7 +89,7 @@ def load_tokenizer(name_or_path):
 
 
 def chat_prompt(tokenizer, problem, instruction=""):
-    """A problem as the policy is asked it, in its own chat template. -> list of token ids"""
+    """The prompt that asks the policy a problem, in its chat template. -> list of token ids"""
     messages = [{"role": "user", "content": problem + instruction}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -132,7 +132,7 @@ class TransformersEngine:
         self.max_rows = max_rows
 
     def generate(self, prompt_ids, n, params, seed):
-        """See Engine.generate. Prompts of like length are decoded together."""
+        """See Engine.generate. Prompts of similar length are decoded together."""
         seeds = seeds_of(seed, len(prompt_ids))
         by_length = sorted(range(len(prompt_ids)), key=lambda i: len(prompt_ids[i]))
         prompts_at_once = max(1, self.max_rows // n)
@@ -190,6 +190,7 @@ class TransformersEngine:
             tokens[live, t] = token[:, 0]
             logprobs[live, t] = logp[:, 0]
 
+            # A row that has ended is decoded on until it is dropped; step 4 cuts that off.
             just_ended = live[(token[:, 0] == self.eos_id) & ~finished[live]]
             used[just_ended] = t + 1
             finished[just_ended] = True
@@ -303,7 +304,7 @@ class VLLMEngine:
 
     def generate(self, prompt_ids, n, params, seed):
         """See Engine.generate. ValueError for a prompt that leaves too little room."""
-        self.wake()                              # asleep, vLLM would wait for ever
+        self.wake()                              # asleep, vLLM would wait forever
         self.check_room(prompt_ids, params)
 
         requests = []

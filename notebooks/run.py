@@ -53,7 +53,7 @@ def stamp(notebook, root=ROOT):
 
 def execute(notebook):
     """Runs all cells in a new kernel, from the notebooks' folder, and fills in their outputs."""
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", record_timing=False,
+    client = NotebookClient(notebook, timeout=1200, kernel_name="python3", record_timing=False,
                             resources={"metadata": {"path": str(ROOT / "notebooks")}})
     client.execute()
 

@@ -23,6 +23,8 @@ from eval import (
     majority,
     pass_at_k,
     sample_and_grade,
+    screen,
+    thin,
 )
 from problems import load_problems, read_jsonl, write_jsonl
 from rollout import SamplingParams, make_engine
@@ -309,3 +311,44 @@ def test_one_and_two_processes_evaluate_alike(folder, unbroken):
 
     result = script(folder, "results/paper_tables.py", "table", "0.json")
     assert "(56.8)" in result.stdout, result.stderr                      # the paper's HERO, hard
+
+
+# ---------------------------------------------------------------------------- the screen
+
+
+def test_screen_golden():
+    """One group, the oracle's advantages (1, 1, -1, -1) / 2, of length 1.
+
+    The verifier accepts only the first: (3, -1, -1, -1) / 4, length sqrt(12) / 4, product 1/2, so
+    the cosine is 2 / sqrt(12). Scores 4, 1, 2, -1 have mean 1.5: (2.5, -0.5, 0.5, -2.5), length
+    sqrt(13), product 2. A lone correct response gets the lower end of its band, and with alpha 0
+    all others 0: the direction of the verifier.
+    """
+    rm_scores = torch.tensor([[4.0, 1.0, 2.0, -1.0]], dtype=torch.float64)
+    verified = torch.tensor([[1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    truth = torch.tensor([[1.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+    cosines = screen(rm_scores, verified, truth)
+    assert cosines["verifier"] == pytest.approx(2 / 12 ** 0.5)
+    assert cosines["RM only"] == pytest.approx(2 / 13 ** 0.5)
+    assert cosines["HERO, correct side only"] == pytest.approx(2 / 12 ** 0.5)
+    assert screen(rm_scores, truth, truth)["verifier"] == pytest.approx(1)
+
+
+def test_thinned_verdicts_accept_a_share_of_the_right_ones_and_nothing_else():
+    truth = (torch.arange(20_000).reshape(-1, 8) % 3 == 0).double()
+    verdicts = thin(truth, 0.1)
+    assert (verdicts <= truth).all()
+    assert verdicts.sum() / truth.sum() == pytest.approx(0.1, abs=0.015)
+    assert torch.equal(thin(truth, 1.0), truth)
+
+
+def test_the_screen_as_a_command(folder, capsys):
+    options = ["--groups", 30, "--rollouts", 4, "--problems", "runs/world-0/train/easy.jsonl"]
+    eval_here(folder, "screen", *options, "--recalls", 0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("30 groups of 4 responses")
+    verifier = next(line.split() for line in lines if line.startswith("verifier"))
+    # on easy problems the verifier is right, so its own column is 1, and thinned it is less
+    assert float(verifier[1]) == pytest.approx(1, abs=1e-3) and float(verifier[2]) < 1
+    with pytest.raises(ValueError, match="--groups 0: has to be above 0"):
+        eval_here(folder, "screen", "--groups", 0)

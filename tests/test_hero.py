@@ -188,7 +188,7 @@ def test_a_run_leaves_what_the_readme_promises(unbroken):
     assert rows[1]["rollout/logprob_gap"] < 1e-5
     samples = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
     assert len(samples) == 4 * 2 * 4                           # steps, groups, rollouts of each
-    assert set(samples[0]) == {"step", "problem", "reference", "response", "answer", "verified",
+    assert set(samples[0]) >= {"step", "problem", "reference", "response", "answer", "verified",
                                "reason", "rm_score", "r_hat", "weight", "reward", "advantage"}
     for i in range(0, len(samples), 4):
         assert abs(sum(row["advantage"] for row in samples[i:i + 4])) < 1e-4
@@ -228,7 +228,8 @@ def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
 @pytest.mark.parametrize("options", [
     ["--reward", "naive", "--advantage_norm", "std", "--kl_coef", 0.1, "--regime", "mixed"],
     ["--weight_on", "reward", "--beta", 0, "--max_tokens_per_microbatch", 64,
-     "--regime", "easy"]])
+     "--regime", "easy"],
+    ["--reward", "oracle"]])
 def test_other_settings_run(folder, options):
     hero_here(folder, "--name", "c", *SMALL, "--steps", 2, *options)
     rows = metrics_of(folder, "c")
@@ -303,6 +304,12 @@ def test_a_run_of_old_setting_names_is_refused(folder):
 
 def test_bands_that_overlap_are_refused(folder):
     refused(folder, "--alpha", 0.6, "--beta", 0.6, says="their sum has to be below 1")
+
+
+def test_the_oracle_needs_accepted_phrasings(folder):
+    (folder / "data.jsonl").write_text('{"problem": "1+1", "answer": "2"}\n')
+    refused(folder, "--data", "data.jsonl", "--reward", "oracle", says="--reward oracle needs "
+            "problems that list every right phrasing")
 
 
 def test_prompts_that_are_all_too_long(folder):

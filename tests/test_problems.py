@@ -65,6 +65,13 @@ def test_a_line_torn_inside_a_character_is_skipped(tmp_path):
     assert rows_of(path, skip_torn=True) == [{"a": 1}]
 
 
+def test_a_file_in_another_encoding_is_named_with_its_line(tmp_path):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes('{"problem": "1"}\n{"problem": "caf\u00e9"}\n'.encode("latin-1"))
+    with pytest.raises(ValueError, match="data.jsonl line 2 is not JSON .*utf-8"):
+        list(read_jsonl(path))
+
+
 def test_new_rows_do_not_join_a_torn_line(tmp_path):
     path = tmp_path / "log.jsonl"
     path.write_text('{"a": 1}\n{"a": ')

