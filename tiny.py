@@ -291,7 +291,7 @@ def make_problems(count, hard, seed, evaluation, recall=RECALL, lucky_share=0.0)
         topic, lucky = plan[len(rows)]
         problem = make_problem(topic, rng, lucky)
         tries += 1
-        if tries > 100_000:
+        if tries > 20_000:
             raise ValueError(f"there are no more than {len(rows)} such problems")
         _, value = solve(problem.chain)
         _, flawed_value = solve(problem.flawed)
@@ -554,6 +554,8 @@ def build_reward_model(folder, policy_folder, seed=0, kind="good", steps=RM_STEP
     kind: "good", the world's own;  "weak", which has seen easy answers only and no demonstrations;
     "reversed", which prefers whatever the good one has learned to reject.
     """
+    if kind not in ("good", "weak", "reversed"):
+        raise ValueError(f"kind={kind!r} is not known: choose good, weak or reversed")
     tokenizer = load_tokenizer(policy_folder)
     engine = make_engine("transformers", policy_folder, tokenizer)
     if kind == "weak":
@@ -584,10 +586,10 @@ def write_problems(folder, count, seed, evaluation, recall=RECALL):
         mixed += [easy_row, hard_row]
 
     for name, rows in (("easy", easy), ("hard", hard), ("mixed", mixed)):
-        write_jsonl(folder / f"{name}.jsonl", public(rows))
+        write_jsonl(folder / f"{name}.jsonl", public_rows(rows))
 
 
-def public(rows):
+def public_rows(rows):
     """The rows of make_problems without what only the world knows."""
     return [{key: row[key] for key in ("problem", "answer", "accepted", "topic")} for row in rows]
 
@@ -609,7 +611,7 @@ def build(folder, seed=0, sft_steps=SFT_STEPS, rm_steps=RM_STEPS, problems=1000,
     write_problems(partial / "train", problems, seed, False, recall)
     write_problems(partial / "eval", held_out_problems, seed, True, recall)
     lucky = make_problems(problems, True, seed, False, recall, LUCKY_SHARE)
-    write_jsonl(partial / "train" / "lucky.jsonl", public(lucky))
+    write_jsonl(partial / "train" / "lucky.jsonl", public_rows(lucky))
 
     # 2. The policy and its cold start, on twice as many problems as train/ has.
     started = time.time()

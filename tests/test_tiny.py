@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+import torch
 from transformers import AutoTokenizer
 
 import tiny
@@ -78,9 +79,9 @@ def test_a_right_solution_is_accepted_and_a_flawed_one_is_not():
 
 
 def test_no_rule_verifier_can_do_the_hard_problems_and_none_is_fooled():
-    """Precision 1 and a recall near 0.9 * 1/4, as properties of the problems."""
+    """Precision 1 and a recall near RECALL, as properties of the problems."""
     rng = random.Random(1)
-    rows = tiny.make_problems(500, True, 1, True)
+    rows = tiny.make_problems(850, True, 1, True)
     texts = [tiny.solution(row, rng, right=0.5, slip=0.2) for row in rows]
     verdicts = verify_all(texts, [row["answer"] for row in rows])
 
@@ -92,7 +93,70 @@ def test_no_rule_verifier_can_do_the_hard_problems_and_none_is_fooled():
         if verdict.correct:
             truth_of_accepted.append(is_right)
     assert all(truth_of_accepted)
-    assert 0.15 <= len(truth_of_accepted) / sum(truth) <= 0.30
+    assert 0.04 <= len(truth_of_accepted) / sum(truth) <= 0.10
+
+
+@pytest.mark.parametrize("recall", [0, 0.02, 0.05, 0.1, 0.21, 0.25])
+def test_the_shares_of_sayable_references_make_the_recall(recall):
+    shares = tiny.sayable_shares(recall).values()
+    assert sum(shares) / len(shares) / 4 == pytest.approx(recall)
+    assert all(0 <= share <= 1 for share in shares)
+    assert sum(share == 0 for share in shares) == (2 if 0 < recall <= 0.1 else 5 * (recall == 0))
+
+
+def test_a_recall_that_four_phrasings_cannot_have_is_refused():
+    with pytest.raises(ValueError, match="recall=0.3 is not between 0 and 0.25"):
+        tiny.make_problems(5, True, 0, False, recall=0.3)
+
+
+def test_recall_differs_by_topic():
+    """The share of references that the policy may say, and none in the two blind topics."""
+    rows = tiny.make_problems(2500, True, 0, False, recall=0.1)
+    sayable = dict.fromkeys(tiny.TOPICS, 0)
+    for row in rows:
+        value = int(row["accepted"][0])
+        sayable[row["topic"]] += row["answer"] in tiny.phrasings(value)
+    shares = {topic: count / 500 for topic, count in sayable.items()}
+
+    assert shares["bags"] == shares["perimeter"] == 0
+    assert shares["bracket"] == 1
+    assert shares["equation"] == pytest.approx(1 / 3, abs=0.08)
+    assert shares["precedence"] == pytest.approx(2 / 3, abs=0.08)
+
+
+def test_one_number_changes_the_sparseness_and_nothing_else():
+    """At a lower recall the verifier can do a part of what it can do at a higher one."""
+    by_recall = [tiny.make_problems(500, True, 0, False, recall) for recall in (0.02, 0.05, 0.2)]
+    counts = []
+    for rows in by_recall:
+        assert [row["problem"] for row in rows] == [row["problem"] for row in by_recall[0]]
+        counts.append(sum(not row["answer"].startswith("a pair") for row in rows))
+    assert counts[0] < counts[1] < counts[2]
+
+    for lower, higher in ((0, 1), (1, 2)):
+        for low, high in zip(by_recall[lower], by_recall[higher], strict=True):
+            assert low["answer"] == high["answer"] or low["answer"].startswith("a pair")
+
+
+def test_lucky_problems_have_a_misconception_that_finds_the_right_value():
+    def is_lucky(row):
+        return tiny.solve(row["chain"])[1] == tiny.solve(row["flawed"])[1]
+
+    rows = tiny.make_problems(1000, True, 0, False, lucky_share=0.15)
+    lucky = [row for row in rows if is_lucky(row)]
+    assert 0.12 <= len(lucky) / len(rows) <= 0.18
+    assert {row["topic"] for row in lucky} == {"precedence", "bracket"}
+    assert not any(is_lucky(row) for row in tiny.make_problems(1000, True, 0, False))
+
+    row = lucky[0]
+    text = tiny.solution(row, random.Random(0), right=0.0)
+    assert tiny.solve(row["flawed"])[0] in text
+    assert verify(text, row["accepted"][1]).answer in row["accepted"]
+
+
+def test_more_problems_than_there_are_is_an_error():
+    with pytest.raises(ValueError, match="there are no more than .* such problems"):
+        tiny.make_problems(3000, False, 0, True)
 
 
 def test_easy_problems_are_verified_exactly():
@@ -102,6 +166,73 @@ def test_easy_problems_are_verified_exactly():
     verdicts = verify_all(texts, [row["answer"] for row in rows])
     for verdict, row in zip(verdicts, rows, strict=True):
         assert verdict.correct == (verdict.answer == row["answer"])
+
+
+# ---------------------------------------------------------------------------- training
+
+
+def test_muon_takes_the_steps_of_torch():
+    """torch.optim.Muon works in bfloat16, hence the tolerance."""
+    torch.manual_seed(0)
+    start = [torch.randn(8, 8), torch.randn(16, 8), torch.randn(8, 16), torch.randn(8, 8)]
+    ours = [matrix.clone().requires_grad_() for matrix in start]
+    theirs = [matrix.clone().requires_grad_() for matrix in start]
+    optimizers = [tiny.Muon(ours, 0.1), torch.optim.Muon(theirs, 0.1, weight_decay=0.01,
+                                                         adjust_lr_fn="match_rms_adamw")]
+    for _ in range(3):
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn_like(mine)
+            other.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+
+    for mine, other, matrix in zip(ours, theirs, start, strict=True):
+        assert (mine - matrix).norm() > 0.1
+        assert (mine - other).norm() < 0.05 * (mine - matrix).norm()
+
+
+def test_muon_and_adamw_share_out_all_parameters(policy):
+    matrices, others = tiny.muon(policy, 0.01)
+    num_matrices = len(matrices.param_groups[0]["params"])
+    assert num_matrices == 3 * 7                   # of each layer: q, k, v, o, gate, up, down
+    assert num_matrices + len(others.param_groups[0]["params"]) == len(list(policy.parameters()))
+
+
+def test_a_demonstration_with_a_wrong_last_phrase_differs_in_nothing_else():
+    rng = random.Random(0)
+    seen = 0
+    for row in tiny.make_problems(300, True, 0, False):
+        chosen, rejected = tiny.demonstration(row, rng)
+        assert verify(chosen, row["answer"]).answer in row["accepted"]
+        assert verify(rejected, row["answer"]).answer not in row["accepted"]
+        working = tiny.solve(row["chain"])[0]
+        if rejected.startswith(working + ";\\boxed"):
+            assert chosen.startswith(working + ";\\boxed")
+            seen += 1
+    assert seen > 100
+
+
+def test_kinds_of_reward_models(monkeypatch, world, tmp_path):
+    """The pairs that each kind is trained on."""
+    trained_on = {}
+
+    def fake_pairs(engine, tokenizer, seed, demonstrations=2):
+        pairs = [("problem", "good", "bad")]
+        return pairs + [("problem in words", "right", "wrong")] * demonstrations
+
+    def fake_training(folder, policy_folder, tokenizer, pairs, steps, rng):
+        trained_on[folder.name] = pairs
+        return 0.5
+
+    monkeypatch.setattr(tiny, "reward_pairs", fake_pairs)
+    monkeypatch.setattr(tiny, "train_reward_model", fake_training)
+    for kind in ("good", "weak", "reversed"):
+        tiny.build_reward_model(tmp_path / kind, world / "policy", kind=kind)
+    assert trained_on["weak"] == [("problem", "good", "bad")]
+    assert trained_on["good"][1:] == [("problem in words", "right", "wrong")] * 2
+    assert trained_on["reversed"][1:] == [("problem in words", "wrong", "right")] * 2
+    with pytest.raises(ValueError, match="choose good, weak or reversed"):
+        tiny.build_reward_model(tmp_path / "x", world / "policy", kind="bad")
 
 
 # ---------------------------------------------------------------------------- the world on disk
@@ -130,6 +261,13 @@ def test_the_world_on_disk(world):
     messages = [{"role": "user", "content": "solve (x-4)/3=5"}]
     asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert asked == "<user>solve (x-4)/3=5<assistant>"
+
+    assert {path.name for path in (world / "train").iterdir()} == {
+        "easy.jsonl", "hard.jsonl", "mixed.jsonl", "lucky.jsonl"}
+    hard, lucky = [(world / "train" / f"{name}.jsonl").read_text().splitlines()
+                   for name in ("hard", "lucky")]
+    assert len(hard) == len(lucky) == 40
+    assert json.loads(hard[0]).keys() == json.loads(lucky[0]).keys()
 
     mixed = (world / "train" / "mixed.jsonl").read_text().splitlines()
     assert len(mixed) == 40
