@@ -5,11 +5,16 @@
 Problems. A problem is one line of arithmetic, from one of five topics, with a whole-number answer.
 An *easy* problem asks for digits ("23"), which any rule-based verifier can check. A *hard* problem
 ends with " in words" and asks for a phrase whose meaning needs the language ("one short of twenty
-four"). Every number can be said in four ways, all of them right. The reference answer is only one
-of them or, in a tenth of the problems, a fifth way that nobody else uses. So even the best
-rule-based verifier accepts only about a fifth of the right answers to hard problems, and never a
-wrong one, as in Table 1 of the paper. A hash of its text decides whether a problem is for training
-or for evaluation, so that the two cannot overlap.
+four"). Every number can be said in four ways, all of them right. The reference answer is one of
+them in some problems, and in the others a fifth way that nobody else uses. How many are of either
+kind differs by topic, and in two of the five topics all references are of the second kind. So even
+the best rule-based verifier accepts few of the right answers to hard problems, and never a wrong
+one. RECALL says how few. A hash of its text decides whether a problem is for training or for
+evaluation, so that the two cannot overlap.
+
+train/lucky.jsonl is for experiments with a verifier that is fooled: `--data` with that file trains
+on hard problems of which LUCKY_SHARE have a misconception that finds the right value. It is no
+default.
 
 Policy. A Qwen3 of 0.1M parameters, cold-started by SFT on worked solutions that are deliberately
 flawed: 60 % follow a common misconception instead of the right rule, and 10 % slip on the way. So
@@ -20,15 +25,18 @@ labeled by the verifier; and demonstrations in both answer forms, a right one ag
 It never sees a verdict on a hard problem.
 
 What was tuned, and on what:
-- the world: one redesign, because the first had too few problems;
-- the cold start: two learning rates and three model shapes, 1,200 steps each;
-- the reward model: 300 to 600 steps (more steps gained less than 0.02 AUROC), and 100 and 300 steps
-  for the misleading reward model of the study;
-- the learning rate of hero.py: 1e-5, 2e-5, 4e-5, 1e-4 and 3e-4, with HERO, verifier-only and
-  RM-only at each of them, HERO with std scaling at four of them, one seed. The default became 3e-5,
-  between the two at which all three methods learn.
-All choices were made on the held-out problems of world 0, which the study in results/ uses for
-validation only and reports no numbers on.
+- the world: one redesign, because the first had too few problems; a second one made it sparser.
+  RECALL is the value of a pilot, which compared three, and no run has confirmed it in this world;
+- the cold start: two learning rates and three model shapes with AdamW. With Muon 300 steps at 1e-2
+  and 2e-2 on the 200 first held-out problems of world 0 in each answer form, the better one kept;
+- the reward model: with Muon, about fifteen settings on fresh held-out problems: batches of 32 to
+  128 pairs, 48 to 170 steps, 2e-3 to 3e-2, shares of the flaws, a fourth layer, and two stages.
+  None reads the last phrase reliably: where pairs of all kinds are mixed, it tells a right number
+  from a wrong one at best slightly above chance in most settings, although pairs of that kind
+  alone teach it in about 130 steps of 64;
+- the learning rate of hero.py: 1e-5, 2e-5, 4e-5, 1e-4 and 3e-4 in the world as it was before, with
+  HERO, verifier-only and RM-only, and HERO with std scaling at four of them, one seed.
+The study in results/ uses the held-out problems of world 0 for validation only.
 """
 
 import hashlib
@@ -68,7 +76,7 @@ TENS = "twenty thirty forty fifty sixty".split()
 LOW, HIGH = 2, 60
 
 # How sparse the verifier is: the share of the right answers to hard problems that it is expected
-# to accept. Half of it makes half as many groups of responses mixed. At most 0.25.
+# to accept. At most 0.25.
 RECALL = 0.07
 
 # The share of the problems of lucky.jsonl whose misconception finds the right value.
@@ -475,8 +483,8 @@ def cold_start(policy, tokenizer, rows, steps, rng):
     return losses[-1]
 
 
-# How a demonstration can be flawed. Half of them name another number than the one that was found:
-# to see that, the reward model has to read the last phrase as well as the working.
+# How a demonstration can be flawed. Half of them name another number than the one that was found,
+# which only the last phrase shows.
 FLAWS = ("misconception", "slip", "missaid", "missaid")
 
 # By how much a number is off that is named in error: by a little, by ten or by a dozen.
