@@ -371,9 +371,16 @@ def circled_numerals(match: re.Match) -> str:
 
 
 def repeating_decimal(match: re.Match) -> str:
-    r""".1\overline{6} -> .1+\frac{6}{90}"""
-    start, period = match.groups()
-    return rf".{start}+\frac{{{period}}}{{{'9' * len(period)}{'0' * len(start)}}}"
+    r"""0.1\overline{6} -> \frac{15}{90}, which is (16 - 1) / 90; one atom, so that a sign before it
+    is the sign of all of it
+    """
+    before = match["whole"] + match["start"]                # the digits before the period
+    period = match["period"]
+    if len(before + period) > MAX_DIGITS:
+        return match[0]                                     # it stays text
+    numerator = int(before + period) - int(before or "0")
+    denominator = "9" * len(period) + "0" * len(match["start"])
+    return rf"\frac{{{numerator}}}{{{denominator}}}"
 
 
 UP_TO_NINE = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -425,8 +432,9 @@ RULES_BEFORE = [
          r"5,\!000", "5{,}000", r"\!"),
     rule(r"\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}?", r".\1\\overline{\2}",
          r"0.1\dot{6}", r"0.1\overline{6}", r"\dot"),
-    rule(r"\. ([0-9]*) \\overline [ ]? \{ ([0-9]+) \}", repeating_decimal,
-         r"0.1\overline{6}", r"0.1+\frac{6}{90}", r"\overline"),
+    rule(r"(?P<whole>[0-9]*) \. (?P<start>[0-9]*) \\overline [ ]? \{ (?P<period>[0-9]+) \}",
+         repeating_decimal,
+         r"-0.1\overline{6}", r"-\frac{15}{90}", r"\overline"),
     # what does not commute: a product of bold matrices is one word, a cross product a function
     rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
          r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}", "}"),
@@ -1562,8 +1570,8 @@ def is_equivalent(reference: str, answer: str) -> bool:
 
 def compare(reference: str, answer: str) -> Comparison:
     """Which step, if any, finds two bare answers equal? Raises one of LIMIT_ERRORS."""
-    plain_reference = "".join(reference.split())
-    plain_answer = "".join(answer.split())
+    plain_reference = without_blanks(reference)
+    plain_answer = without_blanks(answer)
     if plain_reference == plain_answer and not is_no_answer(plain_answer):
         return Comparison("same text", None, None)
 
@@ -1583,6 +1591,11 @@ def compare(reference: str, answer: str) -> Comparison:
         if step:
             break
     return Comparison(step, a, b)
+
+
+def without_blanks(text: str) -> str:
+    """x = 2 -> x=2; but the blank of 1 2, which is not 12, becomes an underscore"""
+    return "".join(re.sub(r"(?<=[0-9])\s+(?=[0-9])", "_", text).split())
 
 
 def is_no_answer(text: str) -> bool:

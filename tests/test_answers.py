@@ -89,6 +89,11 @@ EQUAL = [
     ("2", "|3-5|"),
     (r"\left|x\right|", "|-x|"),
     (r"\frac13", r"0.\overline{3}"),
+    (r"-\frac13", r"-0.\overline{3}"),
+    (r"\frac53", r"2-0.\overline{3}"),
+    (r"\frac23", r"2\cdot0.\overline{3}"),
+    (r"-\frac{37}{30}", r"-1.2\dot{3}"),
+    (r"\frac{1}{100}", r"(0.\overline{9})/100"),
     ("10", r"{5 \choose 2}"),
     ("2i", r"\sqrt{-4}"),
     # expressions
@@ -319,6 +324,10 @@ EQUAL = [
     ("x^{-1}y", "yx^{-1}"),
 ]
 DIFFERENT = [
+    (r"\frac13", r"-0.\overline{3}"),
+    (r"\frac73", r"2-0.\overline{3}"),
+    (r"-\frac1{30}", r"-0.1\overline{6}"),
+    ("12", "1 2"),
     (r"\sqrt{10001}", r"\frac{20001}{200}"),
     ("x^2", "x^2+10^{-9}"),
     (r"\frac{9}{17}", "0.529"),
