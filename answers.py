@@ -28,7 +28,7 @@ rule is enough. It belongs in RULES_BEFORE, above the rule for \overline:
 The last two strings are the rule's example, which is also its test: tests/test_answers.py applies
 every rule to its example. Then add the pair (r"0.\dot{3}", r"\frac13") to EQUAL in that file, and
 a near miss, (r"0.\dot{3}", "0.3"), to DIFFERENT. Most forms need less than a rule: a macro with a
-known meaning is an entry in CANONICAL, a function in FUNCTIONS, a unit in UNIT_NAMES, an operator
+known meaning is an entry in CANONICAL, a function in FUNCTIONS, a unit in UNIT_TABLE, an operator
 in INFIX. A form with a structure of its own is a function in section 3 that returns a Value (or
 raises ParseError) and, if no step of section 5 compares such Values yet, a step there.
 """
@@ -37,6 +37,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import math
 import random
 import re
 import threading
@@ -75,16 +76,37 @@ LIMIT_ERRORS = (LimitExceeded, RecursionError, MemoryError)
 FUNCTIONS = {
     "sin": sp.sin, "cos": sp.cos, "tan": sp.tan, "cot": sp.cot, "sec": sp.sec, "csc": sp.csc,
     "arcsin": sp.asin, "arccos": sp.acos, "arctan": sp.atan,
+    "arccot": lambda x: sp.atan(1 / x), "arcsec": sp.asec, "arccsc": sp.acsc,
     "sinh": sp.sinh, "cosh": sp.cosh, "tanh": sp.tanh,
+    "coth": sp.coth, "sech": sp.sech, "csch": sp.csch,
+    "arcsinh": sp.asinh, "arccosh": sp.acosh, "arctanh": sp.atanh,
+    "arccoth": sp.acoth, "arcsech": sp.asech, "arccsch": sp.acsch,
     "ln": sp.log, "log": sp.log, "lg": lambda x: sp.log(x) / sp.log(10),
-    "exp": sp.exp, "abs": sp.Abs,
+    "exp": sp.exp, "abs": sp.Abs, "sgn": sp.sign, "cbrt": sp.cbrt,
 }
+# asin, arsinh and argsinh are other names of arcsin and arcsinh.
+FUNCTION_ALIASES = {"sign": "sgn", "signum": "sgn", "Abs": "abs"}
+for name in [name for name in FUNCTIONS if name.startswith("arc")]:
+    FUNCTION_ALIASES["a" + name[3:]] = name
+    if name.endswith("h"):
+        FUNCTION_ALIASES["ar" + name[3:]] = name
 # These are read, but not worked out: two of them are equal if they are written alike.
-UNEVALUATED = ("sum", "prod", "int", "lim", "max", "min", "gcd", "lcm")
+UNEVALUATED = ("sum", "prod", "int", "lim")
+# These have several arguments, in brackets, and their order does not count.
+SYMMETRIC = ("max", "min", "gcd", "lcm")
+# These have a meaning only before a bracket, and without a backslash: 5 min are minutes.
+CALLED = {
+    "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm",
+    "floor": "floor", "ceil": "ceil", "ceiling": "ceil", "round": "round",
+    "re": "Re", "im": "Im", "factorial": "factorial",
+    "nCr": "binom", "binom": "binom", "binomial": "binom", "nthroot": "nthroot",
+    "atan2": "atantwo",
+}
+ACCENTS = ("vec", "bar", "hat", "tilde", "dot", "ddot")
 
 CANONICAL = {
     # Operators
-    "−": "-", "–": "-",
+    "−": "-", "–": "-", "－": "-", "＋": "+",
     r"\cdot": "*", r"\times": "*", r"\ast": "*", "×": "*", "·": "*", "⋅": "*",
     r"\div": "/", "÷": "/",
     r"\pm": "±", r"\mp": "∓",
@@ -93,8 +115,15 @@ CANONICAL = {
     r"\le": "≤", r"\leq": "≤", r"\leqslant": "≤", "⩽": "≤",
     r"\ge": "≥", r"\geq": "≥", r"\geqslant": "≥", "⩾": "≥",
     r"\lt": "<", r"\gt": ">", r"\ne": "≠", r"\neq": "≠", r"\approx": "≈",
+    r"\equiv": "≡", r"\cong": "≅", r"\sim": "∼", r"\parallel": "∥", r"\perp": "⊥",
+    "＜": "<", "＞": ">", "＝": "=",
+    r"\to": "→", r"\rightarrow": "→", r"\mapsto": "↦",
+    r"\implies": "⇒", r"\Rightarrow": "⇒", r"\iff": "⇔", r"\Leftrightarrow": "⇔",
     # Sets
-    r"\in": "∈", r"\cup": "∪", r"\cap": "∩", r"\setminus": "∖", r"\backslash": "∖",
+    r"\in": "∈", r"\ni": "∋", r"\notin": "∉", r"\subset": "⊂", r"\subseteq": "⊆",
+    r"\supset": "⊃", r"\supseteq": "⊇", r"\subsetneq": "⊊", r"\supsetneq": "⊋",
+    r"\nsubseteq": "⊈", r"\nsupseteq": "⊉",
+    r"\cup": "∪", r"\cap": "∩", r"\setminus": "∖", r"\backslash": "∖",
     r"\emptyset": "∅", r"\varnothing": "∅",
     # Brackets and bars
     r"\{": "{", r"\}": "}", r"\lbrace": "{", r"\rbrace": "}",
@@ -110,7 +139,8 @@ CANONICAL = {
     "²": "^2", "³": "^3", "⁴": "^4", "⁵": "^5", "⁶": "^6", "⁷": "^7", "⁸": "^8", "⁹": "^9",
     # Constants, and signs behind a number. A bare $ delimits mathematics, so ¤ is the dollar sign.
     r"\pi": "π", r"\infty": "∞", "infinity": "∞",
-    r"\circ": "°", r"\degree": "°", r"\textcirc": "°", r"\%": "%", r"\$": "¤",
+    r"\circ": "°", r"\degree": "°", r"\textcirc": "°", r"\%": "%", "％": "%", r"\$": "¤",
+    r"\pounds": "£", r"\euro": "€",
     # Punctuation
     r"\ldots": "…", r"\dots": "…", r"\cdots": "…", r"\colon": ":",
     "，": ",", "；": ";", "：": ":",
@@ -122,12 +152,19 @@ CANONICAL = {
     r"\iota": "ι", r"\kappa": "κ", r"\lambda": "λ", r"\mu": "μ", r"\nu": "ν", r"\xi": "ξ",
     r"\rho": "ρ", r"\sigma": "σ", r"\tau": "τ", r"\upsilon": "υ", r"\phi": "φ", r"\varphi": "φ",
     r"\chi": "χ", r"\psi": "ψ", r"\omega": "ω", r"\Delta": "Δ", r"\Omega": "Ω", r"\ell": "ℓ",
-    r"\angle": "∠",
+    r"\Gamma": "Γ", r"\Theta": "Θ", r"\Lambda": "Λ", r"\Xi": "Ξ", r"\Phi": "Φ", r"\Psi": "Ψ",
+    r"\hbar": "ħ", "ℏ": "ħ", r"\angle": "∠",
+    # Accents; \overline{0.3} of a number is read before
+    r"\overline": r"\bar", r"\overrightarrow": r"\vec", r"\widehat": r"\hat",
+    r"\widetilde": r"\tilde",
     # Layout, which says nothing about the value
     "$": " ", "~": " ", r"\ ": " ", r"\,": " ", r"\;": " ", r"\:": " ", r"\>": " ", r"\!": " ",
     r"\quad": " ", r"\qquad": " ", r"\left": " ", r"\right": " ", r"\displaystyle": " ",
-    r"\overline": " ", r"\overrightarrow": " ", r"\vec": " ",
+    r"\textstyle": " ", r"\limits": " ", r"\middle": " ", r"\(": " ", r"\)": " ",
+    r"\[": " ", r"\]": " ",
 }
+for size in ("big", "Big", "bigg", "Bigg"):
+    CANONICAL |= dict.fromkeys([rf"\{size}{side}" for side in ("", "l", "r", "m")], " ")
 
 
 def alternation(words) -> str:
@@ -136,7 +173,8 @@ def alternation(words) -> str:
 
 
 KNOWN_MACROS = [key[1:] for key in CANONICAL if re.fullmatch(r"\\[A-Za-z]+", key)]
-KNOWN_MACROS += [*FUNCTIONS, *UNEVALUATED, "frac", "sqrt", "binom", "over", "begin", "end"]
+KNOWN_MACROS += [*FUNCTIONS, *UNEVALUATED, *SYMMETRIC, *ACCENTS, "frac", "sqrt", "binom", "over",
+                 "begin", "end"]
 MACRO_OR_SIGN = re.compile(rf"""
     \\ (?:{alternation(KNOWN_MACROS)}) (?![A-Za-z])         # \cot
   | ( \\ (?:{alternation(KNOWN_MACROS)}) )                  # \cotx: runs into the next word
@@ -161,42 +199,76 @@ NUMBER_WORDS = re.compile(rf"""
     (?: (?: [ ] | - | (?<=hundred)[ ]and[ ] | (?<=thousand)[ ]and[ ] ) {CARDINAL} )*
 """, re.I | re.X)
 
-# The canonical name of each unit of measure and its other names. Two different canonical names
-# are two different answers.
-UNIT_NAMES = {
+class Unit(NamedTuple):
+    """A unit of measure: how many of which base it is, and its other names."""
+    base: str
+    factor: sp.Expr
+    aliases: str = ""
+
+
+def one(of: str, factor: int | str = 1, aliases: str = "") -> Unit:
+    """One unit is `factor` of the base."""
+    return Unit(of, sp.Rational(factor), aliases)
+
+
+# Two units with one base are convertible, two with different bases are different answers. "pound"
+# is money or a weight, whichever the other side says.
+UNIT_TABLE = {
     # Money
-    "dollar": ["dollars", "usd", "bucks"], "cent": ["cents"], "euro": ["euros"],
-    "pound": ["pounds", "lb", "lbs"], "yuan": [], "yen": [],
-    # Length; area and volume by the words that turn a length into one
-    "meter": ["meters", "metre", "metres", "m"], "kilometer": ["kilometers", "km"],
-    "centimeter": ["centimeters", "cm"], "millimeter": ["millimeters", "mm"],
-    "inch": ["inches"], "foot": ["feet", "ft"], "yard": ["yards"], "mile": ["miles"],
-    "square": ["squared", "sq"], "cubic": ["cubed"], "liter": ["liters"],
-    # Time and speed
-    "second": ["seconds", "s"], "minute": ["minutes", "min"],
-    "hour": ["hours", "h", "hr", "hrs"], "day": ["days"], "week": ["weeks"],
-    "month": ["months"], "year": ["years"], "mph": [],
-    # Weight, and other quantities
-    "gram": ["grams", "g", "gm"], "kilogram": ["kilograms", "kg"], "ounce": ["ounces", "oz"],
-    "ton": ["tons"], "joule": ["joules", "J"], "newton": ["newtons", "N"],
-    "watt": ["watts", "W"], "volt": ["volts", "V"], "kelvin": ["K"],
-    "degree": ["degrees", "deg"], "percent": ["pct", "percentage"], "unit": ["units"],
+    "dollar": one("dollar", 1, "dollars usd bucks"), "cent": one("dollar", "1/100", "cents"),
+    "euro": one("euro", 1, "euros eur"), "sterling": one("sterling", 1, "gbp"),
+    "yuan": one("yuan", 1, "rmb"), "yen": one("yen", 1, "jpy"),
+    "rupee": one("rupee", 1, "rupees"),
+    # Length. Areas and volumes are powers of one.
+    "meter": one("meter", 1, "meters metre metres m"),
+    "kilometer": one("meter", 1000, "kilometers kilometre kilometres km"),
+    "centimeter": one("meter", "1/100", "centimeters centimetre centimetres cm"),
+    "millimeter": one("meter", "1/1000", "millimeters mm"),
+    "inch": one("meter", "0.0254", "inches"), "foot": one("meter", "0.3048", "feet ft"),
+    "yard": one("meter", "0.9144", "yards yd"), "mile": one("meter", "1609.344", "miles mi"),
+    "liter": one("liter", 1, "liters litre litres L"),
+    "milliliter": one("liter", "1/1000", "milliliters ml mL"),
+    # Time
+    "second": one("second", 1, "seconds s"), "minute": one("second", 60, "minutes min mins"),
+    "hour": one("second", 3600, "hours h hr hrs"), "day": one("second", 86400, "days"),
+    "week": one("second", 604800, "weeks"), "month": one("month", 1, "months"),
+    "year": one("month", 12, "years"),
+    # Weight
+    "gram": one("gram", 1, "grams g gm"), "kilogram": one("gram", 1000, "kilograms kg"),
+    "milligram": one("gram", "1/1000", "milligrams mg"),
+    "pound": one("gram", "453.59237", "pounds"), "lb": one("gram", "453.59237", "lbs"),
+    "ounce": one("gram", "28.349523125", "ounces oz"), "ton": one("ton", 1, "tons"),
+    # Other quantities
+    "joule": one("joule", 1, "joules J"), "newton": one("newton", 1, "newtons N"),
+    "watt": one("watt", 1, "watts W"), "volt": one("volt", 1, "volts V"),
+    "kelvin": one("kelvin", 1, "K"), "percent": one("percent", 1, "pct percentage"),
+    "mph": one("mph"), "degree": Unit("radian", sp.pi / 180, "degrees deg"),
+    "radian": one("radian", 1, "radians rad"), "unit": one("unit", 1, "units"),
 }
 UNITS = {}                          # any of the names -> the canonical one
-for unit, aliases in UNIT_NAMES.items():
-    UNITS |= dict.fromkeys([unit, *aliases], unit)
-CURRENCIES = {"¤": "dollar", "€": "euro", "£": "pound"}
-EXPONENT_WORDS = {"2": "square", "3": "cubic"}
+for name, unit in UNIT_TABLE.items():
+    UNITS |= dict.fromkeys([name, *unit.aliases.split()], name)
+CURRENCIES = {"¤": "dollar", "€": "euro", "£": "sterling", "₹": "rupee"}
+# Words for the power of a unit: of the next one, or of the one before.
+POWER_WORDS = {"square": 2, "sq": 2, "cubic": 3, "squared": 2, "cubed": 3}
+FRACTION_WORDS = {
+    "half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4,
+    "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7,
+    "eighth": 8, "eighths": 8, "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10,
+}
 
 # Words that hedge, deny, compare or compute: with one of them, text is no value with a unit.
 NEVER_UNITS = set("""
     not no is are was and or but except maybe possibly perhaps probably never than less more plus
     minus times half dozen score twice double past short of wrong incorrect if either neither all
-    any true false quarter without unless undefined between""".split())
+    any true false quarter without unless undefined between""".split()) | set(FRACTION_WORDS)
 
 # Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
 # words, and whatever has four letters or more.
-FUNCTION_NAME = rf"(?:{alternation([*FUNCTIONS, 'sqrt', 'binom', 'pi'])})"
+FUNCTION_NAME = rf"(?:{alternation([*FUNCTIONS, *FUNCTION_ALIASES, 'sqrt', 'pi'])})"
+CALLED_NAME = rf"(?:{alternation(CALLED)})(?=[ ]?[({{])"
+GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
+         if re.fullmatch("[α-ω]", letter) and len(key) > 3 and not key.startswith(r"\var")}
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
     "any", "for", "if", "nan", *(name for name in UNITS if len(name) in (2, 3))])
@@ -227,10 +299,45 @@ def blackboard_letter(match: re.Match) -> str:
     return {"R": "ℝ", "Z": "ℤ", "N": "ℕ"}[match[1].upper()]
 
 
+def matrix_product(match: re.Match) -> str:
+    r"""\mathbf{A}\mathbf{B} -> \mathbf{AB}"""
+    return rf"\mathbf{{{''.join(re.findall(r'{([A-Z])}', match[0]))}}}"
+
+
+NEGATED = {"=": "≠", "∈": "∉", "⊂": "⊄", "⊆": "⊈", "⊃": "⊅", "⊇": "⊉", "≡": "≢", "∥": "∦"}
+
+
+def negated_relation(match: re.Match) -> str:
+    r"""\not= -> ≠"""
+    return NEGATED[match[1]]
+
+
+def spelled_greek(match: re.Match) -> str:
+    """beta -> β"""
+    return GREEK[match[0].lower()]
+
+
+def circled_numerals(match: re.Match) -> str:
+    """②③ -> 2,3"""
+    return ",".join(str(ord(sign) - ord("①") + 1) for sign in match[0])
+
+
 def repeating_decimal(match: re.Match) -> str:
     r""".1\overline{6} -> .1+\frac{6}{90}"""
     start, period = match.groups()
     return rf".{start}+\frac{{{period}}}{{{'9' * len(period)}{'0' * len(start)}}}"
+
+
+UP_TO_NINE = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+SMALL_CARDINAL = rf"(?:{alternation(UP_TO_NINE)})"
+
+
+def fraction_in_words(match: re.Match) -> str:
+    """two thirds -> 2/3; two and three quarters -> 2 3/4"""
+    whole = match["whole"] or ""
+    count = CARDINALS.get(match["count"].lower(), 1)
+    fraction = f"{count}/{FRACTION_WORDS[match['part'].lower()]}"
+    return f"{CARDINALS.get(whole.lower(), whole)} {fraction}" if whole else fraction
 
 
 # Applied first, to the text as the model wrote it, in this order.
@@ -244,7 +351,19 @@ RULES_BEFORE = [
          "1,\n 2", "1, 2"),
     rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
          r"\mathbb{R}", "ℝ"),
-    # a matrix: its brackets say nothing
+    # words for a simple fraction
+    rule(rf"""(?<![A-Za-z\\]) (?<!ty[ -]) (?<!and[ ]) (?<!hundred[ ]) (?<!thousand[ ])
+              (?: (?P<whole>{SMALL_CARDINAL}|[0-9]+) [ ] and [ ] )?
+              (?P<count>{SMALL_CARDINAL}|a(?=[ -](?:half|quarter|third)))
+              [ -] (?P<part>{alternation(FRACTION_WORDS)}) (?![A-Za-z])""", fraction_in_words,
+         "two and three quarters", "2 3/4"),
+    # a determinant, a system, a matrix: brackets of the last say nothing
+    rule(r"\\begin [ ]? \{ vmatrix \}", "|⟦",
+         r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}"),
+    rule(r"\\end [ ]? \{ vmatrix \}", "⟧|",
+         r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|"),
+    rule(r"\\(?:begin|end) [ ]? \{ (?:cases|aligned|gathered|align\*?) \}", " ",
+         r"\begin{cases}x=1\\y=2\end{cases}", r" x=1\\y=2 "),
     rule(r"\\begin [ ]? \{ (?: [pb]?matrix \} | array \} [ ]? \{[lcr|\ ]*\} )", "⟦",
          r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}"),
     rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
@@ -252,8 +371,26 @@ RULES_BEFORE = [
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
          r"5,\!000", "5{,}000"),
+    rule(r"\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}?", r".\1\\overline{\2}",
+         r"0.1\dot{6}", r"0.1\overline{6}"),
     rule(r"\. ([0-9]*) \\overline [ ]? \{ ([0-9]+) \}", repeating_decimal,
          r"0.1\overline{6}", r"0.1+\frac{6}{90}"),
+    # what does not commute: a product of bold matrices is one word, a cross product a function
+    rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
+         r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}"),
+    rule(r"""( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) ) [ ]?
+             (?: \\times (?![A-Z]) | × ) [ ]?
+             ( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) )""",
+         r"\\cross{\1}{\2}",
+         r"\vec{a}\times\vec{b}", r"\cross{\vec{a}}{\vec{b}}"),
+    # several circled numerals are a list; one alone stays text
+    rule(r"[①-⑳]{2,}", circled_numerals,
+         "②③", "2,3"),
+    # HTML
+    rule(r"<sup> ([^<>]*) </sup>", r"^{\1}",
+         "3<sup>x</sup>", "3^{x}"),
+    rule(r"<sub> ([^<>]*) </sub>", r"_{\1}",
+         "x<sub>1</sub>", "x_{1}"),
 ]
 
 # Applied last, after CANONICAL, the number words and the wrappers, in this order.
@@ -273,11 +410,37 @@ RULES = [
          "x==2", "x=2"),
     rule(r"[ ]? \{ [ ]? , [ ]? \} [ ]?", "{,}",
          "5 {, } 000", "5{,}000"),
+    rule(r"\\not [ ]? ([=∈⊂⊆⊃⊇≡∥])", negated_relation,
+         r"A \not ⊂ B", "A ⊄ B"),
+    rule(r"(?<![A-Za-z\\]) oo (?![A-Za-z])", "∞",
+         "(-oo, 3)", "(-∞, 3)"),
+    rule(rf"(?<![\\\"A-Za-z]) (?:{alternation(GREEK)}) (?![A-Za-z\"])", spelled_greek,
+         "2 beta", "2 β"),
+    rule(r"(?<=[0-9]) [ ] secs? (?![A-Za-z(\\ ])", ' "second"',
+         "5 sec", '5 "second"'),
+    # accents: primes; one letter under an arrow, a unit vector and a segment need none
+    rule(r"\^ [ ]? \{ [ ]? ('+) [ ]? \}", r"\1",
+         "ω_{L}^{'}", "ω_{L}'"),
+    rule(r"\^ [ ]? ('+)", r"\1",
+         "f^'", "f'"),
+    rule(r"\\vec [ ]? (?: \{ [ ]? ([A-Zα-ω]) [ ]? \} | ([A-Zα-ω]) (?![A-Z]) )", r" \1\2 ",
+         r"2\vec{v}", "2 v "),
+    rule(r"\\hat [ ]? (?: \{ [ ]? ([ijk]) [ ]? \} | ([ijk]) (?![A-Z]) )", r" \1\2 ",
+         r"2\hat{j}", "2 j "),
+    rule(r"\\bar [ ]? \{ [ ]? ((?-i:[A-Z][ ]?[A-Z])) [ ]? \}", r" \1 ",
+         r"2\bar{AB}", "2 AB "),
+    # engineers' imaginary unit, where it can be nothing else
+    rule(r"^ (-? [0-9.]+ [ ]? [-+] [ ]? [0-9.]*) [ ]? \*? [ ]? j $", r"\1i",
+         "3+4j", "3+4i"),
     # words stand in quotes from here on
-    rule(rf"""(?<![\\"A-Za-z])
+    rule(rf"""(?<![\\"A-Za-z]) (?! {CALLED_NAME} )
               (?: (?-i: (?!{FUNCTION_NAME}\b) (?=[A-Za-z]*[a-z]) [A-Za-z]{{4,}} ) | {SHORT_WORD} )
               (?![A-Za-z"])""", r'"\g<0>"',
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
+    rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" [ .]* $', "∅",
+         '"no" "solution"', "∅"),
+    rule(r'^ "infinitely" [ ] "many" (?: [ ] "solutions" )? [ .]* $', "∞",
+         '"infinitely" "many"', "∞"),
     # signs behind a number
     rule(r"(?:\^[ ]?)+ (?: ° | \{[ ]?°[ ]?\} )", "°",
          "45^{°}", "45°"),
@@ -293,6 +456,8 @@ RULES = [
          "nπ, n ∈ ℤ", "nπ"),
     rule(r"^ ([A-Z]) \) [ .,;:^]* $", r"\1",
          "B).", "B"),
+    rule(r"^ ([A-H]) [.)] [ ] (?= [^ .,;:] )", r"(\1) ",
+         "B. 42", "(B) 42"),
     # fractions without braces, and mixed numbers
     rule(r"\\ (frac|binom) [ ]? ([0-9])", r"\\\1{\2}",
          r"\frac12", r"\frac{1}2"),
@@ -338,8 +503,16 @@ def read_number_words(match: re.Match) -> str:
 
 
 def unwrap(match: re.Match) -> str:
-    r"""\text{5 cm} -> 5 "cm"; \mathrm{AB} -> "AB"; \mathbf{17} -> {17}: only text has words"""
+    r"""\text{5 cm} -> 5 "cm"; \mathrm{AB} -> "AB"; \mathbf{17} -> {17}; \operatorname{sin} -> \sin
+
+    Only text has words. A function may be named in any of the macros.
+    """
     macro, content = match.groups()
+    function = FUNCTION_ALIASES.get(content.strip(), content.strip())
+    if function in FUNCTIONS and function not in UNITS:
+        return rf"\{function} "
+    if macro == "operatorname" and function in (*SYMMETRIC, *UNEVALUATED, *CALLED):
+        return rf"\{CALLED.get(function, function)} "
     is_prose = macro.startswith(("text", "mbox")) or re.fullmatch(r"[A-Za-z .]{2,}", content)
     if not is_prose:
         return f"{{{content}}}"
@@ -382,8 +555,12 @@ TOKEN = re.compile(rf"""
   | "(?P<word>[^"]*)"
   | \\(?P<function>[A-Za-z]+)
   | (?P<bare_function>{FUNCTION_NAME})(?![A-Za-z])
+  | (?P<called>{CALLED_NAME})
   | (?P<blank>[ ])
-  | (?P<symbol>[A-Za-zα-ορ-ωΔΩℓ∠])
+  | (?P<angle>∠[ ]?[A-Z](?:[ ]?[A-Z]){{0,2}}(?![A-Za-z]))                   # ∠ABC
+  | (?P<symbol> (?<![A-Za-z])[A-Z]{{3,}}(?![A-Za-z])                        # ABCD, in this order
+      | (?<![A-Za-z0-9])[A-DF-Za-df-hj-z][0-9]+(?![A-Za-z0-9.])             # R1
+      | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
 OPENING = frozenset("([{⌊⌈⟦")
@@ -456,7 +633,14 @@ def read_token(kind: str, text: str) -> Token:
     if kind == "word" and text.lower() in ("and", "or", "mod"):
         return Token("operator", text.lower())
     if kind == "bare_function":                             # without its backslash
-        return Token("operator", "π") if text == "pi" else Token("function", text)
+        if text == "pi":
+            return Token("operator", "π")
+        return Token("function", FUNCTION_ALIASES.get(text, text))
+    if kind == "called":
+        return Token("function", CALLED[text])
+    if kind == "angle":                                     # ∠CBA is ∠ABC
+        letters = text.replace(" ", "")[1:]
+        return Token("symbol", "∠" + min(letters, letters[::-1]))
     return Token(kind, text)
 
 
@@ -500,7 +684,7 @@ def split_at(tokens, operators) -> tuple[list[list[Token]], tuple[str, ...]]:
 
 class Value(NamedTuple):
     """What an answer, or a part of one, reads as."""
-    kind: str                       # number, text, group, relation, sets
+    kind: str                       # number, text, group, relation, sets, choice
     source: str                     # normalized: the first thing that is compared
     expr: sp.Expr | None = None     # number: a sympy object
     unit: str = ""                  # number: "percent", "degree", or the words after it
@@ -517,12 +701,18 @@ CONSTANTS = {
     "ℝ": sp.Symbol("ℝ"), "∅": sp.Symbol("∅"), "…": sp.Symbol("…"),
 }
 
+RELATIONS = "=<>≤≥≠≈∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋∥∦⊥≅∼≡≢"
+
 # The left side of an equation that is a label rather than a formula.
-LABEL = re.compile(r"""
-    [|{]? [A-Z]{2,4} [|}]?                                  # AB, |AB|
-  | ∠ [A-Z]{1,3}                                            # ∠A
-  | [A-Z]_\{?\w\}? : [A-Z]_\{?\w\}?                         # V_1:V_2
-  | ([A-Za-z]) '* (?:_\{?\w+\}?|\^\{-1\})?                  # f(x), f'(x), f^{-1}(x), P_1(x,y);
+NAME = r"(?:[A-Za-z](?:_\{?\w+\}?)?|[A-Z]{2,4})"               # a letter with an index, or points
+LABEL = re.compile(rf"""
+    [|{{]? [A-Z]{{2,4}} [|}}]?                              # AB, |AB|
+  | ∠ [A-Z]{{1,3}}                                            # ∠A
+  | (?:sin|cos|tan|cot) ∠? [A-Z]{{1,3}}                     # sin A
+  | Δ [A-Za-z]                                              # Δp
+  | [A-Z]{{2}} / [A-Z]{{2}} | frac\{{[A-Z]{{2}}\}}\{{[A-Z]{{2}}\}}      # AB/CD
+  | {NAME} (?: : {NAME})+                                 # V_1:V_2, S_A:S, AB:BC:CA
+  | ([A-Za-zα-ωΓ-Ω]) '* (?:_\{{?\w+\}}?|\^\{{-1\}})?            # f(x), f'(x), f^-1(x), P_1(x,y);
     \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
 """, re.X)
 
@@ -549,7 +739,23 @@ def read(text: str, comma: str) -> Value:
 @functools.lru_cache(maxsize=8192)
 def parse(text: str) -> Value:
     """The Value of a normalized answer."""
-    return read_list(tokenize(text), "")
+    tokens = tokenize(text)
+    return read_choice(tokens) or read_list(tokens, "")
+
+
+def read_choice(tokens) -> Value | None:
+    """(C) 12 -> a choice: its letter and its text; None for anything else.
+
+    Only what is no product or call is read as one: a number, a word, a macro, a currency sign.
+    """
+    is_letter = len(tokens) > 1 and tokens[0].text == "()" and len(tokens[0].inner) == 1
+    if not is_letter or not re.fullmatch("[A-H]", tokens[0].inner[0].text):
+        return None
+    starts_text = tokens[1].kind in ("number", "word", "function") or tokens[1].text in CURRENCIES
+    if not starts_text:
+        return None
+    parts = (read_list(tokens[0].inner, ""), read_list(tokens[1:], ""))
+    return Value("choice", render(tokens), parts=parts)
 
 
 def read_list(tokens, shape: str) -> Value:
@@ -561,10 +767,15 @@ def read_list(tokens, shape: str) -> Value:
     if shape == "{}" and (condition := set_builder_condition(tokens)):
         return Value("sets", source, parts=(read_list(condition, ""),))
 
-    pieces, separators = split_at(tokens, (",", ";", "and", "or"))
-    items = expand([read_item(piece) for piece in pieces if piece])
+    pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
+    items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
+    if not items and shape == "{}":
+        return Value("number", "∅", CONSTANTS["∅"])
     if not items:
         return Value("text", source)
+    if separators == ("and",) and all(item.unit for item in items):     # 2 hours and 30 minutes
+        with contextlib.suppress(ParseError):
+            items = (add_smaller(*items),)
     if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
         return items[0]
     return Value("group", source, shape=shape, ops=separators, parts=items)
@@ -622,10 +833,13 @@ def read_labeled_item(tokens) -> Value | None:
 
 def read_relation(tokens) -> Value:
     """1 < x ≤ 2 -> a relation of three parts; a single side stands for itself."""
-    sides, ops = split_at(tokens, "=<>≤≥≠∈≈")
-    if "≈" in ops:                                          # the exact form before it decides
+    sides, ops = split_at(tokens, RELATIONS)
+    if "≈" in ops:
         exact = ops.index("≈")
-        sides = sides[:exact + 1]
+        if exact == 0 and names_a_value(sides[0]):          # Δp ≈ 3 is like Δp = 3
+            ops = ("=", *ops[1:])
+            exact = ops.index("≈") if "≈" in ops else len(ops)
+        sides = sides[:exact + 1]                           # the exact form before it decides
         ops = ops[:exact]
     if not ops:
         return read_side(sides[0])
@@ -634,6 +848,11 @@ def read_relation(tokens) -> Value:
     if first is None:
         first = read_side(sides[0])
     return Value("relation", render(tokens), ops=ops, parts=(first, *map(read_side, sides[1:])))
+
+
+def names_a_value(tokens) -> bool:
+    """Is it a label, or a letter, perhaps with an index?"""
+    return read_label(tokens) is not None or is_label(read_side(tokens))
 
 
 def read_label(tokens) -> Value | None:
@@ -666,13 +885,17 @@ def read_side(tokens) -> Value:
 
 
 def read_ratio(tokens) -> Value | None:
-    """3:1 or 3 to 1 -> the number 3; None if there is not one colon."""
+    """3:1 or 3 to 1 -> the number 3; 2:4:6 -> a group of 1, 2, 3; None if there is no colon."""
     tokens_with_colon = [COLON if token == WORD_TO else token for token in tokens]
     parts, colons = split_at(tokens_with_colon, ":")
-    if len(colons) != 1:
+    if not colons:
         return None
-    numerator, denominator = (read_quantity(part, "").expr for part in parts)
-    return Value("number", render(tokens), divide(numerator, denominator))
+    first, *others = (read_quantity(part, "").expr for part in parts)
+    if len(others) == 1:
+        return Value("number", render(tokens), divide(first, others[0]))
+    shares = [divide(expr, first) for expr in others]
+    parts = tuple(Value("number", str(share), share) for share in shares)
+    return Value("group", render(tokens), shape=":", parts=parts)
 
 
 def read_matrix(group: Token) -> Value | None:
@@ -700,7 +923,8 @@ def read_quantity(tokens, source: str) -> Value:
     parser = Parser(tokens)
     expr = parser.expression()
     end = parser.at
-    unit = read_unit(tokens[end - 1], tokens[end:], currencies)
+    unit, length = read_unit(tokens[end - 1], tokens[end:], currencies)
+    rest = tokens[end + length:]
 
     # 3. Percent and degrees are units if they multiply the whole, otherwise factors.
     for sign, name in ((PERCENT, "percent"), (DEGREE, "degree")):
@@ -711,49 +935,77 @@ def read_quantity(tokens, source: str) -> Value:
     if expr.has(sp.zoo, sp.nan):
         raise ParseError("undefined")
 
+    if rest:
+        return add_smaller(Value("number", source, expr, unit), read_quantity(rest, ""))
     decimal = re.fullmatch(r"-?\d*\.(\d+)", render(tokens[:end]))
     places = len(decimal[1]) if decimal else 0
     return Value("number", source, expr, unit, places)
 
 
-def read_unit(last: Token, tokens, currencies: list[str]) -> str:
-    """The unit that the tokens after a number name, in canonical words.
+def add_smaller(larger: Value, smaller: Value) -> Value:
+    """2 hours and 30 minutes -> 2.5 hours; raises ParseError for what is no such sum."""
+    ratio = unit_ratio(smaller.unit, larger.unit)
+    if not ratio or not ratio.is_Rational or not ratio < 1:
+        raise ParseError("two quantities")
+    return larger._replace(expr=larger.expr + ratio * smaller.expr)
 
-    "cm" ^2            ->  centimeter square
-    "miles" "per" "h"  ->  mile per hour
-    "m" / "s"          ->  meter per second
-    "m" "s" ^{-1}      ->  meter per second
 
-    last: the number's last token. currencies: words for the currency signs around the number.
-    Raises ParseError for what is no unit.
+def read_unit(last: Token, tokens, currencies: list[str]) -> tuple[str, int]:
+    """(the unit that the tokens after a number name, how many of them that are).
+
+    A unit is its canonical words with their exponents:
+
+    "cm" ^2            ->  centimeter^2
+    "square" "meters"  ->  meter^2
+    "miles" "per" "h"  ->  mile hour^-1
+    "m" "s" ^{-1}      ->  meter second^-1
+    "red" "balls"      ->  red balls
+
+    last: the number's last token. currencies: words for the currency signs around the number. A
+    number ends the unit. Raises ParseError for what is no unit.
     """
-    words = list(currencies)
-    for before, token in itertools.pairwise([last, *tokens]):
+    powers = [[word, 1] for word in currencies]             # [word, exponent] of each
+    sign = 1                                                # -1 after "per" and /
+    waiting = 1                                             # what "square" says of the next word
+    at = 0
+    for at, (before, token) in enumerate(itertools.pairwise([last, *tokens])):
         text = token.text
         is_word = token.kind in ("word", "symbol") and text.lower() not in NEVER_UNITS
-        if is_word and len(words) < 6:
-            words.append(UNITS.get(text, UNITS.get(text.lower(), text.lower())))
-            continue
-
-        if not words:
+        is_name = len(text) > 1 and text.isupper() and text.lower() not in UNITS    # of points
+        if before.text == "^" and powers:
+            powers[-1][1] *= read_exponent(token)
+        elif token.kind == "number" and len(powers) > len(currencies):
+            break
+        elif (text == "/" or text.lower() == "per") and powers and sign == 1:
+            sign = -1
+        elif is_word and text.lower() in POWER_WORDS:
+            exponent = POWER_WORDS[text.lower()]
+            is_last = text.lower().endswith("ed") or at == len(tokens) - 1
+            if is_last and powers:
+                powers[-1][1] *= exponent
+            else:
+                waiting = exponent
+        elif is_word and not is_name and len(powers) < 6:
+            word = UNITS.get(text, UNITS.get(text.lower(), text.lower()))
+            powers.append([word, sign * waiting])
+            waiting = 1
+        elif not powers or not (text in "^*" or is_remark(token)):
             raise ParseError("more than a unit after a value")
-        if before.text == "^":
-            exponent = render([token]).strip("{}")
-            if exponent.startswith("-"):
-                add_per(words, len(words) - 1)
-            if power_word := EXPONENT_WORDS.get(exponent.removeprefix("-")):
-                words.append(power_word)
-        elif text == "/":
-            add_per(words, len(words))
-        elif text != "^" and not is_remark(token):
-            raise ParseError("more than a unit after a value")
-    return " ".join(words)
+    else:
+        at = len(tokens)
+
+    if "mph" in (word for word, _ in powers):
+        powers = [["mile", 1], ["hour", -1]]
+    words = [word if exponent == 1 else f"{word}^{exponent}" for word, exponent in powers]
+    return " ".join(words), at
 
 
-def add_per(words: list[str], at: int) -> None:
-    """Inserts the word per, unless it is there: what follows it is the unit's denominator."""
-    if "per" not in words:
-        words.insert(at, "per")
+def read_exponent(token: Token) -> int:
+    """The exponent of a unit: {-1} -> -1"""
+    digits = render([token]).strip("{}")
+    if not re.fullmatch(r"-?[0-9]", digits):
+        raise ParseError("no exponent of a unit")
+    return int(digits)
 
 
 def is_remark(token: Token) -> bool:
@@ -761,15 +1013,18 @@ def is_remark(token: Token) -> bool:
     return token.text == "()" and all(part.kind in ("symbol", "word") for part in token.inner)
 
 
-def expand(items: list[Value]) -> tuple[Value, ...]:
-    """Writes out ranges and double signs: 1, …, 4 -> 1, 2, 3, 4 and ±4 -> 4, -4"""
+def expand(items: list[Value], signs: bool = True) -> tuple[Value, ...]:
+    """Writes out ranges and double signs: 1, …, 4 -> 1, 2, 3, 4 and ±4 -> 4, -4
+
+    signs: whether double signs are meant; those in a tuple stand for several tuples.
+    """
     out = []
     for at, item in enumerate(items):
         neighbors = [*out[-1:], *items[at + 1:at + 2]]
         if item.source == "…" and len(neighbors) == 2 and all(map(is_integer, neighbors)):
             earlier = out[-2] if len(out) > 1 else None
             out += expand_range(earlier, *neighbors)
-        elif item.kind == "number" and item.expr.has(PLUS_MINUS):
+        elif signs and item.kind == "number" and item.expr.has(PLUS_MINUS):
             out += expand_plus_minus(item)
         else:
             out.append(item)
@@ -819,10 +1074,12 @@ def divide(numerator: sp.Expr, denominator: sp.Expr) -> sp.Expr:
 
 def power(base: sp.Expr, exponent: sp.Expr) -> sp.Expr:
     """base ** exponent, once it is known that no number in it exceeds MAX_BITS bits."""
+    if base.is_Rational and base < 0 and exponent.is_Rational and exponent.q > 1 and exponent.q % 2:
+        return (-1)**exponent.p * power(-base, exponent)    # an odd root of it is real
     if base not in (0, 1, -1):
         # The largest number in the exponent times the longest one in the base.
         numbers = exponent.atoms(sp.Rational) if exponent.free_symbols else [exponent]
-        sizes = [abs(evaluate_at(number, 0, ()) or 0) for number in numbers]
+        sizes = [abs(evaluate(number, {}) or 0) for number in numbers]
         rationals = base.atoms(sp.Rational)
         bits = max((n.p.bit_length() + n.q.bit_length() for n in rationals), default=3)
         if max(sizes, default=0) * max(bits, 3) > MAX_BITS:
@@ -865,7 +1122,31 @@ BRACKET_FUNCTIONS = {
     "()": sp.Add, "[]": sp.Add, "{}": sp.Add,
     "||": sp.Abs, "⌊⌋": bounded(sp.floor), "⌈⌉": bounded(sp.ceiling),
 }
-TWO_ARGUMENT_MACROS = {"frac": divide, "binom": bounded(sp.binomial, MAX_FACTORIAL)}
+TWO_ARGUMENT_MACROS = {
+    "frac": divide, "binom": bounded(sp.binomial, MAX_FACTORIAL), "cross": sp.Function("cross"),
+}
+
+
+def symmetric(name: str):
+    """max, min, gcd or lcm: worked out for numbers, otherwise a function of sorted arguments."""
+    def call(*args):
+        if name in ("max", "min") and all(arg.is_Rational for arg in args):
+            return max(args) if name == "max" else min(args)
+        if name in ("gcd", "lcm") and all(arg.is_Integer for arg in args):
+            return sp.Integer(math.gcd(*map(int, args)) if name == "gcd" else
+                              math.lcm(*map(int, args)))
+        return sp.Function(name)(*sorted(args, key=sp.default_sort_key))
+    return call
+
+
+FUNCTIONS_OF_ARGUMENTS = {
+    **{name: symmetric(name) for name in SYMMETRIC},
+    "floor": BRACKET_FUNCTIONS["⌊⌋"], "ceil": BRACKET_FUNCTIONS["⌈⌉"],
+    "round": lambda x: BRACKET_FUNCTIONS["⌊⌋"](x + sp.Rational(1, 2)),
+    "Re": sp.re, "Im": sp.im, "arg": sp.arg,
+    "factorial": POSTFIX["!"], "binom": TWO_ARGUMENT_MACROS["binom"],
+    "nthroot": lambda x, n: power(x, 1 / n), "atantwo": sp.atan2,
+}
 
 
 class Parser:
@@ -893,6 +1174,8 @@ class Parser:
         sign = SIGNS.get(self.peek("operator"))
         if sign:
             self.at += 1
+            if self.peek("operator") in SIGNS:
+                raise ParseError("a doubled sign")
             left = sign * self.expression(max(level, 1))
         else:
             left = self.atom()
@@ -919,13 +1202,20 @@ class Parser:
         return left
 
     def starts_factor(self) -> bool:
-        """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3."""
+        """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3.
+
+        A power may follow a power: 2^6 3^5.
+        """
         if self.peek("operator") in CONSTANTS or self.peek("symbol", "function"):
             return True
         if self.peek("group") in BRACKET_FUNCTIONS:
             return True
-        after_braces = self.tokens[self.at - 1].text == "{}"
-        return after_braces and self.peek("number") != ""
+        if not self.peek("number"):
+            return False
+        if self.tokens[self.at - 1].text == "{}":
+            return True
+        powers = (self.tokens[self.at - 2:self.at - 1], self.tokens[self.at + 1:self.at + 2])
+        return self.at > 2 and all(part and part[0].text == "^" for part in powers)
 
     def atom(self) -> sp.Expr:
         """A number, a symbol, a function with its argument, or what stands in brackets."""
@@ -939,6 +1229,8 @@ class Parser:
             return self.symbol(text)
         if kind == "function":
             return self.function(text)
+        if text == "||" and [part.text for part in inner] == ["⟦⟧"]:
+            return determinant(inner[0])
         if kind == "group" and text in BRACKET_FUNCTIONS:
             return BRACKET_FUNCTIONS[text](parse_all(inner))
         if text in CONSTANTS:
@@ -963,30 +1255,46 @@ class Parser:
 
     def function(self, name: str) -> sp.Expr:
         r"""\frac{1}{2}, \sqrt[3]{x}, \sum_{k=1}^n k, \sin^2 x: what follows the macro's name."""
-        if name in TWO_ARGUMENT_MACROS:
+        if name in TWO_ARGUMENT_MACROS and self.peek("group") != "()":
             return TWO_ARGUMENT_MACROS[name](self.atom(), self.atom())
         if name == "sqrt":
             return self.root()
+        if name in ACCENTS:
+            return self.symbol(f"{name} {self.raw_argument()}")
+        if name in FUNCTIONS_OF_ARGUMENTS and self.peek("group") in ("()", "{}"):
+            arguments = self.arguments()
+            try:
+                return FUNCTIONS_OF_ARGUMENTS[name](*arguments)
+            except TypeError:
+                raise ParseError(f"{name} of {len(arguments)} arguments") from None
 
         scripts = {}
         while self.peek("operator") in ("^", "_"):
             scripts[self.peek("operator")] = self.tokens[self.at + 1:self.at + 2]
             self.at += 2
-        if name in UNEVALUATED:                             # by its name and its bounds
+        if name in UNEVALUATED or name in SYMMETRIC:        # by its name and its bounds
             bounds = "".join(mark + render(scripts[mark]) for mark in sorted(scripts))
             return sp.Function(name + bounds)(self.expression(1))
         if name in FUNCTIONS:
             return self.apply(name, scripts)
         raise ParseError(f"an unknown macro {name!r}")
 
+    def raw_argument(self) -> str:
+        r"""The text of the next token, without braces: the AB of \vec{AB}"""
+        if self.at >= len(self.tokens):
+            raise ParseError("an operand is missing")
+        self.at += 1
+        return render(self.tokens[self.at - 1:self.at]).strip("{}")
+
+    def arguments(self) -> list[sp.Expr]:
+        """The expressions in the next group: (a, b) -> a, b"""
+        self.at += 1
+        return [parse_all(piece) for piece in split_at(self.tokens[self.at - 1].inner, ",")[0]]
+
     def root(self) -> sp.Expr:
         r"""What follows \sqrt; an odd root of a negative number is real: \sqrt[3]{-8} -> -2"""
         index = self.atom() if self.peek("group") == "[]" else sp.Integer(2)
-        radicand = self.atom()
-        is_negative = radicand.is_Rational and radicand < 0
-        if is_negative and index.is_Integer and index % 2:
-            return -power(-radicand, 1 / index)
-        return power(radicand, 1 / index)
+        return power(self.atom(), 1 / index)
 
     def apply(self, name: str, scripts: dict[str, list[Token]]) -> sp.Expr:
         r"""What follows \sin, \log_2, \tan^{-1}; the argument without brackets of \sin 2x is 2x."""
@@ -1012,6 +1320,17 @@ def parse_all(tokens) -> sp.Expr:
     return expr
 
 
+def determinant(matrix: Token) -> sp.Expr:
+    """|⟦1&2¶3&4⟧| -> -2; of at most five rows"""
+    rows = []
+    for row in split_at(matrix.inner, "¶")[0]:
+        if row:
+            rows.append([parse_all(cell) for cell in split_at(row, "&")[0]])
+    if not 1 <= len(rows) <= 5 or any(len(row) != len(rows) for row in rows):
+        raise ParseError("not a square matrix of at most five rows")
+    return sp.Matrix(rows).det(method="berkowitz")
+
+
 def read_number(text: str) -> sp.Expr:
     """12.5e3 -> 12500, exactly"""
     mantissa, _, exponent = text.partition("e")
@@ -1025,7 +1344,8 @@ def read_number(text: str) -> sp.Expr:
 # --- 5. equivalence: each step returns its name, or "" if it does not find the two equal --------
 
 NO_ANSWER = {"", "nan", "none", "null", "?"}
-FLIPPED = str.maketrans("<>≤≥", "><≥≤")
+FRAGMENT = re.compile(r"[*/^].*|.*[/^]", re.S)      # an operator without its operand
+FLIPPED = str.maketrans("<>≤≥∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋", "><≥≤∋∈∌∉⊃⊂⊇⊆⊅⊄⊉⊈⊋⊊")
 
 
 class Comparison(NamedTuple):
@@ -1050,7 +1370,7 @@ def compare(reference: str, answer: str) -> Comparison:
     """Which step, if any, finds two bare answers equal? Raises one of LIMIT_ERRORS."""
     plain_reference = "".join(reference.split())
     plain_answer = "".join(answer.split())
-    if plain_reference == plain_answer and plain_answer.lower() not in NO_ANSWER:
+    if plain_reference == plain_answer and not is_no_answer(plain_answer):
         return Comparison("same text", None, None)
 
     # Both are read alike: a comma separates thousands, or items, or it is a decimal point.
@@ -1058,17 +1378,23 @@ def compare(reference: str, answer: str) -> Comparison:
     readings = ("", ",", ".") if has_commas else ("",)
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
-        gives_no_answer = a.source.lower() in NO_ANSWER or b.source.lower() in NO_ANSWER
-        step = "" if gives_no_answer else same(a, b)
+        step = "" if is_no_answer(a.source) or is_no_answer(b.source) else same(a, b)
         if step:
             break
     return Comparison(step, a, b)
+
+
+def is_no_answer(text: str) -> bool:
+    """Is it nothing, or so broken that it is no answer even to itself: nan, ?, /4"""
+    return text.lower() in NO_ANSWER or FRAGMENT.fullmatch(text) is not None
 
 
 def same(a: Value, b: Value) -> str:
     """The ladder, cheapest first: text, numbers, relations, sets of reals, lists and tuples."""
     if a.source == b.source:
         return "same text"
+    if a.kind == "choice" or b.kind == "choice":
+        return same_choice(a, b)
     if a.kind == "text" and b.kind == "text":
         return same_words(a, b)
     if a.kind == "number" and b.kind == "number":
@@ -1092,7 +1418,17 @@ def same(a: Value, b: Value) -> str:
             return same_real_sets(a, b)
     if a.kind == "group" or b.kind == "group":
         return same_group(a, b)
+    if a.kind == "sets" and b.kind == "sets" and set(a.ops) == set(b.ops) in ({"∪"}, {"∩"}):
+        return same_items([("", part) for part in a.parts], [("", part) for part in b.parts])
     return ""
+
+
+def same_choice(a: Value, b: Value) -> str:
+    """(C) 12 is C, and it is 12; two choices have the same letter and the same text."""
+    if a.kind == b.kind:
+        return in_order(a.parts, b.parts)
+    choice, other = (a, b) if a.kind == "choice" else (b, a)
+    return "same choice" if any(same(part, other) for part in choice.parts) else ""
 
 
 def same_words(a: Value, b: Value) -> str:
@@ -1102,8 +1438,12 @@ def same_words(a: Value, b: Value) -> str:
 
 
 def plain_words(value: Value) -> str:
-    """The Odd -> odd: without capitals, an article, blanks and punctuation"""
-    return re.sub(r"^(?:the|an?) |[^\w+-]", "", value.source.lower())
+    """The Odd -> odd: without capitals, an article, blanks and punctuation
+
+    Punctuation is what says nothing: not the signs of A ⊂ B, nor the comma of 1,5.
+    """
+    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:'](?!\d)", "", value.source.lower())
+    return words if re.search(r"\w", words) else ""
 
 
 def in_order(left, right) -> str:
@@ -1118,6 +1458,11 @@ def same_group(a: Value, b: Value) -> str:
     if a.shape not in ("", "{}") and b.shape not in ("", "{}"):
         return in_order(a.parts, b.parts) if a.shape == b.shape or are_vectors(a, b) else ""
 
+    if "±" in a.source + b.source:
+        for tuples, others in itertools.product(readings(a), readings(b)):
+            if (tuples, others) != (a, b) and (step := same_group(tuples, others)):
+                return step
+
     left, right = labeled_items(a), labeled_items(b)
     is_list_and_tuple = {a.shape, b.shape} == {"", "()"}
     if is_list_and_tuple or names_components(left, right) or names_components(right, left):
@@ -1125,6 +1470,47 @@ def same_group(a: Value, b: Value) -> str:
     if a.shape in ("", "{}") and b.shape in ("", "{}"):
         return same_items(left, right)
     return ""
+
+
+def readings(value: Value) -> list[Value]:
+    """What (±1, ±2) may stand for: (1,2), (-1,-2), or all four; of another value, itself alone."""
+    items = value.parts if value.shape in ("", "{}") else (value,)
+    if not any(item.shape == "()" and has_plus_minus(item) for item in items):
+        return [value]
+
+    lists = []
+    for independent in (False, True):
+        tuples = []
+        for item in items:
+            tuples += write_out_tuple(item, independent) if item.shape == "()" else [item]
+        lists.append(Value("group", "", parts=tuple(tuples)))
+    return lists
+
+
+def has_plus_minus(value: Value) -> bool:
+    return any(part.kind == "number" and part.expr.has(PLUS_MINUS) for part in value.parts)
+
+
+def write_out_tuple(value: Value, independent: bool) -> list[Value]:
+    """(±1, ±2) -> (1,2), (-1,-2); if its signs are independent, all four"""
+    if not has_plus_minus(value):
+        return [value]
+    signed = [part.kind == "number" and part.expr.has(PLUS_MINUS) for part in value.parts]
+    if sum(signed) > 6:
+        raise LimitExceeded("a tuple with more than 6 double signs")
+
+    tuples = []
+    choices = [(1, -1) if has_sign else (1,) for has_sign in signed]
+    for signs in itertools.product(*choices) if independent else ((1,) * len(signed), (-1,) * len(signed)):
+        parts = []
+        for part, sign in zip(value.parts, signs, strict=True):
+            if part.kind == "number":
+                expr = part.expr.xreplace({PLUS_MINUS: sp.Integer(sign)})
+                part = part._replace(source=str(expr), expr=expr)
+            parts.append(part)
+        source = ",".join(part.source for part in parts)
+        tuples.append(value._replace(source=f"({source})", parts=tuple(parts)))
+    return tuples
 
 
 def are_vectors(a: Value, b: Value) -> bool:
@@ -1300,7 +1686,7 @@ def same_relations(a: Value, b: Value) -> str:
     """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
     label_a, value_a = split_label(a)
     label_b, value_b = split_label(b)
-    if label_a and label_a == label_b and (step := same(value_a, value_b)):
+    if label_a and are_same_labels(label_a, label_b) and (step := same(value_a, value_b)):
         return step
 
     call_a = re.fullmatch(r"(\w+)\((\w)\)", label_a)
@@ -1308,9 +1694,21 @@ def same_relations(a: Value, b: Value) -> str:
     parts = (*a.parts, *b.parts)
     if call_a and call_b and all(part.kind == "number" for part in parts if part.kind != "text"):
         return same_function(call_a, value_a, call_b, value_b)
-    if a.ops == ("=",) and b.ops == ("=",) and all(part.kind == "number" for part in parts):
-        return same_equation(a, b)
+    if all(part.kind == "number" for part in parts) and len(a.ops) == len(b.ops) == 1:
+        if a.ops == b.ops == ("=",):
+            return same_equation(a, b)
+        step = same_chain(a, b)
+        if not step and {*a.ops, *b.ops} <= set("<>≤≥"):
+            step = same_inequality(a, b)
+        return step
     return same_chain(a, b)
+
+
+def are_same_labels(label: str, other: str) -> bool:
+    """The same text, or y and f(x): a function's graph names its values y."""
+    if label == other:
+        return True
+    return "y" in (label, other) and bool({label, other} & {"f(x)", "g(x)", "h(x)", "y(x)"})
 
 
 def same_function(call_a: re.Match, value_a: Value, call_b: re.Match, value_b: Value) -> str:
@@ -1325,13 +1723,36 @@ def same_equation(a: Value, b: Value) -> str:
     """x²/4 + y²/3 = 1 is 3x² + 4y² = 12: the same up to a factor."""
     gap_a = a.parts[0].expr - a.parts[1].expr
     gap_b = b.parts[0].expr - b.parts[1].expr
-    if gap_a.free_symbols != gap_b.free_symbols or gap_b.is_zero:
+    return "same equation" if are_proportional(gap_a, gap_b) else ""
+
+
+def are_proportional(x: sp.Expr, y: sp.Expr) -> bool:
+    """Are two expressions with the same names equal up to a constant factor?"""
+    names = x.free_symbols - {IMAGINARY}
+    if names != y.free_symbols - {IMAGINARY} or y.is_zero:
+        return False
+    # Their ratio is constant if x(p) y(q) = y(p) x(q) at any two points p and q.
+    at_q = {name: sp.Symbol(name.name + "'") for name in names}
+    return identical(x * y.xreplace(at_q), y * x.xreplace(at_q))
+
+
+def same_inequality(a: Value, b: Value) -> str:
+    """x² - 3a < 0 is 3x² < 9a, and 9a > 3x²: the same up to a positive factor."""
+    (op_a,), (op_b,) = a.ops, b.ops
+    gap_a = a.parts[0].expr - a.parts[1].expr
+    gap_b = b.parts[0].expr - b.parts[1].expr
+    if op_a == op_b.translate(FLIPPED):
+        gap_b = -gap_b
+    elif op_a != op_b:
         return ""
-    # The ratio of the two is constant if a(p) b(q) = b(p) a(q) at any two points p and q.
-    at_q = {name: sp.Symbol(name.name + "'") for name in gap_a.free_symbols}
-    if identical(gap_a * gap_b.xreplace(at_q), gap_b * gap_a.xreplace(at_q)):
-        return "same equation"
-    return ""
+    if not are_proportional(gap_a, gap_b):
+        return ""
+
+    for number in range(len(REGIONS)):
+        ratio = evaluate(gap_a / gap_b, draw_point(number, gap_a.free_symbols))
+        if ratio is None or MP.im(ratio) or ratio <= 0:
+            return ""
+    return "same inequality"
 
 
 def same_chain(a: Value, b: Value) -> str:
@@ -1363,6 +1784,8 @@ def read_reals(value: Value, inside: bool = False) -> tuple[str, sp.Set]:
     """
     if value.kind == "number" and value.expr == CONSTANTS["ℝ"]:
         return "", sp.S.Reals
+    if value.kind == "number" and value.expr == CONSTANTS["∅"]:
+        return "", sp.S.EmptySet
     if value.kind == "group" and value.shape in ("()", "(]", "[)", "[]") and len(value.parts) == 2:
         return read_interval(value)
     if inside and (value.kind == "number" or value.shape == "{}"):
@@ -1418,18 +1841,50 @@ def read_conditions(value: Value) -> tuple[str, sp.Set]:
 
 def read_inequality(value: Value) -> tuple[str, sp.Set]:
     """1 < x ≤ 2 -> the x above 1 that are at most 2; one part is the variable"""
-    variables = [at for at, part in enumerate(value.parts) if is_label(part)]
-    if len(variables) != 1:
+    variables = [part for part in value.parts if is_label(part)]
+    numbers = [part for part in value.parts if part.kind == "number" and not part.unit]
+    names = free_names(*numbers)
+    if len(variables) == 1 and not names - free_names(*variables[:variables[0].expr is not None]):
+        variable = variables[0]
+        name = variable.source
+    elif len(names) == 1 and len(numbers) == len(value.parts):
+        variable = None
+        name = str(*names)
+    else:
         raise ParseError("not one variable")
-    at = variables[0]
 
     sets = []
-    for left, op in enumerate(value.ops):
-        if left == at:                                      # x ≤ 2
-            sets.append(half_line(op, value.parts[left + 1]))
-        else:                                               # 1 < x is x > 1
-            sets.append(half_line(op.translate(FLIPPED), value.parts[left]))
-    return value.parts[at].source, sp.Intersection(*sets)
+    pairs = itertools.pairwise(value.parts)
+    for op, (left, right) in zip(value.ops, pairs, strict=True):
+        if left is variable:                                # x ≤ 2
+            sets.append(half_line(op, right))
+        elif right is variable:                             # 1 < x is x > 1
+            sets.append(half_line(op.translate(FLIPPED), left))
+        else:
+            sets.append(solve_linear(op, left, right))
+    return name, sp.Intersection(*sets)
+
+
+def solve_linear(op: str, left: Value, right: Value) -> sp.Set:
+    """The reals x with 2x + 1 < 5; all of them for 2 < 3. Linear in the only name."""
+    if not (left.kind == right.kind == "number") or op not in "<>≤≥≠":
+        raise ParseError("not an inequality")
+    gap = left.expr - right.expr
+    names = free_names(left, right)
+    slope = sp.diff(gap, *names) if names else sp.S.Zero
+    size = evaluate(slope, {})
+    if slope.free_symbols or size is None or MP.im(size):
+        raise ParseError("not linear")
+
+    if size == 0:
+        constant = evaluate(gap.xreplace(dict.fromkeys(names, sp.S.Zero)), {})
+        if constant is None or MP.im(constant):
+            raise ParseError("not real")
+        ends = {"<": constant < 0, ">": constant > 0, "≠": constant != 0}
+        is_true = ends.get(op, constant == 0 or ends["<" if op == "≤" else ">"])
+        return sp.S.Reals if is_true else sp.S.EmptySet
+    root = -gap.xreplace(dict.fromkeys(names, sp.S.Zero)) / slope
+    return half_line(op if size > 0 else op.translate(FLIPPED), Value("number", "", root))
 
 
 def half_line(op: str, other: Value) -> sp.Set:
@@ -1443,7 +1898,9 @@ def half_line(op: str, other: Value) -> sp.Set:
         return sp.S.Reals - sp.FiniteSet(end)
     if op in "<≤":
         return sp.Interval(-sp.oo, end, False, op == "<")
-    return sp.Interval(end, sp.oo, op == ">", False)
+    if op in ">≥":
+        return sp.Interval(end, sp.oo, op == ">", False)
+    raise ParseError(f"no set of reals is meant by {op}")
 
 
 def endpoint(value: Value) -> sp.Expr:
@@ -1452,7 +1909,7 @@ def endpoint(value: Value) -> sp.Expr:
         raise ParseError("an end that is no number")
     if value.expr.is_Rational or value.expr in (sp.oo, -sp.oo):
         return value.expr
-    digits = evaluate_at(value.expr, 0, ())
+    digits = evaluate(value.expr, {})
     if digits is None or MP.im(digits):
         raise ParseError("an end that is not real")
     return sp.Rational(MP.nstr(digits, 40))
@@ -1461,40 +1918,67 @@ def endpoint(value: Value) -> sp.Expr:
 # --- 7. numbers ---------------------------------------------------------------------------------
 
 def same_number(a: Value, b: Value) -> str:
-    """Percent and degrees may be left out or worked out; other units may only be left out."""
-    if a.unit and b.unit and not same_unit(a.unit, b.unit):
-        return ""
+    """Units may be left out or converted; percent and degrees may also be worked out."""
+    if a.unit and b.unit and a.unit != b.unit:
+        ratio = unit_ratio(a.unit, b.unit)
+        if ratio is None:
+            return ""
+        if ratio != 1:                                      # 2 km are 2000 m, exactly
+            return "same quantity" if identical(a.expr * ratio, b.expr) else ""
     step = same_size(a, b)
     if not step:
         step = same_scaled(a, b) or same_scaled(b, a)
     return step
 
 
-def same_unit(unit: str, other: str) -> bool:
-    """Do two units agree: the same units of measure, and no word that contradicts another?
+@functools.lru_cache(maxsize=1024)
+def unit_ratio(unit: str, other: str) -> sp.Expr | None:
+    """How many of the other unit one of the unit is; None if they are different things.
 
-    miles per hour, miles             yes: what stands after "per" may be left out
-    red balls, balls                  yes: so may a word that is no unit of measure
-    red balls, blue balls             no
-    square meters, square feet        no
-    square meters, meters             no
+    miles per hour, miles             1: what stands after "per" may be left out
+    red balls, balls                  1: so may a word that is no unit of measure
+    red balls, blue balls             None
+    square meters, square feet        (1/0.3048)^2
+    square meters, meters             None
     """
-    head, _, rate = f" {unit} ".partition(" per ")
-    other_head, _, other_rate = f" {other} ".partition(" per ")
-    if not same_unit_words(set(head.split()), set(other_head.split())):
-        return False
-    if not rate or not other_rate:
-        return True
-    return same_unit_words(set(rate.split()), set(other_rate.split()))
+    if "sterling" in unit + other:
+        unit, other = unit.replace("pound", "sterling"), other.replace("pound", "sterling")
+    tops, bottoms = split_unit(unit)
+    other_tops, other_bottoms = split_unit(other)
+    ratio = measures_ratio(tops, other_tops)
+    if ratio is not None and bottoms and other_bottoms:
+        bottom_ratio = measures_ratio(bottoms, other_bottoms)
+        ratio = None if bottom_ratio is None else ratio * bottom_ratio
+    return ratio
 
 
-def same_unit_words(words: set[str], others: set[str]) -> bool:
-    """The same units of measure, and the other words of one all among those of the other."""
-    if not words or not others:
-        return words == others
-    measures = {word for word in words if word in UNIT_NAMES}
-    other_measures = {word for word in others if word in UNIT_NAMES}
-    return measures == other_measures and (words <= others or others <= words)
+def split_unit(unit: str) -> tuple[list, list]:
+    """mile hour^-1 -> [(mile, 1)], [(hour, -1)]"""
+    powers = []
+    for word in unit.split():
+        name, _, exponent = word.partition("^")
+        powers.append((name, int(exponent or 1)))
+    return [p for p in powers if p[1] > 0], [p for p in powers if p[1] < 0]
+
+
+def measures_ratio(powers: list, others: list) -> sp.Expr | None:
+    """The ratio of two products of units; None if they do not measure the same.
+
+    Other words, such as red balls, have to be all among those of the other side.
+    """
+    words = {name for name, _ in powers if name not in UNIT_TABLE}
+    other_words = {name for name, _ in others if name not in UNIT_TABLE}
+    if not (words <= other_words or other_words <= words) or bool(powers) != bool(others):
+        return None
+
+    bases = Counter()
+    ratio = sp.S.One
+    for name, exponent in [*powers, *((name, -exponent) for name, exponent in others)]:
+        if name in UNIT_TABLE:
+            bases[UNIT_TABLE[name].base] += exponent
+            ratio *= UNIT_TABLE[name].factor**exponent
+    has_measures = [any(name in UNIT_TABLE for name, _ in side) for side in (powers, others)]
+    return ratio if not any(bases.values()) and has_measures[0] == has_measures[1] else None
 
 
 def same_scaled(scaled: Value, plain: Value) -> str:
@@ -1512,7 +1996,7 @@ def same_size(a: Value, b: Value) -> str:
     x, y = a.expr, b.expr
     if x == y:
         return "same number"
-    if x.has(IMAGINARY, sp.I) != y.has(IMAGINARY, sp.I):
+    if is_power_of_i(x, y) or is_power_of_i(y, x):
         return ""
     if identical(x, y):
         return "numeric identity"
@@ -1520,6 +2004,13 @@ def same_size(a: Value, b: Value) -> str:
         name, other_name = *x.free_symbols, *y.free_symbols
         return "bound integer renamed" if identical(x.xreplace({name: other_name}), y) else ""
     return "rounded" if rounds_to(a, b) or rounds_to(b, a) else ""
+
+
+def is_power_of_i(x: sp.Expr, y: sp.Expr) -> bool:
+    """Is i^2, an unevaluated copy of -1, in x, and no i in y?"""
+    if not x.has(IMAGINARY) or y.has(IMAGINARY):
+        return False
+    return any(power.base == IMAGINARY for power in x.atoms(sp.Pow))
 
 
 def stand_for_all_integers(x: sp.Expr, y: sp.Expr) -> bool:
@@ -1535,7 +2026,8 @@ def stand_for_all_integers(x: sp.Expr, y: sp.Expr) -> bool:
 
 def rounds_to(exact: Value, decimal: Value) -> bool:
     """A decimal stands for what rounds to it: a fraction, at two places, if it has three digits;
-    any number at six digits. Two decimals are equal only as numbers."""
+    any number at six digits. At eight it may be cut off instead: 1.7099759 for 1.70997594...
+    Two decimals are equal only as numbers."""
     if not decimal.places or exact.places:
         return False
     if exact.expr.free_symbols or not decimal.expr.is_Rational:
@@ -1545,8 +2037,13 @@ def rounds_to(exact: Value, decimal: Value) -> bool:
     is_short_fraction = exact.expr.is_Rational and decimal.places == 2 and digits > 2
     if digits < 6 and not is_short_fraction:
         return False
-    gap = evaluate_at(exact.expr - decimal.expr, 0, ())
-    return gap is not None and abs(gap) <= MP.mpf(10)**-decimal.places / 2
+    gap = evaluate(exact.expr - decimal.expr, {})
+    if gap is None or MP.im(gap):
+        return False
+    unit = MP.mpf(10)**-decimal.places                      # of the last digit
+    if digits >= 8 and abs(gap) < unit and (gap > 0) == (decimal.expr > 0):
+        return True
+    return abs(gap) <= unit / 2
 
 
 MP = mpmath.mp.clone()              # its own precision: no other user of mpmath is disturbed
@@ -1556,52 +2053,180 @@ EXACT = {sp.pi: MP.pi, sp.E: MP.e, IMAGINARY: MP.j, sp.I: MP.j}
 NUMERIC = {
     sp.sin: MP.sin, sp.cos: MP.cos, sp.tan: MP.tan, sp.cot: MP.cot, sp.sec: MP.sec,
     sp.csc: MP.csc, sp.asin: MP.asin, sp.acos: MP.acos, sp.atan: MP.atan,
-    sp.sinh: MP.sinh, sp.cosh: MP.cosh, sp.tanh: MP.tanh, sp.log: MP.log, sp.Abs: abs,
+    sp.sinh: MP.sinh, sp.cosh: MP.cosh, sp.tanh: MP.tanh, sp.coth: MP.coth, sp.sech: MP.sech,
+    sp.csch: MP.csch, sp.asec: MP.asec, sp.acsc: MP.acsc, sp.asinh: MP.asinh, sp.acosh: MP.acosh,
+    sp.atanh: MP.atanh, sp.acoth: MP.acoth, sp.asech: MP.asech, sp.acsch: MP.acsch,
+    sp.log: MP.log, sp.Abs: abs, sp.sign: MP.sign, sp.re: MP.re, sp.im: MP.im, sp.arg: MP.arg,
+    sp.atan2: lambda y, x: MP.atan2(y, x),
     sp.floor: MP.floor, sp.ceiling: MP.ceil, sp.factorial: MP.factorial,
     sp.binomial: MP.binomial,
 }
-# The interval that the names of each sample point are drawn from.
-REGIONS = ((0, 1), (0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-2, 0), (-2, 0))
+# The interval that the names of each sample point are drawn from. Every name is drawn on its own,
+# so below zero the signs are mixed. At the last point the names are whole numbers.
+REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-50, 50),
+           (-50, 50), (-9, 9))
+MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
+
+
+class Sample(NamedTuple):
+    """How two expressions compare at one point."""
+    agree: bool
+    is_real: bool                   # are both values real?
 
 
 def identical(x: sp.Expr, y: sp.Expr) -> bool:
-    """Equal as expressions, or to 40 of 60 digits at every point tried: one for constants, eight
-    for names. A difference at one point is a proof; agreement is none, and its step says so."""
+    r"""Equal as expressions, or to 40 of 60 digits at every point that is tried.
+
+    Constants have one point; names have those of REGIONS, and one on either side of each kink of
+    |x+11|, ⌊x⌋ or \sqrt{(x+11)^2}. A difference at one real point is a proof; agreement is none,
+    and its step says so. Where a value is not real, a difference may be one of branches only, and
+    the real points decide.
+    """
     if x == y:
         return True
     if (x.is_Rational and y.is_Rational) or x.has(sp.oo) or y.has(sp.oo):
         return False
-
     names = (x.free_symbols | y.free_symbols) - {IMAGINARY}
+    if not names:
+        sample = sample_at(x, y, {})
+        return sample is not None and sample.agree
+
     agreed = 0
-    needed = 3 if names else 1
-    for point in range(len(REGIONS) if names else 1):
-        u = evaluate_at(x, point, names)
-        v = evaluate_at(y, point, names)
-        if u is None or v is None:
+    needed = 3
+    is_complex = x.has(IMAGINARY) or y.has(IMAGINARY)
+    points = (draw_point(number, names) for number in range(len(REGIONS)))
+    for values in itertools.chain(points, kink_points(x, y, names)):
+        sample = sample_at(x, y, values)
+        if sample is None:
             continue
-        size = max(abs(u), abs(v))
-        if abs(u - v) <= size * MP.mpf(10)**-40 or size < MP.mpf(10)**-50:
+        if sample.agree:
             agreed += 1
-        elif not names or (MP.im(u) == 0 and MP.im(v) == 0):
+        elif sample.is_real or is_complex:
             return False
         else:
-            needed = 4              # other branches of a root: the real points decide
+            needed = 4
     return agreed >= needed
 
 
-def evaluate_at(expr: sp.Expr, point: int, names):
-    """expr in 60 digits, its names drawn from REGIONS[point]; None where it is undefined.
+def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
+    """Do two expressions agree where their names have these values? None if one is undefined.
 
-    The draw depends on the point and the name alone, so that two expressions share it.
+    Two values that are both tiny are either digits that did not cancel, which shrink when there
+    are more digits, or values as they are: 10^{-50} is not 2 * 10^{-50}.
+    """
+    u = evaluate(x, values)
+    v = evaluate(y, values)
+    if u is None or v is None:
+        return None
+    size = max(abs(u), abs(v))
+    agree = abs(u - v) <= size * MP.mpf(10)**-40
+    if not agree and size < MP.mpf(10)**-30:
+        with MP_LOCK, MP.workdps(150):
+            precise = [evaluate(x, values), evaluate(y, values)]
+        agree = all(value is not None and abs(value) < size * MP.mpf(10)**-40 for value in precise)
+    return Sample(agree, MP.im(u) == 0 and MP.im(v) == 0)
+
+
+def draw_point(number: int, names) -> dict:
+    """A value from REGIONS[number] for each name.
+
+    The draw depends on the number and the name alone, so that two expressions share it.
     """
     values = {}
     for name in names:
-        draw = random.Random(f"{point} {name.name}").uniform(*REGIONS[point])
-        values[name] = MP.mpf(draw)
+        draw = random.Random(f"{number} {name.name}").uniform(*REGIONS[number])
+        values[name] = MP.mpf(round(draw) if number == len(REGIONS) - 1 else draw)
+    return values
+
+
+def kink_points(x: sp.Expr, y: sp.Expr, names):
+    """Points on either side of each kink of two expressions: x = -11 ± 10^{-6} for |x+11|
+
+    A kink is a zero of what stands in bars, or under a root and is a square; of the argument less
+    a whole number where it is rounded. Only zeros of polynomials in one of the names are found.
+    """
+    found = 0
+    factors = set()
+    for switch in switches(x) | switches(y):
+        factors |= {factor.as_base_exp()[0] for factor in sp.Mul.make_args(switch)}
+    for number in range(60 if has_nested_power(x) or has_nested_power(y) else 0):
+        yield draw_grid_point(number, names)
+    for switch in sorted(factors, key=sp.default_sort_key):
+        for name in sorted(switch.free_symbols & names, key=str):
+            values = draw_point(REGIONS.index((-3, 3)), names)
+            for root in real_roots(switch, name, values):
+                for step in ("-1e-6", "1e-6"):
+                    found += 1
+                    if found > MAX_KINKS:
+                        return
+                    yield values | {name: root + MP.mpf(step)}
+
+
+def has_nested_power(expr: sp.Expr) -> bool:
+    """Is it a power of a power, with names in both exponents: (a^b)^c, which is not a^{bc}"""
+    for outer in expr.atoms(sp.Pow):
+        inner = outer.base
+        if inner.is_Pow and inner.exp.free_symbols and outer.exp.free_symbols:
+            return True
+    return False
+
+
+def draw_grid_point(number: int, names) -> dict:
+    """A small whole number or a half for each name; for k, l, m, n, i and j no half."""
+    values = {}
+    for name in names:
+        choices = (-2, -1, 1, 2) if name.name in "klmnij" else (-2, -1, 0.5, 2)
+        values[name] = MP.mpf(random.Random(f"grid {number} {name.name}").choice(choices))
+    return values
+
+
+def switches(expr: sp.Expr) -> set[sp.Expr]:
+    r"""The expressions at whose zeros expr has a kink: |x+11| -> x+11; ⌊x⌋ -> x, x-1"""
+    found = set()
+    for part in expr.atoms(sp.Abs, sp.sign, sp.floor, sp.ceiling, sp.Pow, AppliedUndef):
+        argument = part.args[0]
+        if part.is_Pow:
+            if part.exp.is_Rational and not part.exp.is_Integer and argument.has(sp.Pow):
+                found.add(argument)
+        elif isinstance(part, (sp.floor, sp.ceiling)):
+            found |= {argument, argument - 1}
+        elif isinstance(part, (sp.Abs, sp.sign)):
+            found.add(argument)
+        elif part.func.__name__ in ("max", "min") and len(part.args) == 2:
+            found.add(argument - part.args[1])
+    return found
+
+
+def real_roots(expr: sp.Expr, name: sp.Symbol, values: dict) -> list:
+    """The real zeros of a polynomial in `name`, the other names having the values given."""
+    # Nothing that would take long to multiply out.
+    exponents = [power.exp for power in expr.atoms(sp.Pow)]
+    is_small = all(exponent.is_Rational and abs(exponent) <= 8 for exponent in exponents)
+    if not is_small or sp.count_ops(expr) > 60:
+        return []
+    try:
+        polynomial = sp.Poly(expr, name).sqf_part()         # (x+11)^2 -> x+11
+    except (sp.PolynomialError, sp.polys.polyerrors.DomainError):
+        return []
+    numbers = [evaluate(coefficient, values) for coefficient in polynomial.all_coeffs()]
+    if not 2 <= len(numbers) <= 9 or None in numbers:
+        return []
+    with MP_LOCK, contextlib.suppress(MP.NoConvergence, ZeroDivisionError, ValueError):
+        roots = MP.polyroots(numbers, maxsteps=100, extraprec=200)
+        return [MP.re(root) for root in roots if abs(MP.im(root)) < MP.mpf(10)**-15]
+    return []
+
+
+def evaluate(expr: sp.Expr, values: dict):
+    """expr in 60 digits, its names having the values given; None where it is undefined."""
     with MP_LOCK, contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
         result = evaluate_numerically(expr, EXACT | values)
         return result if MP.isfinite(result) else None
+
+
+def is_odd_root(exponent: sp.Expr) -> bool:
+    """1/3 and 2/5: of a negative number there is a real root, and it is meant."""
+    return bool(exponent.is_Rational and exponent.q > 1 and exponent.q % 2)
 
 
 def evaluate_numerically(expr: sp.Expr, values: dict):
@@ -1618,12 +2243,18 @@ def evaluate_numerically(expr: sp.Expr, values: dict):
         return MP.fprod(args)
     if expr.is_Pow or isinstance(expr, sp.exp):
         base, exponent = args if expr.is_Pow else (MP.e, args[0])
+        if expr.is_Pow and is_odd_root(expr.exp) and not MP.im(base) and base < 0:
+            return (-1)**expr.exp.p * MP.power(-base, exponent)
         if base and abs(exponent) * (abs(MP.mag(base)) + 1) > MAX_BITS:
             raise LimitExceeded(f"a power of more than {MAX_BITS} bits")
         return MP.power(base, exponent)
 
     if expr.func in (sp.factorial, sp.binomial) and max(map(abs, args)) > MAX_BITS:
         raise LimitExceeded(f"a factorial above {MAX_BITS}")
+    if isinstance(expr, AppliedUndef) and expr.func.__name__ in ("max", "min"):
+        if any(MP.im(arg) for arg in args):
+            raise ValueError("the largest of complex numbers")
+        return max(args, key=MP.re) if expr.func.__name__ == "max" else min(args, key=MP.re)
     if isinstance(expr, AppliedUndef):      # f(2), or a sum that is kept: some value of its own
         head = " ".join([str(expr.func), *(MP.nstr(arg, 30) for arg in args)])
         return MP.mpf(random.Random(head).random())
