@@ -317,6 +317,16 @@ def spelled_greek(match: re.Match) -> str:
     return GREEK[match[0].lower()]
 
 
+def unbox(match: re.Match) -> str:
+    r"""\boxed{\frac{1}{2}} -> \frac{1}{2}; \boxed{1}+\boxed{2} stays"""
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", match[1]):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return match[0]
+    return match[1]
+
+
 def circled_numerals(match: re.Match) -> str:
     """②③ -> 2,3"""
     return ",".join(str(ord(sign) - ord("①") + 1) for sign in match[0])
@@ -349,6 +359,9 @@ RULES_BEFORE = [
          "3 \x09imes 4", r"3 \times 4"),
     rule(r"\s+", " ",
          "1,\n 2", "1, 2"),
+    # a box around everything
+    rule(r"^ [$ ]* (?: \\\[ | \\\( )? [ ]? \\boxed [ ]? \{ (.*) \} [$ ]* (?: \\\] | \\\) )? [. ]* $", unbox,
+         r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}"),
     rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
          r"\mathbb{R}", "ℝ"),
     # words for a simple fraction
@@ -543,6 +556,53 @@ def normalize(text: str) -> str:
     return text.strip(" ").rstrip(" .,;:^")
 
 
+DOUBLED_ESCAPE = re.compile(rf"(?<!\\)\\\\(?=(?:{alternation(KNOWN_MACROS)})(?![A-Za-z]))")
+BOX_START = re.compile(r"\\boxed\s*\{")
+WORDS = re.compile(r"[^\W\d_]{3}")
+
+
+@functools.lru_cache(maxsize=8192)
+def bare_reference(reference: str) -> str:
+    r"""A reference without what its data set has wrapped around it.
+
+    The answer is \boxed{5}.  ->  5         of a sentence with boxes, what is in them
+    \\frac12, \\left(         ->  \frac12   backslashes that were escaped twice
+
+    For references only: a model's answer is judged as it stands.
+    """
+    if DOUBLED_ESCAPE.search(reference) and not re.search(r"(?<!\\)\\begin", reference):
+        reference = reference.replace("\\\\", "\\")
+
+    contents = []
+    outside = ""
+    at = 0
+    for box in BOX_START.finditer(reference):
+        end = closing_brace(reference, box.end())
+        if box.start() >= at and end is not None:
+            outside += reference[at:box.start()]
+            contents.append(reference[box.end():end - 1])
+            at = end
+    outside += reference[at:]
+    has_words = WORDS.search(re.sub(r"\\[A-Za-z]+", "", outside))
+    return " , ".join(contents) if contents and has_words else reference
+
+
+ESCAPE_OR_BRACE = re.compile(r"\\.|[{}]", re.S)
+
+
+def closing_brace(text: str, at: int) -> int | None:
+    """The position after the brace that closes a group; `at` is the position after its opening."""
+    depth = 1
+    for match in ESCAPE_OR_BRACE.finditer(text, at):
+        if match[0] == "{":
+            depth += 1
+        elif match[0] == "}":
+            depth -= 1
+        if depth == 0:
+            return match.end()
+    return None
+
+
 # --- 2. tokens, with brackets nested ------------------------------------------------------------
 
 TOKEN = re.compile(rf"""
@@ -559,7 +619,8 @@ TOKEN = re.compile(rf"""
   | (?P<blank>[ ])
   | (?P<angle>∠[ ]?[A-Z](?:[ ]?[A-Z]){{0,2}}(?![A-Za-z]))                   # ∠ABC
   | (?P<symbol> (?<![A-Za-z])[A-Z]{{3,}}(?![A-Za-z])                        # ABCD, in this order
-      | (?<![A-Za-z0-9])[A-DF-Za-df-hj-z][0-9]+(?![A-Za-z0-9.])             # R1
+      | (?<![A-Za-z0-9])[A-DF-Za-df-hj-z][0-9]+                             # R1, but not n2^n
+        (?! [A-Za-z0-9.] | \^[ ]?[{{(]?[ ]?[A-Za-z])
       | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
@@ -1204,7 +1265,7 @@ class Parser:
     def starts_factor(self) -> bool:
         """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3.
 
-        A power may follow a power: 2^6 3^5.
+        A power of a number may follow: 2^6 3^5, n 2^n.
         """
         if self.peek("operator") in CONSTANTS or self.peek("symbol", "function"):
             return True
@@ -1214,8 +1275,10 @@ class Parser:
             return False
         if self.tokens[self.at - 1].text == "{}":
             return True
-        powers = (self.tokens[self.at - 2:self.at - 1], self.tokens[self.at + 1:self.at + 2])
-        return self.at > 2 and all(part and part[0].text == "^" for part in powers)
+        is_power = self.tokens[self.at + 1:self.at + 2] == [Token("operator", "^")]
+        after_number = self.tokens[self.at - 1].kind == "number"
+        after_power = self.at > 2 and self.tokens[self.at - 2].text == "^"
+        return is_power and (after_power or not after_number)
 
     def atom(self) -> sp.Expr:
         """A number, a symbol, a function with its argument, or what stands in brackets."""
@@ -1346,6 +1409,38 @@ def read_number(text: str) -> sp.Expr:
 NO_ANSWER = {"", "nan", "none", "null", "?"}
 FRAGMENT = re.compile(r"[*/^].*|.*[/^]", re.S)      # an operator without its operand
 FLIPPED = str.maketrans("<>≤≥∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋", "><≥≤∋∈∌∉⊃⊂⊇⊆⊅⊄⊉⊈⊋⊊")
+
+
+PLAIN_WORDS = re.compile(r"[^\\^_{}$<>=+*/|&#~]*", re.S)
+
+
+def is_readable(reference: str) -> bool:
+    r"""Is a reference mathematics that is read, or plain words?
+
+    If not, no answer but a copy of it is accepted: it is empty, broken (\frac{1}{2), or has parts
+    that the reader does not know. Whoever loads a data set should count and report these.
+    """
+    try:
+        reference = bare_reference(reference)
+        if is_no_answer("".join(reference.split())):
+            return False
+        return is_understood(read(reference, ""))
+    except LIMIT_ERRORS:
+        return False
+
+
+def is_understood(value: Value) -> bool:
+    """Is every part mathematics, plain words or a label?"""
+    if value.kind == "number":
+        return True
+    if value.kind == "text":
+        if re.fullmatch(r"[0-9]+_[0-9]+", value.source):    # a number in another base
+            return True
+        return bool(re.search(r"[^\W\d_]", value.source) and PLAIN_WORDS.fullmatch(value.source))
+    parts = value.parts
+    if value.kind == "relation" and parts[0].kind == "text":    # a label
+        parts = parts[1:]
+    return bool(parts) and all(map(is_understood, parts))
 
 
 class Comparison(NamedTuple):

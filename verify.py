@@ -34,11 +34,12 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 
-from answers import LIMIT_ERRORS, Comparison, compare, is_equivalent
+from answers import (LIMIT_ERRORS, Comparison, bare_reference, closing_brace, compare,
+                     is_equivalent, is_readable)
 from problems import read_jsonl
 
-__all__ = ["REASONS", "Verdict", "compare_answers", "extract_answer", "is_equivalent", "verify",
-           "verify_all"]
+__all__ = ["REASONS", "Verdict", "compare_answers", "extract_answer", "is_equivalent",
+           "is_readable", "verify", "verify_all"]
 
 MAX_BOXES = 20                      # different boxes in a response; more are a flood of guesses
 MAX_MEMORY = 1 << 30                # bytes that a worker may add to what it starts with
@@ -55,7 +56,6 @@ class Verdict(NamedTuple):
 
 BOX = re.compile(r"(?<!\\)(?:\\\\)*\\boxed\s*\{")
 LIKE_A_BOX = re.compile(r"\\f?box|box(?:ed)?\s*\\?\{")
-ESCAPE_OR_BRACE = re.compile(r"\\.|[{}]", re.S)
 
 # What may stand between the boxes of one final statement: "\boxed{1} and \boxed{2}".
 BOX_JOINER = re.compile(r"""(?:
@@ -69,8 +69,9 @@ BOX_JOINER = re.compile(r"""(?:
 
 # Everything up to the last announcement of an answer: "The final answer is", "Respuesta:".
 MARKER = re.compile(r"""
-    .* (?:answer|réponse|respuesta|antwort|答案|结论) s? \W{0,4}? \s*
-    (?: is | are | [:：=为是] | (?=[$\\]) )
+    .* (?: (?: answer|réponse|respuesta|antwort|risposta|resposta|ответ|答案|结论 ) s? \W{0,4}? \s*
+           (?: is | are | [:：=为是] | (?=[$\\]) )
+         | (?: \A | \n ) \W* (?: ans | result | solution ) s? \W{0,4}? [:：] )
     [\s:*]* (?=.*\w)
 """, re.I | re.S | re.X)
 
@@ -89,6 +90,7 @@ NUMBER = re.compile(r"""
     \)?
 """, re.X)
 
+PRICE = re.compile(r"\s?[$€£](?!\S)")                       # the sign behind a number
 SENTENCE_END = re.compile(r"(?: (?<=[.!?])\s+ | [。！？] | \n\s*\n ) (?=.*\w)", re.S | re.X)
 NOISE = re.compile(r"<\|.*?\|>.*|I hope (?:it|this) is correct.*", re.S)
 PROSE = re.compile(r"[^\W\d_]{3}")
@@ -114,29 +116,19 @@ def boxes(text: str) -> list[Box]:
     return found
 
 
-def closing_brace(text: str, at: int) -> int | None:
-    """The position after the brace that closes a group; `at` is the position after its opening."""
-    depth = 1
-    for match in ESCAPE_OR_BRACE.finditer(text, at):
-        if match[0] == "{":
-            depth += 1
-        elif match[0] == "}":
-            depth -= 1
-        if depth == 0:
-            return match.end()
-    return None
-
-
 def extract_answer(response: str) -> str | None:
     r"""The final answer of a response, or None if it gives none.
 
     The last \boxed{}; the boxes of one final statement ("\boxed{1} and \boxed{2}") are a list.
     An empty box, one that is cut off and a flood of different boxes are no answer. Only a
-    response without anything like a box is read as text.
+    response without anything like a box is read as text. What follows a thought, </think>, is
+    read alone; the thought itself counts if no answer follows, and not before it is finished.
     """
-    text = response.rpartition("</think>")[2]
-    if "boxed" not in text:
-        text = response
+    thought, closing_tag, text = response.rpartition("</think>")
+    if closing_tag and not LIKE_A_BOX.search(text):
+        text = text if answer_in_text(text) else thought
+    elif not closing_tag:
+        text = text.partition("<think>")[0]
 
     found = boxes(text)
     if not found:
@@ -203,6 +195,9 @@ def last_formula_or_number(text: str) -> str | None:
 
     last_sentence = SENTENCE_END.split(text)[-1]
     numbers = list(NUMBER.finditer(text, len(text) - len(last_sentence)))
+    prices = [number for number in numbers if PRICE.match(text, number.end())]
+    if len(prices) == 1:                                    # "220 $ in 12 months"
+        numbers = prices
     if formulas and (not numbers or formulas[-1].end() > numbers[-1].end()):
         return content_of(formulas[-1])
     return numbers[-1][0].strip() if numbers else None
@@ -213,7 +208,7 @@ def last_formula_or_number(text: str) -> str | None:
 def compare_answers(reference: str, answer: str) -> tuple[Verdict, Comparison]:
     """The verdict on a bare answer, and the step that decided it; bounded work, no time-out."""
     try:
-        comparison = compare(reference, answer)
+        comparison = compare(bare_reference(reference), answer)
     except LIMIT_ERRORS as error:
         return Verdict(False, answer, "too_large"), Comparison(repr(error), None, None)
 
@@ -447,8 +442,22 @@ def grade_pairs(path: str, timeout: float, workers: int, errors: bool) -> None:
     verdicts = verify_all([row["response"] for row in rows], [row["gold"] for row in rows],
                           timeout, workers)
     print(format_table(rows, verdicts))
+
+    # A reference that cannot be read is one fault of the file, not a wrong answer in every row.
+    unreadable: dict[str, list[int]] = {}                   # reference -> its rows, from 1
+    for number, row in enumerate(rows, 1):
+        if not is_readable(row["gold"]):
+            unreadable.setdefault(row["gold"], []).append(number)
+    if unreadable:
+        total = sum(map(len, unreadable.values()))
+        print(f"unreadable references: {len(unreadable)} in {total} rows; "
+              "only answers spelled alike are accepted there")
+    for reference, numbers in unreadable.items():
+        print(f"unreadable in row {', '.join(map(str, numbers))}: {reference!r}")
+
     for row, verdict in zip(rows, verdicts, strict=True):
-        if errors and verdict.correct != bool(row["label"]):
+        is_error = verdict.correct != bool(row["label"]) and row["gold"] not in unreadable
+        if errors and is_error:
             print(f"{row.get('id', '')} labeled {bool(row['label'])}, {verdict.reason}: "
                   f"reference {row['gold']!r}, answer {verdict.answer!r}")
 
