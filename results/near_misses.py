@@ -66,10 +66,13 @@ REFERENCES = [
     r"\{x \mid x<3\}", r"x \ne 5", r"(0,9)\setminus\{4\}",
     # points, angles, accents
     r"\vec{AB}", r"\overrightarrow{PQ}", r"\angle ABC", r"\overline{AB}", r"\triangle ABC",
-    r"\hat{i}+2\hat{j}", r"\dot{x}", r"\bar{x}+1", r"\vec{a}\cdot\vec{b}", "AB",
+    r"\hat{i}+2\hat{j}", r"\dot{x}", r"\bar{x}+1", r"\vec{a}\cdot\vec{b}", "BD",
     # text, choices, ratios, times
     r"\text{(B)}", r"\text{east}", r"\text{odd}", r"\text{increasing}", "yes", "3:8", "1:2:3",
-    "4:30 pm", r"\max(a,b)",
+    "4:30 pm", r"\max(a,b)", r"\textbf{(C)}\ 12", "two thirds", r"\emptyset",
+    # forms that are worked out or written out
+    "5 kilometers", "3 hours", r"0.\overline{3}", r"(\pm 2,0)", "-2x > 6", r"e^{i\pi/3}",
+    r"\frac{NO}{BO}=\frac{1}{6}", "A:B=2:3", r"m_{\max}=n^2-n",
 ]
 
 
@@ -1053,6 +1056,23 @@ def change_number_before_unit(text):
                                 lambda m: re.sub("[0-9]+", next_number, m[0]), text)
 
 
+CONVERSIONS = [("kilometers", "meters", 1000), ("meters", "centimeters", 100),
+               ("hours", "minutes", 60), ("minutes", "seconds", 60), ("feet", "inches", 12),
+               ("dollars", "cents", 100), ("kilograms", "grams", 1000), ("yards", "feet", 3)]
+
+
+def convert_wrongly(text):
+    """5 kilometers  ->  500 meters"""
+    match = re.fullmatch(r"([0-9]+) (?:\\text\{ ?)?(square )?([a-z]+)\}?", text)
+    for large, small, factor in CONVERSIONS:
+        if match and match[3] == large:
+            number, square = int(match[1]), match[2] or ""
+            right = number * factor ** (2 if square else 1)
+            for wrong in (right // 10, right * 10, number * factor, right + 1):
+                if wrong != right and wrong:
+                    yield f"{wrong} {square}{small}"
+
+
 # 5e. labels and relations
 
 def exchange_values(text):
@@ -1068,6 +1088,7 @@ def exchange_values(text):
                 changed[i], changed[j] = changed[j], changed[i]
                 yield ", ".join(f"{label.strip()}{sign}{value.strip()}"
                                 for label, value in zip(labels, changed, strict=True))
+            yield "(" + ",".join([*values[1:], values[0]]) + ")" if "=" in text else text
 
 
 def change_label(text):
@@ -1133,6 +1154,36 @@ def change_modulus(text):
     if r"\equiv" in text:
         yield from replace_each(r"(?<=\\pmod{) [0-9]+", next_number, text)
         yield from replace_each(r"(?<=\\equiv[ ]) [0-9]+", next_number, text)
+
+
+def invert_label(text):
+    r"""\frac{NO}{BO}=\frac{1}{6}  ->  \frac{BO}{NO}=\frac{1}{6}"""
+    yield from replace_each(r"^\\frac{([A-Z]{2})}{([A-Z]{2})}(?==)", r"\\frac{\2}{\1}", text)
+    yield from replace_each(r"^([A-Z]):([A-Z])(?==)", r"\2:\1", text)
+    yield from replace_each(r"(?<==)([0-9]+):([0-9]+)$", r"\2:\1", text)
+
+
+def exchange_words_of_label(text):
+    r"""m_{\max}=n^2-n  ->  m_{\min}=n^2-n"""
+    for one, other in (("max", "min"), ("min", "max")):
+        yield from replace_each(rf"(?<=_{{\\){one}(?=[ ]?}}=)", other, text)
+
+
+def solve_wrongly(text):
+    """-2x > 6  ->  x > -3"""
+    match = re.fullmatch(r"(-?[2-9]|-)([a-z]) ?([<>]) ?(-?[0-9]+)", text)
+    if match:
+        name, sign = match[2], match[3]
+        factor = -1 if match[1] == "-" else int(match[1])
+        bound = mpmath.nstr(mpmath.mpf(match[4]) / factor)
+        if bound.endswith(".0"):
+            bound = bound[:-2]
+        turned = {"<": ">", ">": "<"}[sign]
+        right = sign if factor > 0 else turned
+        wrong = turned if factor > 0 else sign
+        yield f"{name} {wrong} {bound}"
+        yield rf"{name} {right.replace('<', chr(92) + 'le').replace('>', chr(92) + 'ge')} {bound}"
+        yield f"{name} {right} {match[4]}"
 
 
 def square_sides(text):
@@ -1238,6 +1289,17 @@ def drop_sign_of_both(text):
         yield text.replace(r"\pm", "-")
 
 
+def write_out_wrongly(text):
+    r"""(\pm 2,0)  ->  (2,0)"""
+    match = re.fullmatch(r"\(\\pm ?([1-9][0-9]*),([0-9]+)\)", text)
+    if match:
+        x, y = match.groups()
+        yield f"({x},{y})"
+        yield f"({x},{y}),(-{x},{y}1)"
+        yield f"({x},{y}),(-{x},{y}),(0,{x})"
+        yield f"({y},{x}),({y},-{x})"
+
+
 def change_range(text):
     r"""1,2,\ldots,10  ->  1,2,\ldots,11"""
     if re.fullmatch(r"[0-9]+(, ?[0-9]+)*, ?(\\l?dots|\.\.\.|…), ?[0-9]+", text):
@@ -1310,6 +1372,24 @@ def drop_part_of_union(text):
         yield from (part.strip() for part in parts)
 
 
+def restate_wrongly(text):
+    r"""(0,\sqrt{2}]  ->  0<x<\sqrt{2}"""
+    match = re.fullmatch(r"(?:[a-z] ?\\in ?)?([(\[])(.*)([)\]])", text)
+    ends = split_items(match[2]) if match else []
+    if len(ends) == 2 and not re.search("infty|∞", text) and is_real_set(text):
+        for left, right in itertools.product(("<", r"\le "), repeat=2):
+            yield f"{ends[0]}{left}x{right}{ends[1]}"
+        yield f"x<{ends[1]}"
+        yield f"{ends[1]}<x<{ends[0]}"
+    inequality = re.fullmatch(r"[a-z] ?(<|>|\\le|\\ge) ?(-?[0-9]+)", text)
+    if inequality:
+        end = inequality[2]
+        yield rf"({end},\infty)"
+        yield rf"(-\infty,{end})"
+        yield rf"[{end},\infty)"
+        yield rf"(-\infty,{end}]"
+
+
 # 5h. points, angles, accents
 
 ARROWS = r"\\(?:vec|overrightarrow)\s*{"
@@ -1339,7 +1419,8 @@ ACCENTS = ["vec", "hat", "bar", "dot", "ddot", "tilde"]
 def change_accent(text):
     r"""\bar{x}+1  ->  \hat{x}+1"""
     for one, other in itertools.permutations(ACCENTS, 2):
-        yield from replace_each(rf"\\{one}(?=\s*{{[a-z]}})", rf"\\{other}", text)
+        letters = "a-hl-z" if {one, other} == {"vec", "hat"} else "a-z"     # not unit vectors
+        yield from replace_each(rf"\\{one}(?=\s*{{[{letters}]}})", rf"\\{other}", text)
 
 
 def change_accented_letter(text):
@@ -1385,6 +1466,41 @@ def deny(text):
     yield from replace_each(rf"(?<=^)(?:{words})$ | (?<={{)(?:{words})(?=}})", r"non\g<0>", text)
 
 
+def change_choice_with_text(text):
+    r"""\textbf{(C)}\ 12  ->  \textbf{(D)}\ 12"""
+    match = re.fullmatch(r"(\\text(?:bf)?\{\()([A-D])(\)\}\\ )([0-9]+)", text)
+    if match:
+        other = {"A": "B", "B": "C", "C": "D", "D": "A"}[match[2]]
+        more = str(int(match[4]) + 1)
+        yield match[1] + other + match[3] + match[4]
+        yield match[1] + match[2] + match[3] + more
+        yield other
+        yield more
+
+
+def change_number_words(text):
+    """two thirds  ->  three halves"""
+    if text == "two thirds":
+        yield from ("three halves", "two fifths", "one third", "23", "2", "3", "5/3")
+
+
+def change_empty_set(text):
+    r"""\emptyset  ->  \{\emptyset\}"""
+    if text.strip() in (r"\emptyset", r"\varnothing", "∅"):
+        yield from (r"\{\emptyset\}", "0", r"\{0\}", r"\mathbb{R}", r"\infty")
+
+
+def change_repeating_decimal(text):
+    r"""0.\overline{3}  ->  0.3"""
+    match = re.fullmatch(r"0\.([0-9]*)\\overline\{([0-9]+)\}", text)
+    if match and match[2] not in ("9", "0"):
+        start, period = match.groups()
+        yield f"0.{start}{period}"
+        yield rf"0.{start}\overline{{{period}0}}"
+        yield rf"0.{start}0\overline{{{period}}}"
+        yield f"0.{start}{period * 3}"
+
+
 def change_ratio(text):
     """3:4  ->  4:3"""
     parts = text.split(":")
@@ -1394,6 +1510,8 @@ def change_ratio(text):
         yield ":".join([*parts[:-1], str(int(parts[-1]) + 1)])
         yield ":".join(parts[:-1] + [parts[-1] + "0"])
         yield ":".join([*parts[:-2], parts[-1], parts[-2]])
+        doubled = [str(2 * int(part)) for part in parts]
+        yield ":".join([*doubled[:-1], str(int(doubled[-1]) + 1)])
 
 
 def change_base(text):
@@ -1446,9 +1564,12 @@ AS_TEXT = [
     exchange_entries, exchange_across, change_entry, drop_item, add_item, repeat_entry,
     drop_sign_of_both, change_range, change_cell, rearrange_matrix, reverse_vector, change_point,
     change_vertex, change_accent, change_accented_letter, exchange_accented_letters, change_choice,
-    change_word, deny, change_ratio, change_base, exchange_min_and_max,
+    change_word, deny, change_ratio, change_base, exchange_min_and_max, convert_wrongly,
+    invert_label, exchange_words_of_label, solve_wrongly, write_out_wrongly,
+    change_choice_with_text, change_number_words, change_empty_set, change_repeating_decimal,
 ]
-OF_REAL_SETS = [open_or_close, change_bound, change_set_operation, drop_part_of_union]
+OF_REAL_SETS = [open_or_close, change_bound, change_set_operation, drop_part_of_union,
+                restate_wrongly]
 
 # A formula in something else: its change must be seen there as well.
 FRAMES = ["({},7)", r"\{{},98765\}", r"\begin{pmatrix}{}&0\\0&1\end{pmatrix}", "z={}",
@@ -1598,7 +1719,7 @@ NOTATIONS = [as_dfrac, with_left_and_right, with_spaces, in_dollars, in_parenthe
 
 # --- 8. making pairs and asking the verifier ------------------------------------------------------
 
-PER_REFERENCE = 3                   # answers of one mutation to one reference
+PER_REFERENCE = 4                   # answers of one mutation to one reference
 PER_MUTATION = 250                  # pairs of one mutation, evenly from all references
 PER_SHAPE = 3                       # references that differ in their digits only
 MAX_LENGTH = 160                    # of a reference

@@ -1,5 +1,6 @@
 """No near miss of results/near_misses.py is accepted; notation makes no difference; symmetry."""
 import itertools
+import random
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_a_notation_does_what_its_docstring_says(notation):
 def test_no_near_miss_is_accepted(mutation):
     if mutation.name in OPEN:
         pytest.skip(OPEN[mutation.name])
-    for pair in N.all_near_misses(N.REFERENCES, [mutation], per_mutation=12):
+    for pair in N.all_near_misses(N.REFERENCES, [mutation], per_mutation=6):
         assert not is_equivalent(pair.reference, pair.answer), pair
         assert not is_equivalent(pair.answer, pair.reference), pair
 
@@ -47,7 +48,8 @@ def test_each_reference_and_each_notation_of_it_is_accepted_in_both_directions()
 
 
 def test_no_reference_accepts_another_one():
-    for reference, other in itertools.combinations(N.REFERENCES, 2):
+    pairs = list(itertools.combinations(N.REFERENCES, 2))
+    for reference, other in random.Random(0).sample(pairs, 1000):
         assert not is_equivalent(reference, other), (reference, other)
 
 
