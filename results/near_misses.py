@@ -72,7 +72,7 @@ REFERENCES = [
     "4:30 pm", r"\max(a,b)", r"\textbf{(C)}\ 12", "two thirds", r"\emptyset",
     # forms that are worked out or written out
     "5 kilometers", "3 hours", r"0.\overline{3}", r"(\pm 2,0)", "-2x > 6", r"e^{i\pi/3}",
-    r"\frac{NO}{BO}=\frac{1}{6}", "A:B=2:3", r"m_{\max}=n^2-n",
+    "z=3^{2007}", "-3,0", r"\frac{NO}{BO}=\frac{1}{6}", "A:B=2:3", r"m_{\max}=n^2-n",
 ]
 
 
@@ -107,9 +107,12 @@ TOKEN = re.compile(rf"""
 """, re.X)
 RESPELLED = [
     (r"\$|\\left(?![a-z])|\\right(?![a-z])|\\[,;!: ]|\\displaystyle|~|\\quad", " "),
-    (r"\\[dt]frac(?![a-z])", r"\\frac"), (r"\\cdot(?![a-z])|\\times(?![a-z])|[·×]", "*"),
-    (r"\*\*", "^"), ("−", "-"), ("π", r"\\pi "), (r"²", "^2"), (r"³", "^3"), ("√", r"\\sqrt "),
-    (r"(?<=[0-9])\{,\}(?=[0-9]{3})", ""), (r"([_^])\s*([0-9])\s+", r"\1{\2}"),
+    (r"\\[dt]frac(?![a-z])", r"\\frac"),
+    (r"\\cdot(?![a-z])|\\times(?![a-z])|[·×]", "*"),
+    (r"\*\*", "^"), ("−", "-"), ("²", "^2"), ("³", "^3"), ("√", r"\\sqrt "),
+    (r"π|(?<![A-Za-z\\])pi(?![A-Za-z])", r"\\pi "),
+    (r"(?<=[0-9])\{,\}(?=[0-9]{3})", ""),                   # 7{,}425
+    (r"([_^])\s*([0-9])\s+", r"\1{\2}"),                    # \log_2 5
     (r"(?<![0-9.,^}])([0-9]+)\s*\\frac\s*\{([0-9]+)\}\s*\{([0-9]+)\}", r"(\1+\\frac{\2}{\3})"),
 ]
 
@@ -124,7 +127,7 @@ class Reader:
         for pattern, replacement in RESPELLED:
             text = re.sub(pattern, replacement, text)
         without_names = re.sub(rf"\\[A-Za-z]+|{FUNCTION}", " ", text)
-        if re.search(r"[A-Za-z]{3}|\b(?:no|or|is|am|pm|cm|km|kg)\b", without_names):
+        if re.search(r"[A-Za-z]{3}|\b(?:no|or|is|am|pm|cm|km|kg|oo)\b", without_names):
             raise Unreadable("words")
         if re.search(r"[0-9]\s+[0-9.]|(?<!\\)[fghFGHP]'*\s*\(", text):
             raise Unreadable("numbers side by side, or a call of an unknown function")
@@ -308,7 +311,7 @@ class Reader:
                 self.at += 1
                 base = self.argument()
         if self.peek() in (("sign", "("), ("sign", "{")):
-            value = self.factor() if exponent is None else self.atom()
+            value = self.atom()             # sin(x)^2 is the square of the sine
         else:
             value = self.factor()
             while self.peek()[0] in ("name", "number") or self.peek() == ("macro", "pi"):
@@ -357,7 +360,18 @@ def names_in(text: str) -> frozenset:
 
 
 def is_far(u, v) -> bool:
-    return abs(u - v) > MP.mpf(10)**-25 * max(abs(u), abs(v))
+    """Do two values differ by more than the evaluator's own errors (sin 7π is 1e-50 to it)?"""
+    return abs(u - v) > MP.mpf(10)**-25 * max(abs(u), abs(v), MP.mpf(10)**-15)
+
+
+def may_be_rounded(text: str, other: str) -> bool:
+    """Is one a decimal that stands, by convention, for the other, rounded?"""
+    for decimal, exact in ((text, other), (other, text)):
+        match = re.fullmatch(r"-?[0-9]*\.([0-9]+)", decimal)
+        if match and not re.fullmatch(r"-?[0-9]*\.[0-9]+", exact) and is_constant(exact):
+            gap = evaluate(exact)[0] - MP.mpf(decimal)
+            return abs(gap) <= MP.mpf(10)**-len(match[1])
+    return False
 
 
 def is_a_family(text: str) -> bool:
@@ -369,7 +383,7 @@ def is_a_family(text: str) -> bool:
 
 def formulas_differ(text: str, other: str, points=POINTS) -> bool:
     """Are both formulas, and do they differ at two points at least (constants: at the one)?"""
-    if is_a_family(text):
+    if is_a_family(text) or may_be_rounded(text, other):
         return False
     try:
         names = names_in(text) | names_in(other)
@@ -397,6 +411,8 @@ def split_items(text: str, separator: str = ",") -> list[str]:
     plain = text.replace("{,}", "\0")
     for character in plain:
         depth += (character in "([{") - (character in ")]}")
+        if depth < 0:               # (a,b)=(c,d) without its outermost signs
+            return []
         if character == separator and depth == 0:
             items.append("")
         else:
@@ -443,7 +459,7 @@ def values_differ(item: str, other: str) -> bool:
 
 
 def all_differ(items: list[str]) -> bool:
-    return len(items) <= 20 and all(values_differ(*p) for p in itertools.combinations(items, 2))
+    return 0 < len(items) <= 20 and all(values_differ(*p) for p in itertools.combinations(items, 2))
 
 
 def is_tuple(group: Group | None) -> bool:
@@ -660,6 +676,7 @@ def replace_from(table: dict[str, str], text: str, pattern: str = "{}") -> Itera
 
 def change_number(text):
     """2x^2+3  ->  2x^2+4"""
+    yield from replace_each(r"(?<=[0-9]\^{) [0-9]+ (?=})", next_number, text)
     yield from replace_each(r"(?<![0-9.^_e{]) [0-9]+ (?![0-9.])", next_number, text)
     yield from replace_each(r"(?<={) [0-9]+ (?![0-9.])", next_number, text)
 
@@ -888,7 +905,7 @@ def drop_imaginary_unit(text):
 
 # 5c. letters
 
-NAMES = r"(?<![A-Za-z\\_]) [A-Za-df-hj-z] (?![A-Za-z({'])"      # not e, i, or a call
+NAMES = r"(?<![A-Za-z\\_]) (?<![0-9](?=E)) [A-Za-df-hj-z] (?![A-Za-z({'])"      # not e, i, or a call
 
 
 def change_letter(text):
@@ -1709,7 +1726,7 @@ def with_thin_space(text):
     r"""(1,2)  ->  (1,\,2)"""
     if re.search(r"[0-9],(?:\\!)?[0-9]{3}|\\text|\{,\}|\\mbox", text):
         return text
-    return re.sub(r"(?<=[\w)}]),\s*", r",\\,", text)
+    return re.sub(r"(?<=[\w)}]),[ ]*", r",\\,", text)
 
 
 NOTATIONS = [as_dfrac, with_left_and_right, with_spaces, in_dollars, in_parentheses,
@@ -1776,6 +1793,7 @@ def all_near_misses(references: list[str], mutations=None, per_mutation=PER_MUTA
 
 def all_spellings(references: list[str]) -> list[Pair]:
     """Pairs that must be accepted: each reference with itself, and in other notations."""
+    references = [text for text in references if text not in ("nan", "none")]
     pairs = [Pair("reflexive", reference, reference) for reference in references]
     for notation in NOTATIONS:
         for reference in references:
