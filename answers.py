@@ -98,7 +98,7 @@ SYMMETRIC = ("max", "min", "gcd", "lcm")
 CALLED = {
     "max": "max", "min": "min", "gcd": "gcd", "lcm": "lcm",
     "floor": "floor", "ceil": "ceil", "ceiling": "ceil", "round": "round",
-    "re": "Re", "im": "Im", "factorial": "factorial",
+    "re": "Re", "im": "Im", "Re": "Re", "Im": "Im", "arg": "arg", "factorial": "factorial",
     "nCr": "binom", "binom": "binom", "binomial": "binom", "nthroot": "nthroot",
     "atan2": "atantwo",
 }
@@ -110,7 +110,7 @@ CANONICAL = {
     r"\cdot": "*", r"\times": "*", r"\ast": "*", "×": "*", "·": "*", "⋅": "*",
     r"\div": "/", "÷": "/",
     r"\pm": "±", r"\mp": "∓",
-    r"\bmod": '"mod"', r"\land": '"and"', r"\lor": '"or"',
+    r"\bmod": '"mod"', r"\land": "∧", r"\lor": "∨", r"\wedge": "∧", r"\vee": "∨",
     # Relations
     r"\le": "≤", r"\leq": "≤", r"\leqslant": "≤", "⩽": "≤",
     r"\ge": "≥", r"\geq": "≥", r"\geqslant": "≥", "⩾": "≥",
@@ -636,6 +636,8 @@ class Token(NamedTuple):
 
 COLON = Token("operator", ":")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
+# Between relations; between letters they stay signs.
+LOGICAL_WORDS = {"∧": Token("operator", "and"), "∨": Token("operator", "or")}
 
 
 def tokenize(text: str) -> list[Token]:
@@ -779,7 +781,7 @@ LABEL = re.compile(rf"""
 
 # Commas inside numbers: 1,234 may be a number with separators, a list, or a decimal.
 THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
-DECIMAL_COMMA = re.compile(r"^-?[0-9]+,[0-9]+$")
+DECIMAL_COMMA = re.compile(r"^-?(?![1-9][0-9]{0,2},[0-9]{3}$)[0-9]+,[0-9]+$")   # not 40,000
 
 
 def read(text: str, comma: str) -> Value:
@@ -828,6 +830,8 @@ def read_list(tokens, shape: str) -> Value:
     if shape == "{}" and (condition := set_builder_condition(tokens)):
         return Value("sets", source, parts=(read_list(condition, ""),))
 
+    if any(token.kind == "operator" and token.text in RELATIONS for token in tokens):
+        tokens = [LOGICAL_WORDS.get(token.text, token) for token in tokens]
     pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
     items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
     if not items and shape == "{}":
@@ -837,7 +841,9 @@ def read_list(tokens, shape: str) -> Value:
     if separators == ("and",) and all(item.unit for item in items):     # 2 hours and 30 minutes
         with contextlib.suppress(ParseError):
             items = (add_smaller(*items),)
-    if len(items) == 1 and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
+    is_set_of_nothing = shape == "{}" and items[0].source == "∅"        # {∅} is not ∅
+    is_lone = len(items) == 1 and not is_set_of_nothing
+    if is_lone and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
         return items[0]
     return Value("group", source, shape=shape, ops=separators, parts=items)
 
@@ -1301,7 +1307,7 @@ class Parser:
         raise ParseError(f"{text!r} where a value is expected")
 
     def symbol(self, name: str) -> sp.Expr:
-        """x, x_{1}, x'; e and i are numbers; f(2) and g(2) are unknown functions."""
+        """x, x_{1}, x'; e and i are numbers; f(2), g(2) and I(0) are unknown functions."""
         if self.peek("operator") == "_" and self.at + 1 < len(self.tokens):
             subscript = render(self.tokens[self.at + 1:self.at + 2])
             name += "_" + subscript.strip("{}")
@@ -1310,8 +1316,10 @@ class Parser:
             name += "'"
             self.at += 1
 
-        if name.strip("'") in ("f", "g") and self.peek("group") == "()":
-            return sp.Function(name)(self.atom())
+        if self.peek("group") == "()":
+            is_zero = render(self.tokens[self.at].inner) == "0"         # I(0) is no product
+            if name.strip("'") in ("f", "g") or is_zero:
+                return sp.Function(name)(self.atom())
         if name == "e":
             return sp.E
         return IMAGINARY if name == "i" else sp.Symbol(name)
@@ -1550,6 +1558,8 @@ def in_order(left, right) -> str:
 
 def same_group(a: Value, b: Value) -> str:
     """Tuples, intervals, matrices in order; lists and sets in any; x = 1, y = 2 is like (1, 2)."""
+    if "∅" in (a.source, b.source):                         # {∅} is not ∅
+        return ""
     if a.shape not in ("", "{}") and b.shape not in ("", "{}"):
         return in_order(a.parts, b.parts) if a.shape == b.shape or are_vectors(a, b) else ""
 
@@ -2158,8 +2168,8 @@ NUMERIC = {
 }
 # The interval that the names of each sample point are drawn from. Every name is drawn on its own,
 # so below zero the signs are mixed. At the last point the names are whole numbers.
-REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-50, 50),
-           (-50, 50), (-9, 9))
+REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-8, 8),
+           (-8, 8), (-9, 9))
 MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
 
 
@@ -2206,19 +2216,24 @@ def identical(x: sp.Expr, y: sp.Expr) -> bool:
 def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     """Do two expressions agree where their names have these values? None if one is undefined.
 
-    Two values that are both tiny are either digits that did not cancel, which shrink when there
-    are more digits, or values as they are: 10^{-50} is not 2 * 10^{-50}.
+    Values that differ by little, or are both tiny, are worked out again in 150 digits: what did
+    not cancel shrinks then, but 10^{-50} stays, and is not 2 * 10^{-50}.
     """
     u = evaluate(x, values)
     v = evaluate(y, values)
     if u is None or v is None:
         return None
+    tolerance = MP.mpf(10)**-40
     size = max(abs(u), abs(v))
-    agree = abs(u - v) <= size * MP.mpf(10)**-40
-    if not agree and size < MP.mpf(10)**-30:
+    agree = abs(u - v) <= size * tolerance
+    if not agree and (size < MP.mpf(10)**-30 or abs(u - v) < size * MP.mpf(10)**-6):
         with MP_LOCK, MP.workdps(150):
-            precise = [evaluate(x, values), evaluate(y, values)]
-        agree = all(value is not None and abs(value) < size * MP.mpf(10)**-40 for value in precise)
+            u = evaluate(x, values)
+            v = evaluate(y, values)
+            if u is None or v is None:
+                return None
+            new_size = max(abs(u), abs(v))
+            agree = abs(u - v) <= new_size * tolerance or new_size < size * tolerance
     return Sample(agree, MP.im(u) == 0 and MP.im(v) == 0)
 
 
