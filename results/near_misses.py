@@ -905,7 +905,7 @@ def drop_imaginary_unit(text):
 
 # 5c. letters
 
-NAMES = r"(?<![A-Za-z\\_]) (?<![0-9](?=E)) [A-Za-df-hj-z] (?![A-Za-z({'])"      # not e, i, or a call
+NAMES = r"(?<![A-Za-z\\_]) (?<![0-9](?=E)) [A-Za-df-hj-z] (?![A-Za-z({'])"  # not e, i, or a call
 
 
 def change_letter(text):
@@ -1376,7 +1376,7 @@ def change_bound(text):
 def change_set_operation(text):
     r"""(0,9)\setminus\{4\}  ->  (0,9)\cap\{4\}"""
     table = {r"\cup": [r"\cap ", r"\setminus "], r"\setminus": [r"\cup ", r"\cap "],
-             r"\cap": [r"\cup "], " or ": [" and "]}
+             r"\cap": [r"\cup "]}
     for sign, others in table.items():
         for other in others:
             yield text.replace(sign, other.strip() if sign + "\\" in text else other)
