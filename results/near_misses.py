@@ -47,7 +47,7 @@ REFERENCES = [
     r"\frac{1+\sqrt{5}}{2}", r"18+2\pi", r"\log_{10} 7", r"\log_2 5", r"e^2", "3+4i",
     r"\arcsin\frac{1}{3}", "25_6", r"6.7 \times 10^{-11}",
     # numbers with units
-    r"28\%", r"45^\circ", r"\$18.90", "5 euros", r"15\text{ cm}^2", "5 square meters",
+    r"28\%", r"45^\circ", r"\$18.90", r"\$115,000", "5 euros", r"15\text{ cm}^2", "5 square meters",
     "60 miles per hour", r"9.8\text{ m/s}^2", r"3\text{ red balls}", "2 hours 30 minutes",
     r"20\text{ km north}",
     # formulas
@@ -126,7 +126,7 @@ class Reader:
     def __init__(self, text: str, point: int, fixed: dict):
         for pattern, replacement in RESPELLED:
             text = re.sub(pattern, replacement, text)
-        without_names = re.sub(rf"\\[A-Za-z]+|{FUNCTION}", " ", text)
+        without_names = re.sub(rf"\\[A-Za-z]+|(?:{FUNCTION})(?![A-Za-z])", " ", text)
         if re.search(r"[A-Za-z]{3}|\b(?:no|or|is|am|pm|cm|km|kg|oo)\b", without_names):
             raise Unreadable("words")
         if re.search(r"[0-9]\s+[0-9.]|(?<!\\)[fghFGHP]'*\s*\(", text):
@@ -1698,7 +1698,7 @@ def with_unicode_minus(text):
 
 def with_braces(text):
     """x^2  ->  x^{2}"""
-    return re.sub(r"(?<=[A-Za-z0-9)])\^([0-9a-z])(?![0-9])", r"^{\1}", text)
+    return re.sub(r"(?<=[A-Za-z0-9)])\^([0-9a-z])(?![0-9a-z])", r"^{\1}", text)
 
 
 def with_unit_in_text(text):
