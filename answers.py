@@ -17,17 +17,45 @@ This file imports nothing else of the project. Its sections follow an answer on 
 6. Real sets   Intervals, unions and inequalities as sympy sets: (1,2] is 1 < x <= 2.
 7. Numbers     Equality of expressions, exactly or at random points in 60 digits, and rounding.
 
+Conventions
+-----------
+What mathematics leaves open; tests/test_answers.py has a pair for each.
+
+Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1, and
+            sums, integrals and limits are compared as written.
+Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
+            of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
+            names real. Names stand for numbers of either sign.
+Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
+            it if it has two places and three digits, for any number if it has six digits; with
+            eight it may be cut off instead of rounded.
+Percent     28% is 28 and 0.28; 45° is 45 and π/4.
+Units       A unit may be left out, what stands after "per" too; two units of one kind are
+            converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
+            minutes is one quantity.
+Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
+            without brackets may be a tuple. A list may repeat items of one without repeats.
+            (±1, ±2) is two tuples or all four. A ratio is a quotient, 12:30 too.
+Labels      A label may be left out, then the order of several counts; two labels are compared
+            whole, but y is f(x). "(C) 12" is C, and it is 12.
+Commuting   Numbers and letters side by side do, and the ends of a segment AB. A run of three or
+            more capitals, an arrow over two points, an angle but for its two ends, bold matrices
+            and cross products keep their order. An arrow over one letter says nothing, other
+            accents are part of the name.
+Nothing     The empty set, {} and "no solution" are one. Two signs in a row (--5) and an operator
+            without its operand (/4) are no answers, the last not even to itself.
+
 How to add a form
 -----------------
-Say that 0.\dot{3} should be one third. Another spelling, 0.\overline{3}, is read already, so one
+Say that 0.(3) should be one third. Another spelling, 0.\overline{3}, is read already, so one
 rule is enough. It belongs in RULES_BEFORE, above the rule for \overline:
 
-    rule(r"\.\\dot\{([0-9])\}", r".\\overline{\1}",
-         r"0.\dot{3}", r"0.\overline{3}"),
+    rule(r"\.\(([0-9])\)", r".\\overline{\1}",
+         "0.(3)", r"0.\overline{3}"),
 
 The last two strings are the rule's example, which is also its test: tests/test_answers.py applies
-every rule to its example. Then add the pair (r"0.\dot{3}", r"\frac13") to EQUAL in that file, and
-a near miss, (r"0.\dot{3}", "0.3"), to DIFFERENT. Most forms need less than a rule: a macro with a
+every rule to its example. Then add the pair ("0.(3)", r"\frac13") to EQUAL in that file, and a
+near miss, ("0.(3)", "0.3"), to DIFFERENT. Most forms need less than a rule: a macro with a
 known meaning is an entry in CANONICAL, a function in FUNCTIONS, a unit in UNIT_TABLE, an operator
 in INFIX. A form with a structure of its own is a function in section 3 that returns a Value (or
 raises ParseError) and, if no step of section 5 compares such Values yet, a step there.
@@ -287,11 +315,15 @@ class Rule(NamedTuple):
     replacement: str | Callable[[re.Match], str]
     before: str
     after: str
+    needs: str                      # a piece that a text must have for the pattern to match
 
 
-def rule(pattern: str, replacement, before: str, after: str) -> Rule:
-    """A Rule. Case and blanks in the pattern do not count: a blank to be matched is [ ]."""
-    return Rule(re.compile(pattern, re.I | re.X), replacement, before, after)
+def rule(pattern: str, replacement, before: str, after: str, needs: str = "") -> Rule:
+    """A Rule. Case and blanks in the pattern do not count: a blank to be matched is [ ].
+
+    needs is only for speed: most texts lack it, and looking for it is cheaper than the pattern.
+    """
+    return Rule(re.compile(pattern, re.I | re.X), replacement, before, after, needs)
 
 
 def blackboard_letter(match: re.Match) -> str:
@@ -354,139 +386,145 @@ def fraction_in_words(match: re.Match) -> str:
 RULES_BEFORE = [
     # "\f" and "\t" that JSON took for a form feed and a tab
     rule(r"\x0c (?=rac)", r"\\f",
-         "\x0crac{1}{2}", r"\frac{1}{2}"),
+         "\x0crac{1}{2}", r"\frac{1}{2}", "\x0c"),
     rule(r"\t (?=ext|imes|heta|frac)", r"\\t",
-         "3 \x09imes 4", r"3 \times 4"),
+         "3 \x09imes 4", r"3 \times 4", "\t"),
     rule(r"\s+", " ",
          "1,\n 2", "1, 2"),
     # a box around everything
-    rule(r"^ [$ ]* (?: \\\[ | \\\( )? [ ]? \\boxed [ ]? \{ (.*) \} [$ ]* (?: \\\] | \\\) )? [. ]* $", unbox,
-         r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}"),
+    rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? \\boxed [ ]? \{ (.*) \}
+             [$ .]* (?: \\\] | \\\) )? [$ .]* $""", unbox,
+         r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}", r"\boxed"),
     rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
-         r"\mathbb{R}", "ℝ"),
+         r"\mathbb{R}", "ℝ", r"\mathbb"),
     # words for a simple fraction
-    rule(rf"""(?<![A-Za-z\\]) (?<!ty[ -]) (?<!and[ ]) (?<!hundred[ ]) (?<!thousand[ ])
-              (?: (?P<whole>{SMALL_CARDINAL}|[0-9]+) [ ] and [ ] )?
+    rule(rf"""(?<![A-Za-z0-9.\\]) (?<!ty[ -]) (?<!and[ ]) (?<!hundred[ ]) (?<!thousand[ ])
+              (?: (?P<whole>{SMALL_CARDINAL}|[0-9]{{1,6}}) [ ] and [ ] )?
               (?P<count>{SMALL_CARDINAL}|a(?=[ -](?:half|quarter|third)))
               [ -] (?P<part>{alternation(FRACTION_WORDS)}) (?![A-Za-z])""", fraction_in_words,
          "two and three quarters", "2 3/4"),
     # a determinant, a system, a matrix: brackets of the last say nothing
     rule(r"\\begin [ ]? \{ vmatrix \}", "|⟦",
-         r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}"),
+         r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}", r"\begin"),
     rule(r"\\end [ ]? \{ vmatrix \}", "⟧|",
-         r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|"),
+         r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|", r"\end"),
     rule(r"\\(?:begin|end) [ ]? \{ (?:cases|aligned|gathered|align\*?) \}", " ",
-         r"\begin{cases}x=1\\y=2\end{cases}", r" x=1\\y=2 "),
+         r"\begin{cases}x=1\\y=2\end{cases}", r" x=1\\y=2 ", r"\end"),
     rule(r"\\begin [ ]? \{ (?: [pb]?matrix \} | array \} [ ]? \{[lcr|\ ]*\} )", "⟦",
-         r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}"),
+         r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}", r"\begin"),
     rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
-         r"⟦1&2\end{pmatrix}", "⟦1&2⟧"),
+         r"⟦1&2\end{pmatrix}", "⟦1&2⟧", r"\end"),
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
-         r"5,\!000", "5{,}000"),
+         r"5,\!000", "5{,}000", r"\!"),
     rule(r"\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}?", r".\1\\overline{\2}",
-         r"0.1\dot{6}", r"0.1\overline{6}"),
+         r"0.1\dot{6}", r"0.1\overline{6}", r"\dot"),
     rule(r"\. ([0-9]*) \\overline [ ]? \{ ([0-9]+) \}", repeating_decimal,
-         r"0.1\overline{6}", r"0.1+\frac{6}{90}"),
+         r"0.1\overline{6}", r"0.1+\frac{6}{90}", r"\overline"),
     # what does not commute: a product of bold matrices is one word, a cross product a function
     rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
-         r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}"),
+         r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}", "}"),
     rule(r"""( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) ) [ ]?
              (?: \\times (?![A-Z]) | × ) [ ]?
              ( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) )""",
          r"\\cross{\1}{\2}",
-         r"\vec{a}\times\vec{b}", r"\cross{\vec{a}}{\vec{b}}"),
+         r"\vec{a}\times\vec{b}", r"\cross{\vec{a}}{\vec{b}}", "\\"),
     # several circled numerals are a list; one alone stays text
     rule(r"[①-⑳]{2,}", circled_numerals,
          "②③", "2,3"),
     # HTML
     rule(r"<sup> ([^<>]*) </sup>", r"^{\1}",
-         "3<sup>x</sup>", "3^{x}"),
+         "3<sup>x</sup>", "3^{x}", "<sup"),
     rule(r"<sub> ([^<>]*) </sub>", r"_{\1}",
-         "x<sub>1</sub>", "x_{1}"),
+         "x<sub>1</sub>", "x_{1}", "<sub"),
+]
+
+# Applied next, again and again: one letter under an arrow, a unit vector and a segment need no
+# accent.
+ACCENT_RULES = [
+    rule(r"\\vec [ ]* (?: \{ [ ]* ([A-Zα-ω]) [ ]* \} | ([A-Zα-ω]) (?![A-Z]) )", r" \1\2 ",
+         r"2\vec{v}", "2 v ", r"\vec"),
+    rule(r"\\hat [ ]* (?: \{ [ ]* ([ijk]) [ ]* \} | ([ijk]) (?![A-Z]) )", r" \1\2 ",
+         r"2\hat{j}", "2 j ", r"\hat"),
+    rule(r"\\bar [ ]* \{ [ ]* ((?-i:[A-Z][ ]?[A-Z])) [ ]* \}", r" \1 ",
+         r"2\bar{AB}", "2 AB ", r"\bar"),
 ]
 
 # Applied last, after CANONICAL, the number words and the wrappers, in this order.
 RULES = [
     # signs as they are typed
     rule(r"\*\*+", "^",
-         "x**2", "x^2"),
+         "x**2", "x^2", "**"),
     rule(r"\.{3,}", "…",
-         "1, ..., 5", "1, …, 5"),
+         "1, ..., 5", "1, …, 5", "..."),
     rule(r"<=+", "≤",
-         "x<=2", "x≤2"),
+         "x<=2", "x≤2", "<="),
     rule(r">=+", "≥",
-         "x>=2", "x≥2"),
+         "x>=2", "x≥2", ">="),
     rule(r'(?<![0-9})"]) !=+', "≠",                         # but 3!=6 is a factorial
-         "x !=2", "x ≠2"),
+         "x !=2", "x ≠2", "!="),
     rule(r"={2,}", "=",
-         "x==2", "x=2"),
+         "x==2", "x=2", "=="),
     rule(r"[ ]? \{ [ ]? , [ ]? \} [ ]?", "{,}",
-         "5 {, } 000", "5{,}000"),
+         "5 {, } 000", "5{,}000", ","),
     rule(r"\\not [ ]? ([=∈⊂⊆⊃⊇≡∥])", negated_relation,
-         r"A \not ⊂ B", "A ⊄ B"),
+         r"A \not ⊂ B", "A ⊄ B", r"\not"),
     rule(r"(?<![A-Za-z\\]) oo (?![A-Za-z])", "∞",
-         "(-oo, 3)", "(-∞, 3)"),
+         "(-oo, 3)", "(-∞, 3)", "oo"),
     rule(rf"(?<![\\\"A-Za-z]) (?:{alternation(GREEK)}) (?![A-Za-z\"])", spelled_greek,
          "2 beta", "2 β"),
     rule(r"(?<=[0-9]) [ ] secs? (?![A-Za-z(\\ ])", ' "second"',
-         "5 sec", '5 "second"'),
-    # accents: primes; one letter under an arrow, a unit vector and a segment need none
+         "5 sec", '5 "second"', "sec"),
+    # primes
     rule(r"\^ [ ]? \{ [ ]? ('+) [ ]? \}", r"\1",
-         "ω_{L}^{'}", "ω_{L}'"),
+         "ω_{L}^{'}", "ω_{L}'", "'"),
     rule(r"\^ [ ]? ('+)", r"\1",
-         "f^'", "f'"),
-    rule(r"\\vec [ ]? (?: \{ [ ]? ([A-Zα-ω]) [ ]? \} | ([A-Zα-ω]) (?![A-Z]) )", r" \1\2 ",
-         r"2\vec{v}", "2 v "),
-    rule(r"\\hat [ ]? (?: \{ [ ]? ([ijk]) [ ]? \} | ([ijk]) (?![A-Z]) )", r" \1\2 ",
-         r"2\hat{j}", "2 j "),
-    rule(r"\\bar [ ]? \{ [ ]? ((?-i:[A-Z][ ]?[A-Z])) [ ]? \}", r" \1 ",
-         r"2\bar{AB}", "2 AB "),
+         "f^'", "f'", "'"),
     # engineers' imaginary unit, where it can be nothing else
     rule(r"^ (-? [0-9.]+ [ ]? [-+] [ ]? [0-9.]*) [ ]? \*? [ ]? j $", r"\1i",
-         "3+4j", "3+4i"),
+         "3+4j", "3+4i", "j"),
     # words stand in quotes from here on
     rule(rf"""(?<![\\"A-Za-z]) (?! {CALLED_NAME} )
               (?: (?-i: (?!{FUNCTION_NAME}\b) (?=[A-Za-z]*[a-z]) [A-Za-z]{{4,}} ) | {SHORT_WORD} )
               (?![A-Za-z"])""", r'"\g<0>"',
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
     rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" [ .]* $', "∅",
-         '"no" "solution"', "∅"),
+         '"no" "solution"', "∅", "solution"),
     rule(r'^ "infinitely" [ ] "many" (?: [ ] "solutions" )? [ .]* $', "∞",
-         '"infinitely" "many"', "∞"),
+         '"infinitely" "many"', "∞", "many"),
     # signs behind a number
     rule(r"(?:\^[ ]?)+ (?: ° | \{[ ]?°[ ]?\} )", "°",
-         "45^{°}", "45°"),
+         "45^{°}", "45°", "°"),
     rule(r'(?<=[0-9]) \^? [ ]? \{? [ ]? "? (?:st|nd|rd|th) \b "? [ ]? \}?', "",
          '12^{ "th" }', "12"),
     # fractions and binomials
     rule(r"\{ ([^{}]*) \\over\b ([^{}]*) \}", r"\\frac{\1}{\2}",
-         r"{1 \over 2}", r"\frac{1 }{ 2}"),
+         r"{1 \over 2}", r"\frac{1 }{ 2}", r"\over"),
     rule(r"\{ ([^{}]*) \\choose\b ([^{}]*) \}", r"\\binom{\1}{\2}",
-         r"{5 \choose 2}", r"\binom{5 }{ 2}"),
+         r"{5 \choose 2}", r"\binom{5 }{ 2}", r"\choose"),
     # which integers n stands for, and the bracket of a choice
     rule(r"[,;]? [ ]? \(? \b[a-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $", "",
-         "nπ, n ∈ ℤ", "nπ"),
+         "nπ, n ∈ ℤ", "nπ", "∈"),
     rule(r"^ ([A-Z]) \) [ .,;:^]* $", r"\1",
-         "B).", "B"),
+         "B).", "B", ")"),
     rule(r"^ ([A-H]) [.)] [ ] (?= [^ .,;:] )", r"(\1) ",
-         "B. 42", "(B) 42"),
+         "B. 42", "(B) 42", " "),
     # fractions without braces, and mixed numbers
     rule(r"\\ (frac|binom) [ ]? ([0-9])", r"\\\1{\2}",
-         r"\frac12", r"\frac{1}2"),
+         r"\frac12", r"\frac{1}2", "\\"),
     rule(r"(?<![\w.^}]) ([0-9]+) [ ]? \\frac [ ]? \{([0-9]+)\} [ ]? \{? ([0-9]+) \}?",
          r"(\1+\\frac{\2}{\3})",
-         r"1\frac{1}2", r"(1+\frac{1}{2})"),
+         r"1\frac{1}2", r"(1+\frac{1}{2})", r"\frac"),
     rule(r"(?<![\w.^}/]) ([0-9]+) [ ] ([0-9]+/[0-9]+) (?![0-9])", r"(\1+\2)",
-         "1 1/2", "(1+1/2)"),
+         "1 1/2", "(1+1/2)", "/"),
     # a number in another base is a word: it equals what is written alike, and no number
     rule(r'(?<!["\w]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
-         "(25)_{6}", '"25_6"'),
+         "(25)_{6}", '"25_6"', "_"),
     # leftovers
     rule(r"\.+ (?= [ ]? [\])])", "",
-         "(1, 2.)", "(1, 2)"),
+         "(1, 2.)", "(1, 2)", "."),
     rule(r"[ ]+", " ",
-         "1,   2", "1, 2"),
+         "1,   2", "1, 2", "  "),
 ]
 
 
@@ -541,7 +579,8 @@ def normalize(text: str) -> str:
     Raises LimitExceeded for an answer of more than MAX_CHARS characters.
     """
     for step in RULES_BEFORE:
-        text = step.pattern.sub(step.replacement, text)
+        if step.needs in text:
+            text = step.pattern.sub(step.replacement, text)
     if len(text) > MAX_CHARS:
         raise LimitExceeded(f"an answer of more than {MAX_CHARS} characters")
 
@@ -550,9 +589,16 @@ def normalize(text: str) -> str:
     while WRAPPER.search(text):                             # from the inside out
         text = WRAPPER.sub(unwrap, text)
 
+    before = ""
+    while "\\" in text and before != text:
+        before = text
+        for step in ACCENT_RULES:
+            text = step.pattern.sub(step.replacement, text)
+
     text = re.sub(r" +", " ", text).strip()
     for step in RULES:
-        text = step.pattern.sub(step.replacement, text)
+        if step.needs in text:
+            text = step.pattern.sub(step.replacement, text)
     return text.strip(" ").rstrip(" .,;:^")
 
 
@@ -838,7 +884,8 @@ def read_list(tokens, shape: str) -> Value:
         return Value("number", "∅", CONSTANTS["∅"])
     if not items:
         return Value("text", source)
-    if separators == ("and",) and all(item.unit for item in items):     # 2 hours and 30 minutes
+    is_sum = separators == ("and",) and len(items) == 2 and all(item.unit for item in items)
+    if is_sum:                                              # 2 hours and 30 minutes
         with contextlib.suppress(ParseError):
             items = (add_smaller(*items),)
     is_set_of_nothing = shape == "{}" and items[0].source == "∅"        # {∅} is not ∅
@@ -1606,7 +1653,10 @@ def write_out_tuple(value: Value, independent: bool) -> list[Value]:
 
     tuples = []
     choices = [(1, -1) if has_sign else (1,) for has_sign in signed]
-    for signs in itertools.product(*choices) if independent else ((1,) * len(signed), (-1,) * len(signed)):
+    combinations = [(1,) * len(signed), (-1,) * len(signed)]
+    if independent:
+        combinations = itertools.product(*choices)
+    for signs in combinations:
         parts = []
         for part, sign in zip(value.parts, signs, strict=True):
             if part.kind == "number":

@@ -34,8 +34,15 @@ from typing import NamedTuple
 if __name__ == "__main__":
     sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 
-from answers import (LIMIT_ERRORS, Comparison, bare_reference, closing_brace, compare,
-                     is_equivalent, is_readable)
+from answers import (
+    LIMIT_ERRORS,
+    Comparison,
+    bare_reference,
+    closing_brace,
+    compare,
+    is_equivalent,
+    is_readable,
+)
 from problems import read_jsonl
 
 __all__ = ["REASONS", "Verdict", "compare_answers", "extract_answer", "is_equivalent",

@@ -10,22 +10,25 @@ test split), Minerva (all 272), OlympiadBench (200) and HardVerify-Math (149). I
 which rows they are, so other samples give other counts.
 
 Each reference is given as a response, \\boxed{reference}, to its own problem and to the one before
-it. Neighbors often have the same answer ("2" and "2"): the last column leaves out pairs whose
-references are the same text.
+it, and each is compared with every other of its file. Problems often have the same answer ("2" and
+"2"), so references of the same text count once there. The pairs that are accepted are listed: each
+should be two forms of one answer. References that verify.py cannot read are counted.
 """
 
 import csv
 import io
+import itertools
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from problems import load_benchmarks, write_file  # noqa: E402
-from verify import verify_all  # noqa: E402
+from verify import is_readable, verify_all  # noqa: E402
 
-COLUMNS = ["benchmark", "problems", "accepted for its own problem",
-           "accepted for another problem", "pairs of equal text", "accepted, the others"]
+COLUMNS = ["benchmark", "problems", "not readable", "accepted for its own problem",
+           "accepted for the problem before", "of these, equal text", "pairs of different texts",
+           "accepted"]
 
 
 def accepted(answers, references):
@@ -40,25 +43,30 @@ def share(hits):
 
 
 def measure(name, problems):
-    """-> one row of COLUMNS"""
-    references = [str(row["answer"]) for row in problems]
+    """-> one row of COLUMNS, and the pairs of different references that are accepted"""
+    references = [str(row["answer"]).strip() for row in problems]
     others = references[1:] + references[:1]
     own = accepted(references, references)
     other = accepted(others, references)
+    equal_text = sum(map(str.__eq__, references, others))
+    unreadable = sum(not is_readable(reference) for reference in references)
 
-    distinct = []                                 # of the pairs whose texts differ
-    for hit, reference, text in zip(other, references, others, strict=True):
-        if text != reference:
-            distinct.append(hit)
-    equal = len(references) - len(distinct)
-    return [name, str(len(references)), share(own), share(other), str(equal), share(distinct)]
+    pairs = list(itertools.combinations(dict.fromkeys(references), 2))
+    hits = accepted([answer for _, answer in pairs], [reference for reference, _ in pairs])
+    same = [pair for pair, hit in zip(pairs, hits, strict=True) if hit]
+    row = [name, str(len(references)), str(unreadable), share(own), share(other),
+           str(equal_text), f"{len(pairs):,}", str(len(same))]
+    return row, same
 
 
 def main():
     if len(sys.argv) == 1:
         sys.exit(__doc__)
-    rows = [measure(name, problems)
-            for name, problems in load_benchmarks(sys.argv[1:]).items()]
+    rows, accepted_pairs = [], []
+    for name, problems in load_benchmarks(sys.argv[1:]).items():
+        row, pairs = measure(name, problems)
+        rows.append(row)
+        accepted_pairs += [(name, *pair) for pair in pairs]
 
     table = io.StringIO(newline="")
     csv.writer(table).writerows([COLUMNS, *rows])
@@ -67,7 +75,10 @@ def main():
     lines = [f"| {' | '.join(row)} |" for row in [COLUMNS, ["---"] * len(COLUMNS), *rows]]
     text = "\n".join(lines) + (
         "\n\n`python results/references.py BENCHMARK...`: each reference answer as a boxed "
-        "response to its own problem and to the one before it.\n")
+        "response to its own problem, to the one before it, and to every other whose reference "
+        "is another text.\n\nAccepted pairs of different texts:\n\n")
+    for name, reference, answer in accepted_pairs:
+        text += f"- {name}: `{reference}` and `{answer}`\n"
     write_file(HERE / "references.md", text)
     print(text)
 

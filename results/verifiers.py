@@ -3,11 +3,13 @@
     pip install math-verify pylatexenc && pip install --no-deps verl
     python results/verifiers.py PAIRS_FOLDER          writes results/verifiers.csv and verifiers.md
 
-PAIRS_FOLDER holds public_pairs_dev.jsonl, generated_pairs_dev.jsonl and adversarial_dev.jsonl, with
-rows of {"gold", "response", "label", "source", "boxed", "convention", "cls"}. They were collected
-from the test suites of public verifiers, from HardVerify-Math and from models' answers to MATH
-(public), made by program from benchmarks' reference answers (generated), and written by hand
-(adversarial). They are not in this repository, as not all sources may be redistributed.
+PAIRS_FOLDER holds public_pairs_dev.jsonl, generated_pairs_dev.jsonl, external_pairs_dev.jsonl and
+adversarial_dev.jsonl, with rows of {"gold", "response", "label", "source", "boxed", "convention",
+"cls"}. They were collected from the test suites of public verifiers, from HardVerify-Math and from
+models' answers to MATH (public), made by program from benchmarks' reference answers (generated),
+taken from the test suites of seven other systems that judge answers, such as STACK and Doenet
+(external: their open half, largely input of computer algebra), and written by hand (adversarial).
+They are not in this repository, as not all sources may be redistributed.
 
 A verifier whose package is missing is left out. Every call runs in this process, one after the
 other; a crash counts as "not equivalent". Adversarial rows are given to ours alone: Math-Verify
@@ -31,7 +33,7 @@ sys.path.insert(0, str(HERE.parent))
 import verify as ours  # noqa: E402
 from problems import read_jsonl  # noqa: E402
 
-FILES = ("public_pairs", "generated_pairs", "adversarial")
+FILES = ("public_pairs", "generated_pairs", "external_pairs", "adversarial")
 COLUMNS = ["verifier", "rows", "count", "recall", "precision", "fpr", "accuracy", "median_us",
            "p99_us", "max_us"]
 
@@ -56,6 +58,7 @@ GROUPS = [
     ("HardVerify-Math, all", "public_pairs", is_hardverify),
     ("free text, no box", "public_pairs", lambda row: not row["boxed"]),
     ("generated answer forms", "generated_pairs", lambda row: True),
+    ("external: other systems' test suites, open half", "external_pairs", lambda row: True),
     ("adversarial", "adversarial", lambda row: True),
 ]
 
@@ -237,7 +240,7 @@ def format_page(table: list[dict], speed: list[dict], throughput: list[str]) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("pairs", type=Path, metavar="PAIRS_FOLDER",
-                        help="the folder with the three *_dev.jsonl files")
+                        help="the folder with the four *_dev.jsonl files")
     args = parser.parse_args()
     data = {}
     for file in FILES:

@@ -22,14 +22,20 @@ PIECES = r"""
     + - * / = < > \le \ge \neq \in , ; : \text{ and } \text{ or } \pm \infty \cup \cap \setminus %
     ^\circ ! | \left( \right) \begin{pmatrix} \end{pmatrix} & \\ dollars \text{cm} \boxed{ $ \sin
     \log \ln \binom \lfloor \rfloor ... \ldots f(x) \sum_{k=1}^{n} \mathbb{R} \mathrm{ two hundred
-    ½ ² √ ° \cdot \times ** != \approx \$ ' " \, \! \quad (A) yes""".split()
+    ½ ² √ ° \cdot \times ** != \approx \$ ' " \, \! \quad (A) yes \vec \bar{ \hat AB ABC \angle
+    \subset \not \emptyset \begin{vmatrix} \end{vmatrix} \max( gcd( floor( \operatorname{ half
+    thirds km mph 2:3:4 ② \big \\frac <sup> </sup> -oo |x-100| A\cup~B""".split()
 ANSWERS = [
     r"\frac{3}{4}", "1,234", "2^{100}", "5!", r"3\sqrt{2}", r"\log_2 8", r"1\frac{1}{2}", "0.333",
     "3+4i", r"\frac{1+\sqrt{5}}{2}", r"\binom{n}{2}", r"n\pi", "25_6",
     r"28\%", r"45^\circ", r"\$12.50", r"12\text{ cm}^2", r"\text{(B)}",
     "x^2+2x+1", r"\sin^2 x+\cos^2 x", "f(x)=2x+1", "y=2x+3", r"x=3 \text{ or } x=-3", r"\pm 5",
     "(1,2),(3,4)", r"\{1,2,3\}", r"1,2,\ldots,10", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}",
-    r"(-\infty,2)\cup[3,5)", r"-1<x\le 4",
+    r"(-\infty,2)\cup[3,5)", r"-1<x\le 4", r"\vec{AB}+\vec{CD}", r"\angle ABC", "|x-11|-2",
+    r"\begin{vmatrix}1&2\\3&4\end{vmatrix}", r"(\pm1,\pm2)", "2:4:6",
+    r"2 \text{ hours } 30 \text{ min}",
+    r"60 \text{ miles per hour}", r"\textbf{(C)}\ 12", r"\max(a,b)", r"e^{i\pi/3}", r"2x+1<5",
+    r"A\cup B", r"\bar{x}+1", r"\frac{AB}{CD}=2", r"\sqrt{(x-3)^2}", r"(a^b)^c", "n2^{n-1}",
 ]
 UNICODE_BLOCKS = [(32, 126), (0, 31), (160, 1000), (0x2000, 0x23FF), (0x4E00, 0x4E80),
                   (0x1D400, 0x1D7FF)]

@@ -29,6 +29,7 @@ OWN_PAIRS = Path(__file__).parent / "data" / "verifier_pairs.jsonl"
 # may be redistributed. public_pairs: the test suites of public verifiers, HardVerify-Math, and
 # models' answers to MATH. generated_pairs: answer forms and near misses made from reference
 # answers of MATH, OlympiadBench, Minerva and AMC23. adversarial: bombs, payloads, hedges.
+# external_pairs: from the test suites of other systems that judge answers.
 PAIRS_FOLDER = ROOT.parent / "shared" / "verifier"
 
 
@@ -52,6 +53,11 @@ EXTRACTED = [
     (r"\(y_1 = \boxed{x}\) and \(y_2 = \boxed{2x}\)", "x , 2x"),
     (r"<think>\boxed{5}</think> The answer is \boxed{6}.", "6"),
     (r"<think>It is \boxed{5}</think> Done.", "5"),
+    (r"<think>It is \boxed{5}</think> The answer is 6.", "6"),
+    (r"<think>Perhaps it is \boxed{5}, but", None),        # an unfinished thought
+    (r"It is \boxed{5}. <think>Is it?", "5"),
+    ("Result: the price is 220 $ for 12 months", "220"),
+    ("Ans: 3", "3"),
     (r"\boxed{\boxed{5}}", "5"),
     (r"a row ends\\\boxed{5}", "5"),
     ("The answer is 42.", "42"),
@@ -535,6 +541,23 @@ def test_a_file_of_pairs(tmp_path):
         "b labeled True, wrong: reference '5', answer '6'"]
 
 
+def test_an_unreadable_reference_is_reported_once(main, capsys, tmp_path):
+    row = {"gold": r"\frac{1}{2", "response": r"\boxed{0.5}", "label": True}
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("\n".join(map(json.dumps, [row, row | {"gold": "0.5"}, row])))
+    main(pairs, "--errors")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        "unreadable references: 1 in 2 rows; only answers spelled alike are accepted there",
+        r"unreadable in row 1, 3: '\\frac{1}{2'"]
+
+
+def test_a_wrapped_reference_is_read():
+    assert V.verify(r"\boxed{0.5}", r"The answer is \boxed{\frac12}.").correct
+    assert V.verify(r"\boxed{0.5}", r"\\dfrac{1}{2}").correct
+    assert not V.verify(r"\boxed{\\frac{1}{2}}", "0.5").correct      # a model's own slip
+
+
 def test_one_verdict(main, capsys):
     main("--reference", "(1,2]", "--response", r"\boxed{1 < x \le 2}")
     lines = capsys.readouterr().out.splitlines()
@@ -615,13 +638,13 @@ def is_hardverify(row):
 
 
 @pytest.mark.parametrize("name, keep, recall, false_positives", [
-    ("public_pairs", is_boxed, 0.95, 0.007),
-    ("public_pairs", lambda row: is_boxed(row) and not is_hardverify(row), 0.98, 0.005),
-    ("public_pairs", lambda row: is_hardverify(row) and row["cls"] == "exact", 0.95, 0),
-    ("public_pairs", is_hardverify, 0.75, 0.008),
-    ("public_pairs", lambda row: not row["boxed"], 0.93, 0),
-    ("generated_pairs", lambda row: True, 0.98, 0.005),
+    ("public_pairs", is_boxed, 0.96, 0),
+    ("public_pairs", lambda row: is_boxed(row) and not is_hardverify(row), 0.99, 0),
+    ("public_pairs", lambda row: is_hardverify(row) and row["cls"] == "exact", 1, 0),
+    ("public_pairs", lambda row: not row["boxed"], 0.95, 0),
+    ("generated_pairs", lambda row: True, 0.998, 0),
     ("adversarial", lambda row: True, 1, 0),
+    ("external_pairs", lambda row: True, 0.82, 0.04),
 ])
 def test_labeled_pairs(name, keep, recall, false_positives):
     rows = load_pairs(PAIRS_FOLDER / f"{name}_dev.jsonl")
