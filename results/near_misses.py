@@ -47,7 +47,7 @@ REFERENCES = [
     r"\frac{1+\sqrt{5}}{2}", r"18+2\pi", r"\log_{10} 7", r"\log_2 5", r"e^2", "3+4i",
     r"\arcsin\frac{1}{3}", "25_6", r"6.7 \times 10^{-11}",
     # numbers with units
-    r"28\%", r"45^\circ", r"\$18.90", r"\$115,000", "5 euros", r"15\text{ cm}^2", "5 square meters",
+    r"28\%", r"45^\circ", r"\$18.90", r"\$115,000", "5 euros", "1,000 meters", r"15\text{ cm}^2", "5 square meters",
     "60 miles per hour", r"9.8\text{ m/s}^2", r"3\text{ red balls}", "2 hours 30 minutes",
     r"20\text{ km north}",
     # formulas
@@ -55,7 +55,7 @@ REFERENCES = [
     "|x+11|-11", r"\sqrt{a^2+b^2}", r"\frac{v_0}{r_1}", r"\lfloor n/2 \rfloor", "2n!",
     r"a^b", r"\alpha+\beta", r"\frac{d!}{(d-k)!}",
     # names and relations
-    "f(x)=2x+1", "y=2x+3", "x^2+4y^2=12", "xy=6", "x=y", "x=3, y=4", "x<y", "b < a < d < c",
+    "f(x)=2x+1", "f(2)=3", "y=2x+3", "x^2+4y^2=12", "xy=6", "x=y", "x=3, y=4", "x<y", "b < a < d < c",
     r"\text{number of cats}=3, \text{number of dogs}=4", r"A \subset B", r"x \in A",
     r"l \parallel m", r"n \equiv 1 \pmod{4}",
     # collections
@@ -1118,8 +1118,14 @@ def change_label(text):
 def add_prime_to_call(text):
     """f(x)=2x+1  ->  f'(x)=2x+1"""
     if re.fullmatch(r"\$?[fgh]\([a-z]\)\s*=[^=]*", text):
+        yield re.sub(r"(?<=[fgh])\(", "''(", text)
         yield re.sub(r"(?<=[fgh])\(", "'(", text)
         yield re.sub(r"(?<=[fgh])\(", "^{-1}(", text)
+
+
+def change_argument(text):
+    """f(2)=3  ->  f(3)=3"""
+    yield from replace_each(r"(?<=^[a-zA-Z]\() [0-9]+ (?=\)\s*=)", next_number, text)
 
 
 def free_argument(text):
@@ -1577,7 +1583,7 @@ AT_BOTH_SIGNS = [move_kink, move_kink_and_level, drop_bars, add_bars]
 AS_TEXT = [
     change_unit, change_power_of_unit, invert_rate, multiply_rate, change_currency,
     change_degrees, change_percent, change_time, change_number_before_unit, exchange_values,
-    change_label, add_prime_to_call, free_argument, exchange_sides, change_modulus,
+    change_label, add_prime_to_call, change_argument, free_argument, exchange_sides, change_modulus,
     exchange_entries, exchange_across, change_entry, drop_item, add_item, repeat_entry,
     drop_sign_of_both, change_range, change_cell, rearrange_matrix, reverse_vector, change_point,
     change_vertex, change_accent, change_accented_letter, exchange_accented_letters, change_choice,
