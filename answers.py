@@ -27,21 +27,22 @@ Domains     Roots and logarithms are compared where both sides are real: 2 ln x 
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
             names real. Names stand for numbers of either sign.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
-            it if it has two places and three digits, for any number if it has six digits; with
-            eight it may be cut off instead of rounded.
+            it if it has two places and three digits, for any number if it has six places or seven
+            digits; with eight it may be cut off instead of rounded.
 Percent     28% is 28 and 0.28; 45° is 45 and π/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
             minutes is one quantity.
 Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
             without brackets may be a tuple. A list may repeat items of one without repeats.
-            (±1, ±2) is two tuples or all four. A ratio is a quotient, 12:30 too.
+            (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
+            Between inequalities "or" is not "and". A ratio is a quotient, 12:30 too.
 Labels      A label may be left out, then the order of several counts; two labels are compared
             whole, but y is f(x). "(C) 12" is C, and it is 12.
 Commuting   Numbers and letters side by side do, and the ends of a segment AB. A run of three or
-            more capitals, an arrow over two points, an angle but for its two ends, bold matrices
-            and cross products keep their order. An arrow over one letter says nothing, other
-            accents are part of the name.
+            more capitals, an arrow over two points, an angle but for its two ends, cross products,
+            and matrices that are bold or have an inverse or a transpose keep their order. An arrow
+            over one letter says nothing, other accents are part of the name.
 Nothing     The empty set, {} and "no solution" are one. Two signs in a row (--5) and an operator
             without its operand (/4) are no answers, the last not even to itself.
 
@@ -336,6 +337,11 @@ def matrix_product(match: re.Match) -> str:
     return rf"\mathbf{{{''.join(re.findall(r'{([A-Z])}', match[0]))}}}"
 
 
+def matrices_in_order(match: re.Match) -> str:
+    """AB^{-1} -> "AB^-1"; AB^{2} is not matched"""
+    return '"' + re.sub(r"[ {}]", "", match[0]) + '"'
+
+
 NEGATED = {"=": "≠", "∈": "∉", "⊂": "⊄", "⊆": "⊈", "⊃": "⊅", "⊇": "⊉", "≡": "≢", "∥": "∦"}
 
 
@@ -480,6 +486,12 @@ RULES = [
          "ω_{L}^{'}", "ω_{L}'", "'"),
     rule(r"\^ [ ]? ('+)", r"\1",
          "f^'", "f'", "'"),
+    # a product of capitals with an inverse or a transpose is one of matrices, and one word
+    rule(r"""(?<![A-Za-z\\"^_{]) (?= (?-i:[A-Z\ ])* \^ ) (?: (?-i:[A-Z]) [ ]?
+             (?: \^ [ ]? (?: \{ [ ]? (?:-[ ]?1|(?-i:T)) [ ]? \} | (?-i:T) ) [ ]? )? ){2,}
+             (?![A-Za-z^_(])""",
+         matrices_in_order,
+         "AB^{-1}", '"AB^-1"', "^"),
     # engineers' imaginary unit, where it can be nothing else
     rule(r"^ (-? [0-9.]+ [ ]? [-+] [ ]? [0-9.]*) [ ]? \*? [ ]? j $", r"\1i",
          "3+4j", "3+4i", "j"),
@@ -798,7 +810,9 @@ class Value(NamedTuple):
     expr: sp.Expr | None = None     # number: a sympy object
     unit: str = ""                  # number: "percent", "degree", or the words after it
     places: int = 0                 # number: decimals as written, for the rounding rule
-    shape: str = ""                 # group: "()", "(]", "{}", "" for a bare list, "matrix2"
+    # group: its brackets, "()", "(]" or "{}"; "" for a bare list, "matrix2" for two columns, ":"
+    # for a ratio of three or more, "case" for the labeled items of one of several solutions
+    shape: str = ""
     ops: tuple[str, ...] = ()       # the signs between the parts of relations, sets and lists
     parts: tuple[Value, ...] = ()
 
@@ -878,6 +892,9 @@ def read_list(tokens, shape: str) -> Value:
 
     if any(token.kind == "operator" and token.text in RELATIONS for token in tokens):
         tokens = [LOGICAL_WORDS.get(token.text, token) for token in tokens]
+    if cases := read_cases(tokens):
+        return Value("group", source, shape=shape, ops=("or",) * (len(cases) - 1), parts=cases)
+
     pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
     items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
     if not items and shape == "{}":
@@ -893,6 +910,33 @@ def read_list(tokens, shape: str) -> Value:
     if is_lone and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
         return items[0]
     return Value("group", source, shape=shape, ops=separators, parts=items)
+
+
+def read_cases(tokens) -> tuple[Value, ...]:
+    """x = 1, y = 2 or x = 3, y = 4 -> two groups of shape "case"; 1,2; 3,4 -> two tuples
+
+    Nothing if there are not several items, with labels, between all of the stronger separators.
+    """
+    for separator in ("or", ";", "and"):
+        pieces, found = split_at(tokens, (separator,))
+        if not found:
+            continue
+        groups = []
+        labels = []
+        for piece in pieces:
+            parts, _ = split_at(piece, (",",) if separator == "and" else (",", "and"))
+            groups.append(tuple(read_item(part) for part in parts if part))
+            labels.append({split_label(item)[0] for item in groups[-1]})
+
+        are_labeled = "" not in set().union(*labels)
+        if separator == "and" and any(names != labels[0] for names in labels):
+            return ()                                       # p = 1 and q = 2, r = 3
+        if any(len(items) < 2 for items in groups) or not (are_labeled or separator == ";"):
+            return ()
+        shape = "case" if are_labeled else "()"
+        return tuple(Value("group", f"({','.join(item.source for item in items)})", shape=shape,
+                           parts=items) for items in groups)
+    return ()
 
 
 def set_builder_condition(tokens) -> list[Token] | None:
@@ -1524,8 +1568,15 @@ def compare(reference: str, answer: str) -> Comparison:
         return Comparison("same text", None, None)
 
     # Both are read alike: a comma separates thousands, or items, or it is a decimal point.
-    has_commas = re.search(r"[0-9],[0-9]", reference) or re.search(r"[0-9],[0-9]", answer)
-    readings = ("", ",", ".") if has_commas else ("",)
+    both = f"{reference} {answer}"
+    readings = [""]
+    if re.search(r"[0-9],[0-9]", both):
+        are_numbers = all(THOUSANDS.fullmatch(text) for text in (plain_reference, plain_answer))
+        if not are_numbers and not re.search(r"[0-9],0[0-9]", both):    # 1,000 is no list of 1, 0
+            readings.append(",")
+        spellings = [normalize(reference), normalize(answer)]
+        if all(DECIMAL_COMMA.match(text) or "," not in text for text in spellings):
+            readings.append(".")
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
         step = "" if is_no_answer(a.source) or is_no_answer(b.source) else same(a, b)
@@ -1590,9 +1641,9 @@ def same_words(a: Value, b: Value) -> str:
 def plain_words(value: Value) -> str:
     """The Odd -> odd: without capitals, an article, blanks and punctuation
 
-    Punctuation is what says nothing: not the signs of A ⊂ B, nor the comma of 1,5.
+    Punctuation is what says nothing: not the signs of A ⊂ B and f', nor the comma of 1,5.
     """
-    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:'](?!\d)", "", value.source.lower())
+    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:](?!\d)", "", value.source.lower())
     return words if re.search(r"\w", words) else ""
 
 
@@ -1607,6 +1658,13 @@ def same_group(a: Value, b: Value) -> str:
     """Tuples, intervals, matrices in order; lists and sets in any; x = 1, y = 2 is like (1, 2)."""
     if "∅" in (a.source, b.source):                         # {∅} is not ∅
         return ""
+    if a.shape == b.shape == "case":
+        return same_items(labeled_items(a), labeled_items(b))
+    if join_differently(a, b):
+        return ""
+    if {a.shape, b.shape} == {"()", "case"}:                # x = 1, y = 2 is (1, 2)
+        return in_order([item for _, item in labeled_items(a)],
+                        [item for _, item in labeled_items(b)])
     if a.shape not in ("", "{}") and b.shape not in ("", "{}"):
         return in_order(a.parts, b.parts) if a.shape == b.shape or are_vectors(a, b) else ""
 
@@ -1622,6 +1680,21 @@ def same_group(a: Value, b: Value) -> str:
     if a.shape in ("", "{}") and b.shape in ("", "{}"):
         return same_items(left, right)
     return ""
+
+
+def join_differently(a: Value, b: Value) -> bool:
+    """Are inequalities joined by "or" here and by "and" there? A comma is "or" for one name."""
+    parts = [part for part in (*a.parts, *b.parts) if part.kind == "relation"]
+    if not any(set(part.ops) & set("<>≤≥≠") for part in parts):
+        return False
+    ors = ["or" in value.ops for value in (a, b)]
+    ands = ["and" in value.ops for value in (a, b)]
+    if ors[0] == ors[1]:
+        return False
+    names = set()
+    for part in parts:
+        names |= free_names(*(side for side in part.parts if side.kind == "number"))
+    return any(ands) or len(names) > 1
 
 
 def readings(value: Value) -> list[Value]:
@@ -1678,6 +1751,8 @@ def labeled_items(value: Value) -> list[tuple[str, Value]]:
     """The (label or "", item) pairs of a group; the items of a tuple have no labels."""
     if value.shape == "()":
         return [("", part) for part in value.parts]
+    if value.shape == "case":
+        return [split_label(part) for part in value.parts]
     return flatten(value)
 
 
@@ -2180,9 +2255,12 @@ def stand_for_all_integers(x: sp.Expr, y: sp.Expr) -> bool:
 
 
 def rounds_to(exact: Value, decimal: Value) -> bool:
-    """A decimal stands for what rounds to it: a fraction, at two places, if it has three digits;
-    any number at six digits. At eight it may be cut off instead: 1.7099759 for 1.70997594...
-    Two decimals are equal only as numbers."""
+    """Does a number round to a decimal that is precise enough to stand for it?
+
+    A fraction: with two places and three digits, 30.52. Any number: with six places, 0.707107, or
+    seven digits; with eight digits it may also be cut off, 1.7099759 for 1.70997594...
+    Two decimals are equal only as numbers.
+    """
     if not decimal.places or exact.places:
         return False
     if exact.expr.free_symbols or not decimal.expr.is_Rational:
@@ -2190,7 +2268,8 @@ def rounds_to(exact: Value, decimal: Value) -> bool:
 
     digits = len(str(abs(int(decimal.expr * 10**decimal.places))))
     is_short_fraction = exact.expr.is_Rational and decimal.places == 2 and digits > 2
-    if digits < 6 and not is_short_fraction:
+    is_precise = decimal.places >= 6 or digits >= 7
+    if not is_precise and not is_short_fraction:
         return False
     gap = evaluate(exact.expr - decimal.expr, {})
     if gap is None or MP.im(gap):
