@@ -47,7 +47,8 @@ REFERENCES = [
     r"\frac{1+\sqrt{5}}{2}", r"18+2\pi", r"\log_{10} 7", r"\log_2 5", r"e^2", "3+4i",
     r"\arcsin\frac{1}{3}", "25_6", r"6.7 \times 10^{-11}",
     # numbers with units
-    r"28\%", r"45^\circ", r"\$18.90", r"\$115,000", "5 euros", "1,000 meters", r"15\text{ cm}^2", "5 square meters",
+    r"28\%", r"45^\circ", r"\$18.90", r"\$115,000", "5 euros",
+    "1,000 meters", r"15\text{ cm}^2", "5 square meters",
     "60 miles per hour", r"9.8\text{ m/s}^2", r"3\text{ red balls}", "2 hours 30 minutes",
     r"20\text{ km north}",
     # formulas
@@ -55,7 +56,8 @@ REFERENCES = [
     "|x+11|-11", r"\sqrt{a^2+b^2}", r"\frac{v_0}{r_1}", r"\lfloor n/2 \rfloor", "2n!",
     r"a^b", r"\alpha+\beta", r"\frac{d!}{(d-k)!}",
     # names and relations
-    "f(x)=2x+1", "f(2)=3", "y=2x+3", "x^2+4y^2=12", "xy=6", "x=y", "x=3, y=4", "x<y", "b < a < d < c",
+    "f(x)=2x+1", "f(2)=3",
+    "y=2x+3", "x^2+4y^2=12", "xy=6", "x=y", "x=3, y=4", "x<y", "b < a < d < c",
     r"\text{number of cats}=3, \text{number of dogs}=4", r"A \subset B", r"x \in A",
     r"l \parallel m", r"n \equiv 1 \pmod{4}",
     # collections
@@ -1909,7 +1911,7 @@ def format_page(misses, miss_verdicts, spellings, spelling_verdicts, shown, sour
         "# Near misses: answers that are almost right", "",
         "Command: `python results/near_misses.py [FOLDER] [--before DIR]`. Each mutation makes "
         "wrong answers from references by program; none of them may be accepted, in either "
-        f"direction. References: {sources}.", "",
+        f"direction. References: {sources}. On the committed page, before is commit b5c01dd.", "",
         "## Wrong accepts", "", head, *count_rows(misses, miss_verdicts, accepts), "",
         "## Wrong rejects: right answers in another notation", "", head,
         *count_rows(spellings, spelling_verdicts, rejects), "",
