@@ -8,8 +8,8 @@ from answers import is_equivalent
 from results import near_misses as N
 
 # What the verifier does not reject yet is left out: these mutations, and these references.
-OPEN = {"add prime to call", "change argument", "free argument"}
-OPEN_REFERENCES = {"z=3^{2007}", "-3,0", r"\$115,000", "1,000 meters"}
+OPEN = {"change argument", "free argument"}          # f(2)=3 and f(3)=3; f(x)=x and f(z)=x
+OPEN_REFERENCES = {"z=3^{2007}", "-3,0"}            # accept z=3^{2008}, and -3
 REFERENCES = [text for text in N.REFERENCES if text not in OPEN_REFERENCES]
 MUTATIONS = [mutation for mutation in N.MUTATIONS if mutation.name not in OPEN]
 
