@@ -1972,8 +1972,8 @@ def same_equation(a: Value, b: Value) -> str:
 def are_proportional(x: sp.Expr, y: sp.Expr) -> bool:
     """Are two expressions with the same names equal up to a constant factor?"""
     names = x.free_symbols - {IMAGINARY}
-    if names != y.free_symbols - {IMAGINARY} or y.is_zero:
-        return False
+    if not names or names != y.free_symbols - {IMAGINARY} or y.is_zero:
+        return False                                        # any two constants are proportional
     # Their ratio is constant if x(p) y(q) = y(p) x(q) at any two points p and q.
     at_q = {name: sp.Symbol(name.name + "'") for name in names}
     return identical(x * y.xreplace(at_q), y * x.xreplace(at_q))
@@ -2152,9 +2152,10 @@ def endpoint(value: Value) -> sp.Expr:
         raise ParseError("an end that is no number")
     if value.expr.is_Rational or value.expr in (sp.oo, -sp.oo):
         return value.expr
-    digits = evaluate(value.expr, {})
-    if digits is None or MP.im(digits):
-        raise ParseError("an end that is not real")
+    spreads = []
+    digits = evaluate(value.expr, {}, spreads)
+    if digits is None or MP.im(digits) or max(spreads, default=0) > 20:
+        raise ParseError("an end that is not real, or not known to 40 digits")
     return sp.Rational(MP.nstr(digits, 40))
 
 
@@ -2313,6 +2314,7 @@ NUMERIC = {
 REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-8, 8),
            (-8, 8), (-9, 9))
 MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
+MAX_SPREAD = 2_000                  # digits of a number, or between the terms of a sum
 
 
 class Sample(NamedTuple):
@@ -2322,7 +2324,7 @@ class Sample(NamedTuple):
 
 
 def identical(x: sp.Expr, y: sp.Expr) -> bool:
-    r"""Equal as expressions, or to 40 of 60 digits at every point that is tried.
+    r"""Equal as expressions, or to 40 of 60 digits (more for 10^{50} + x) at every point tried.
 
     Constants have one point; names have those of REGIONS, and one on either side of each kink of
     |x+11|, ⌊x⌋ or \sqrt{(x+11)^2}. A difference at one real point is a proof; agreement is none,
@@ -2358,24 +2360,41 @@ def identical(x: sp.Expr, y: sp.Expr) -> bool:
 def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     """Do two expressions agree where their names have these values? None if one is undefined.
 
-    Values that differ by little, or are both tiny, are worked out again in 150 digits: what did
-    not cancel shrinks then, but 10^{-50} stays, and is not 2 * 10^{-50}.
+    In 60 digits x says nothing beside 10^{50}, so the digits, and how many of them have to agree,
+    grow with the spread of the terms; beyond MAX_SPREAD nothing is said.
+
+    Values that differ by little, or are both tiny, are worked out again in 90 more digits: what
+    did not cancel shrinks then, but 10^{-50} stays, and is not 2 * 10^{-50}.
     """
-    u = evaluate(x, values)
-    v = evaluate(y, values)
-    if u is None or v is None:
+    spreads = []
+    u = evaluate(x, values, spreads)
+    v = evaluate(y, values, spreads)
+    spread = max(spreads, default=0)
+    if u is None or v is None or spread > MAX_SPREAD:
         return None
-    tolerance = MP.mpf(10)**-40
-    size = max(abs(u), abs(v))
-    agree = abs(u - v) <= size * tolerance
-    if not agree and (size < MP.mpf(10)**-30 or abs(u - v) < size * MP.mpf(10)**-6):
-        with MP_LOCK, MP.workdps(150):
+    digits = MP.dps
+    if spread > 20:
+        digits += 2 * spread                                # twice, for products of two sums
+        with MP_LOCK, MP.workdps(digits):
+            u = evaluate(x, values)
+            v = evaluate(y, values)
+            if u is None or v is None:
+                return None
+
+    with MP_LOCK, MP.workdps(digits):
+        tolerance = MP.mpf(10)**(20 - digits)
+        size = max(abs(u), abs(v))
+        gap = abs(u - v)
+        agree = gap <= size * tolerance
+    if not agree and (size < MP.mpf(10)**-30 or gap < size * MP.mpf(10)**-6):
+        with MP_LOCK, MP.workdps(digits + 90):
             u = evaluate(x, values)
             v = evaluate(y, values)
             if u is None or v is None:
                 return None
             new_size = max(abs(u), abs(v))
-            agree = abs(u - v) <= new_size * tolerance or new_size < size * tolerance
+            has_vanished = new_size < size * MP.mpf(10)**-40
+            agree = abs(u - v) <= new_size * tolerance or has_vanished
     return Sample(agree, MP.im(u) == 0 and MP.im(v) == 0)
 
 
@@ -2469,11 +2488,21 @@ def real_roots(expr: sp.Expr, name: sp.Symbol, values: dict) -> list:
     return []
 
 
-def evaluate(expr: sp.Expr, values: dict):
-    """expr in 60 digits, its names having the values given; None where it is undefined."""
+def evaluate(expr: sp.Expr, values: dict, spreads: list | None = None):
+    """expr in 60 digits, its names having the values given; None where it is undefined.
+
+    spreads: a list, which gets the spread of each sum (digits_between) and the digits of each
+    long number.
+    """
     with MP_LOCK, contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
-        result = evaluate_numerically(expr, EXACT | values)
+        result = evaluate_numerically(expr, EXACT | values, spreads)
         return result if MP.isfinite(result) else None
+
+
+def digits_between(terms) -> int:
+    """By how many digits the largest term exceeds the smallest one that is not zero."""
+    sizes = [MP.mag(term) for term in terms if term]
+    return int((max(sizes) - min(sizes)) * math.log10(2)) if sizes else 0
 
 
 def is_odd_root(exponent: sp.Expr) -> bool:
@@ -2481,15 +2510,20 @@ def is_odd_root(exponent: sp.Expr) -> bool:
     return bool(exponent.is_Rational and exponent.q > 1 and exponent.q % 2)
 
 
-def evaluate_numerically(expr: sp.Expr, values: dict):
+def evaluate_numerically(expr: sp.Expr, values: dict, spreads: list | None):
     """expr in 60-digit arithmetic: all the arithmetic that is done on what is not rational."""
     if expr.is_Rational:
+        bits = max(expr.p.bit_length(), expr.q.bit_length())
+        if spreads is not None and bits > 64:               # 10^{50}x + x has become one number
+            spreads.append(int(bits * math.log10(2)))
         return MP.mpf(expr.p) / expr.q
     if expr in values:
         return values[expr]
 
-    args = [evaluate_numerically(arg, values) for arg in expr.args]
+    args = [evaluate_numerically(arg, values, spreads) for arg in expr.args]
     if expr.is_Add:
+        if spreads is not None:
+            spreads.append(digits_between(args))
         return MP.fsum(args)
     if expr.is_Mul:
         return MP.fprod(args)
