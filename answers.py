@@ -28,7 +28,8 @@ Domains     Roots and logarithms are compared where both sides are real: 2 ln x 
             names real. Names stand for numbers of either sign.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
             it if it has two places and three digits, for any number if it has six places or seven
-            digits; with eight it may be cut off instead of rounded.
+            digits; with eight it may be cut off instead of rounded. 0,5 is 0.5 beside these digits
+            with a point, otherwise a list.
 Percent     28% is 28 and 0.28; 45° is 45 and π/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
@@ -859,11 +860,10 @@ def read(text: str, comma: str) -> Value:
     item, "." a decimal point. Raises LimitExceeded.
     """
     text = normalize(text)
-    has_brackets = re.search(r"[([]", text)
-    if comma == "" and not has_brackets:
+    if comma == "" and not re.search(r"[([]", text):
         text = THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    elif comma == "." and not has_brackets:
-        text = DECIMAL_COMMA.sub(lambda match: match[0].replace(",", "."), text)
+    elif comma == ".":
+        text = text.replace(",", ".")
     return parse(text)
 
 
@@ -1582,8 +1582,7 @@ def compare(reference: str, answer: str) -> Comparison:
         are_numbers = all(THOUSANDS.fullmatch(text) for text in (plain_reference, plain_answer))
         if not are_numbers and not re.search(r"[0-9],0[0-9]", both):    # 1,000 is no list of 1, 0
             readings.append(",")
-        spellings = [normalize(reference), normalize(answer)]
-        if all(DECIMAL_COMMA.match(text) or "," not in text for text in spellings):
+        if are_one_decimal(normalize(reference), normalize(answer)):
             readings.append(".")
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
@@ -1591,6 +1590,12 @@ def compare(reference: str, answer: str) -> Comparison:
         if step:
             break
     return Comparison(step, a, b)
+
+
+def are_one_decimal(text: str, other: str) -> bool:
+    """0,5 and 0.5: one with a comma and one with a point, which agree in every digit."""
+    with_comma, with_point = (text, other) if "," in text else (other, text)
+    return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
 
 
 def without_blanks(text: str) -> str:
@@ -1925,6 +1930,9 @@ def same_as_solution(equation: Value, other: Value) -> str:
     return ""
 
 
+CALL = re.compile(r"(\w+'*)\(([^\W\d_])\)")              # f(x), f'(x); but f(2) is one value
+
+
 def same_relations(a: Value, b: Value) -> str:
     """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
     label_a, value_a = split_label(a)
@@ -1932,13 +1940,13 @@ def same_relations(a: Value, b: Value) -> str:
     if label_a and are_same_labels(label_a, label_b) and (step := same(value_a, value_b)):
         return step
 
-    call_a = re.fullmatch(r"(\w+)\((\w)\)", label_a)
-    call_b = re.fullmatch(r"(\w+)\((\w)\)", label_b)
+    call_a = CALL.fullmatch(label_a)
+    call_b = CALL.fullmatch(label_b)
     parts = (*a.parts, *b.parts)
     if call_a and call_b and all(part.kind == "number" for part in parts if part.kind != "text"):
         return same_function(call_a, value_a, call_b, value_b)
     if all(part.kind == "number" for part in parts) and len(a.ops) == len(b.ops) == 1:
-        if a.ops == b.ops == ("=",):
+        if a.ops == b.ops == ("=",) and free_names(*parts):
             return same_equation(a, b)
         step = same_chain(a, b)
         if not step and {*a.ops, *b.ops} <= set("<>≤≥"):
@@ -1955,11 +1963,13 @@ def are_same_labels(label: str, other: str) -> bool:
 
 
 def same_function(call_a: re.Match, value_a: Value, call_b: re.Match, value_b: Value) -> str:
-    """f(x) = 2x is f(z) = 2z; the calls are matches with the groups f and x."""
+    """f(x) = 2x is f(z) = 2z, but not f(z) = 2x; the calls are matches with the groups f and x."""
     if call_a[1] != call_b[1] or value_a.kind != "number" or value_b.kind != "number":
         return ""
-    renamed = value_a.expr.xreplace({sp.Symbol(call_a[2]): sp.Symbol(call_b[2])})
-    return "bound name changed" if identical(renamed, value_b.expr) else ""
+    bound = sp.Symbol("bound")
+    renamed_a = value_a.expr.xreplace({sp.Symbol(call_a[2]): bound})
+    renamed_b = value_b.expr.xreplace({sp.Symbol(call_b[2]): bound})
+    return "bound name changed" if identical(renamed_a, renamed_b) else ""
 
 
 def same_equation(a: Value, b: Value) -> str:

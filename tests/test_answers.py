@@ -329,6 +329,12 @@ EQUAL = [
     ("2y=10^{60}+2x", r"y=x+5\cdot 10^{59}"),
     (r"1+\sin(n\pi)+\cos^2 x", r"2+\sin(n\pi)-\sin^2 x"),
     ("2>1", "1<2"),
+    ("2+3=5", "5=2+3"),
+    # the argument of a function
+    ("f(x)=x+1", "f(z)=z+1"),
+    ("f'(x)=2ax", "f'(t)=2at"),
+    ("0,5", "0.5"),
+    ("-12,50", "-12.50"),
 ]
 DIFFERENT = [
     (r"\frac13", r"-0.\overline{3}"),
@@ -801,6 +807,18 @@ DIFFERENT = [
     ("2>1", "3>1"),
     ("1<2", "2<4"),
     ("2=2", "3=3"),
+    # the argument of a function
+    ("f(x)=x+1", "f(z)=x+1"),
+    ("f(x)=x+a", "f(a)=a+x"),
+    ("f(x)=ax", "f(a)=a^2"),
+    ("f(x)=2x+1", "f'(x)=2x+1"),
+    ("f(x)=1", "f'(t)=1"),
+    ("f(2)=3", "f(3)=3"),
+    # a list of two is no decimal
+    ("-3,0", "-3"),
+    ("0,5", "1/2"),
+    ("2,5", "5/2"),
+    ("2,50", "2,5"),
 ]
 
 
@@ -982,6 +1000,8 @@ CONVENTIONS = [
     ("or seven digits", r"548\pi", "1721.593", True),
     ("six digits are not", r"548\pi", "1721.59", False),
     ("eight may be cut off", r"\sqrt[3]{5}", "1.70997594", True),
+    ("a decimal comma is read beside the same digits with a point", "1,2", "1.2", True),
+    ("and nowhere else", "1,2", "6/5", False),
     ("lists are sets", "1,2", r"\{2,1\}", True),
     ("a set is no tuple", "(1,2)", r"\{1,2\}", False),
     ("a list may repeat all of a list without repeats", "4,4", "4", True),
