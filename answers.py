@@ -38,6 +38,7 @@ Order       Lists and sets have none; tuples, intervals and matrices do; a set i
             without brackets may be a tuple. A list may repeat items of one without repeats.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
             Between inequalities "or" is not "and". A ratio is a quotient, 12:30 too.
+Case        Words have none; letters do that stand alone, but "type A" is "type a".
 Labels      A label may be left out, then the order of several counts; two labels are compared
             whole, but y is f(x). "(C) 12" is C, and it is 12.
 Commuting   Numbers and letters side by side do, and the ends of a segment AB. A run of three or
@@ -301,7 +302,8 @@ GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
          if re.fullmatch("[α-ω]", letter) and len(key) > 3 and not key.startswith(r"\var")}
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
-    "any", "for", "if", "nan", *(name for name in UNITS if len(name) in (2, 3))])
+    "any", "for", "if", "nan", "one", "two", "six", "ten",
+    *(name for name in UNITS if len(name) in (2, 3))])
 
 WRAPPER = re.compile(r"""
     \\ ( text(?:bf|it|rm|normal)? | mbox | math(?:rm|bf|it|sf) | operatorname | boldsymbol )
@@ -406,7 +408,7 @@ RULES_BEFORE = [
     rule(r"\s+", " ",
          "1,\n 2", "1, 2"),
     # a box around everything
-    rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? \\boxed [ ]? \{ (.*) \}
+    rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? (?: \\displaystyle [ ]? )? \\boxed [ ]? \{ (.*) \}
              [$ .]* (?: \\\] | \\\) )? [$ .]* $""", unbox,
          r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}", r"\boxed"),
     rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
@@ -533,13 +535,14 @@ RULES = [
     # fractions without braces, and mixed numbers
     rule(r"\\ (frac|binom) [ ]? ([0-9])", r"\\\1{\2}",
          r"\frac12", r"\frac{1}2", "\\"),
-    rule(r"(?<![\w.^}]) ([0-9]+) [ ]? \\frac [ ]? \{([0-9]+)\} [ ]? \{? ([0-9]+) \}?",
-         r"(\1+\\frac{\2}{\3})",
+    rule(r"""(?<![\w.^}]) ([0-9]+) [ ]? \\frac [ ]? \{([0-9]+)\} [ ]?
+             (?: \{ ([0-9]+) \} | ([0-9]+) )""",
+         r"(\1+\\frac{\2}{\3\4})",
          r"1\frac{1}2", r"(1+\frac{1}{2})", r"\frac"),
     rule(r"(?<![\w.^}/]) ([0-9]+) [ ] ([0-9]+/[0-9]+) (?![0-9])", r"(\1+\2)",
          "1 1/2", "(1+1/2)", "/"),
     # a number in another base is a word: it equals what is written alike, and no number
-    rule(r'(?<!["\w]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
+    rule(r'(?<!["\w^]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
          "(25)_{6}", '"25_6"', "_"),
     # leftovers
     rule(r"\.+ (?= [ ]? [\])])", "",
@@ -1407,6 +1410,10 @@ class Parser:
 
     def symbol(self, name: str) -> sp.Expr:
         """x, x_{1}, x'; e and i are numbers; f(2), g(2) and I(0) are unknown functions."""
+        at = self.at
+        if [token.text for token in self.tokens[at:at + 3:2]] == ["^", "_"]:    # v^2_0 is v_0^2
+            power, index = self.tokens[at:at + 2], self.tokens[at + 2:at + 4]
+            self.tokens = self.tokens[:at] + index + power + self.tokens[at + 4:]
         if self.peek("operator") == "_" and self.at + 1 < len(self.tokens):
             subscript = render(self.tokens[self.at + 1:self.at + 2])
             name += "_" + subscript.strip("{}")
@@ -1657,12 +1664,22 @@ def same_words(a: Value, b: Value) -> str:
 
 
 def plain_words(value: Value) -> str:
-    """The Odd -> odd: without capitals, an article, blanks and punctuation
+    """The Odd -> odd: without capitals, an article, blanks and punctuation; x^{b} -> x^b
 
-    Punctuation is what says nothing: not the signs of A ⊂ B and f', nor the comma of 1,5.
+    Letters that stand alone keep their case: not(A or B), sinc(X). Punctuation is what says
+    nothing: not the signs of A ⊂ B and f', nor the comma of 1,5.
     """
-    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:](?!\d)", "", value.source.lower())
+    source = re.sub(r"(?<=[\^_])\{(\w)\}", r"\1", value.source)
+    pieces = re.split(r"not|and|or|[\W\d_]+", source)
+    if any(len(piece) > 1 for piece in pieces):
+        source = re.sub(r"[^\W\d_]{2,}", lower_case, source)
+    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:](?!\d)", "", source)
     return words if re.search(r"\w", words) else ""
+
+
+def lower_case(match: re.Match) -> str:
+    """Odd -> odd"""
+    return match[0].lower()
 
 
 def in_order(left, right) -> str:

@@ -333,8 +333,18 @@ EQUAL = [
     # the argument of a function
     ("f(x)=x+1", "f(z)=z+1"),
     ("f'(x)=2ax", "f'(t)=2at"),
+    # a decimal comma
     ("0,5", "0.5"),
     ("-12,50", "-12.50"),
+    # scripts and braces
+    ("v^2_0", "v^{2}_0"),
+    ("v^2_0", "v_0^2"),
+    ("x^{2}_{1}+1", "1+x_1^2"),
+    ("2mv^2_0/r", r"\frac{2mv_0^2}{r}"),
+    ("∫_(2a)^b xdx", "∫_(2a)^{b} xdx"),
+    (r"2^{1\frac12}", "2^{1.5}"),
+    (r"x^{2\frac{1}{2}}", "x^{5/2}"),
+    (r"\displaystyle\boxed{5}", "5"),
 ]
 DIFFERENT = [
     (r"\frac13", r"-0.\overline{3}"),
@@ -819,6 +829,16 @@ DIFFERENT = [
     ("0,5", "1/2"),
     ("2,5", "5/2"),
     ("2,50", "2,5"),
+    # the case of single letters, the place of scripts
+    ("not(A or B)", "not(a or B)"),
+    (r"\text{sinc}(x)", r"\text{sinc}(X)"),
+    (r"\emptyset", r"\{\emptyset\}"),
+    ("v^2_0", "v^0_2"),
+    ("v^2_0", "v^3_0"),
+    ("2v^2_0", "2v^2"),
+    (r"2^{1\frac12}", "2^{1/2}"),
+    (r"2^{1\frac12}", r"2\frac12"),
+    ("∫_(2a)^b xdx", "∫_(2b)^a xdx"),
 ]
 
 
@@ -867,7 +887,7 @@ def test_every_rule_does_what_its_example_says(rule):
     (r"$\dfrac{1}{2}$ \text{ dollars}", r'\frac{1}{2} "dollars"'),
     (r"\cotx", r"\cot x"),
     ("one hundred and five", "105"),
-    ("five six", '"five" six'),
+    ("five six", '"five" "six"'),
     (r"\mathbf{17}", "{17}"),
     (r"\mathrm{AB}", '"AB"'),
 ])
@@ -1002,6 +1022,9 @@ CONVENTIONS = [
     ("eight may be cut off", r"\sqrt[3]{5}", "1.70997594", True),
     ("a decimal comma is read beside the same digits with a point", "1,2", "1.2", True),
     ("and nowhere else", "1,2", "6/5", False),
+    ("words have no case", r"\text{Odd}", r"\text{odd}", True),
+    ("letters that stand alone do", "not(A or B)", "not(a or b)", False),
+    ("in a sentence they do not", r"\text{type A}", r"\text{type a}", True),
     ("lists are sets", "1,2", r"\{2,1\}", True),
     ("a set is no tuple", "(1,2)", r"\{1,2\}", False),
     ("a list may repeat all of a list without repeats", "4,4", "4", True),
