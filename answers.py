@@ -2341,7 +2341,8 @@ NUMERIC = {
 REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-8, 8),
            (-8, 8), (-9, 9))
 MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
-MAX_SPREAD = 2_000                  # digits of a number, or between the terms of a sum
+MAX_SPREAD = 1_000                  # digits of a number, or between the terms of a sum
+MAX_SPREAD_SLOW = 50                # the same beside factorials, which are slow in many digits
 
 
 class Sample(NamedTuple):
@@ -2396,11 +2397,14 @@ def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     spreads = []
     u = evaluate(x, values, spreads)
     v = evaluate(y, values, spreads)
-    spread = max(spreads, default=0)
-    if u is None or v is None or spread > MAX_SPREAD:
+    if u is None or v is None:
         return None
+    spread = max(spreads, default=0)
     digits = MP.dps
     if spread > 20:
+        has_factorial = x.has(sp.factorial, sp.binomial) or y.has(sp.factorial, sp.binomial)
+        if spread > (MAX_SPREAD_SLOW if has_factorial else MAX_SPREAD):
+            return None
         digits += 2 * spread                                # twice, for products of two sums
         with MP_LOCK, MP.workdps(digits):
             u = evaluate(x, values)
