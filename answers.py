@@ -23,6 +23,8 @@ What mathematics leaves open; tests/test_answers.py has a pair for each.
 
 Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1, and
             sums, integrals and limits are compared as written.
+Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, are not compared in
+            numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
             names real. Names stand for numbers of either sign.
