@@ -23,6 +23,8 @@ What mathematics leaves open; tests/test_answers.py has a pair for each.
 
 Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1, and
             sums, integrals and limits are compared as written.
+Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, are not compared in
+            numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
             names real. Names stand for numbers of either sign.
@@ -2341,7 +2343,8 @@ NUMERIC = {
 REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-8, 8),
            (-8, 8), (-9, 9))
 MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
-MAX_SPREAD = 2_000                  # digits of a number, or between the terms of a sum
+MAX_SPREAD = 1_000                  # digits of a number, or between the terms of a sum
+MAX_SPREAD_SLOW = 50                # the same beside factorials, which are slow in many digits
 
 
 class Sample(NamedTuple):
@@ -2396,11 +2399,14 @@ def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     spreads = []
     u = evaluate(x, values, spreads)
     v = evaluate(y, values, spreads)
-    spread = max(spreads, default=0)
-    if u is None or v is None or spread > MAX_SPREAD:
+    if u is None or v is None:
         return None
+    spread = max(spreads, default=0)
     digits = MP.dps
     if spread > 20:
+        has_factorial = x.has(sp.factorial, sp.binomial) or y.has(sp.factorial, sp.binomial)
+        if spread > (MAX_SPREAD_SLOW if has_factorial else MAX_SPREAD):
+            return None
         digits += 2 * spread                                # twice, for products of two sums
         with MP_LOCK, MP.workdps(digits):
             u = evaluate(x, values)
