@@ -23,12 +23,15 @@ What mathematics leaves open; tests/test_answers.py has a pair for each.
 
 Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1, and
             sums, integrals and limits are compared as written.
+Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, are not compared in
+            numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
             names real. Names stand for numbers of either sign.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
             it if it has two places and three digits, for any number if it has six places or seven
-            digits; with eight it may be cut off instead of rounded.
+            digits; with eight it may be cut off instead of rounded. 0,5 is 0.5 beside these digits
+            with a point, otherwise a list.
 Percent     28% is 28 and 0.28; 45° is 45 and π/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
@@ -37,6 +40,7 @@ Order       Lists and sets have none; tuples, intervals and matrices do; a set i
             without brackets may be a tuple. A list may repeat items of one without repeats.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
             Between inequalities "or" is not "and". A ratio is a quotient, 12:30 too.
+Case        Words have none; letters do that stand alone, but "type A" is "type a".
 Labels      A label may be left out, then the order of several counts; two labels are compared
             whole, but y is f(x). "(C) 12" is C, and it is 12.
 Commuting   Numbers and letters side by side do, and the ends of a segment AB. A run of three or
@@ -300,7 +304,8 @@ GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
          if re.fullmatch("[α-ω]", letter) and len(key) > 3 and not key.startswith(r"\var")}
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
-    "any", "for", "if", "nan", *(name for name in UNITS if len(name) in (2, 3))])
+    "any", "for", "if", "nan", "one", "two", "six", "ten",
+    *(name for name in UNITS if len(name) in (2, 3))])
 
 WRAPPER = re.compile(r"""
     \\ ( text(?:bf|it|rm|normal)? | mbox | math(?:rm|bf|it|sf) | operatorname | boldsymbol )
@@ -371,9 +376,16 @@ def circled_numerals(match: re.Match) -> str:
 
 
 def repeating_decimal(match: re.Match) -> str:
-    r""".1\overline{6} -> .1+\frac{6}{90}"""
-    start, period = match.groups()
-    return rf".{start}+\frac{{{period}}}{{{'9' * len(period)}{'0' * len(start)}}}"
+    r"""0.1\overline{6} -> \frac{15}{90}, which is (16 - 1) / 90; one atom, so that a sign before it
+    is the sign of all of it
+    """
+    before = match["whole"] + match["start"]                # the digits before the period
+    period = match["period"]
+    if len(before + period) > MAX_DIGITS:
+        return match[0]                                     # it stays text
+    numerator = int(before + period) - int(before or "0")
+    denominator = "9" * len(period) + "0" * len(match["start"])
+    return rf"\frac{{{numerator}}}{{{denominator}}}"
 
 
 UP_TO_NINE = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -398,7 +410,7 @@ RULES_BEFORE = [
     rule(r"\s+", " ",
          "1,\n 2", "1, 2"),
     # a box around everything
-    rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? \\boxed [ ]? \{ (.*) \}
+    rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? (?: \\displaystyle [ ]? )? \\boxed [ ]? \{ (.*) \}
              [$ .]* (?: \\\] | \\\) )? [$ .]* $""", unbox,
          r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}", r"\boxed"),
     rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
@@ -425,8 +437,9 @@ RULES_BEFORE = [
          r"5,\!000", "5{,}000", r"\!"),
     rule(r"\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}?", r".\1\\overline{\2}",
          r"0.1\dot{6}", r"0.1\overline{6}", r"\dot"),
-    rule(r"\. ([0-9]*) \\overline [ ]? \{ ([0-9]+) \}", repeating_decimal,
-         r"0.1\overline{6}", r"0.1+\frac{6}{90}", r"\overline"),
+    rule(r"(?P<whole>[0-9]*) \. (?P<start>[0-9]*) \\overline [ ]? \{ (?P<period>[0-9]+) \}",
+         repeating_decimal,
+         r"-0.1\overline{6}", r"-\frac{15}{90}", r"\overline"),
     # what does not commute: a product of bold matrices is one word, a cross product a function
     rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
          r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}", "}"),
@@ -524,13 +537,14 @@ RULES = [
     # fractions without braces, and mixed numbers
     rule(r"\\ (frac|binom) [ ]? ([0-9])", r"\\\1{\2}",
          r"\frac12", r"\frac{1}2", "\\"),
-    rule(r"(?<![\w.^}]) ([0-9]+) [ ]? \\frac [ ]? \{([0-9]+)\} [ ]? \{? ([0-9]+) \}?",
-         r"(\1+\\frac{\2}{\3})",
+    rule(r"""(?<![\w.^}]) ([0-9]+) [ ]? \\frac [ ]? \{([0-9]+)\} [ ]?
+             (?: \{ ([0-9]+) \} | ([0-9]+) )""",
+         r"(\1+\\frac{\2}{\3\4})",
          r"1\frac{1}2", r"(1+\frac{1}{2})", r"\frac"),
     rule(r"(?<![\w.^}/]) ([0-9]+) [ ] ([0-9]+/[0-9]+) (?![0-9])", r"(\1+\2)",
          "1 1/2", "(1+1/2)", "/"),
     # a number in another base is a word: it equals what is written alike, and no number
-    rule(r'(?<!["\w]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
+    rule(r'(?<!["\w^]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
          "(25)_{6}", '"25_6"', "_"),
     # leftovers
     rule(r"\.+ (?= [ ]? [\])])", "",
@@ -851,11 +865,10 @@ def read(text: str, comma: str) -> Value:
     item, "." a decimal point. Raises LimitExceeded.
     """
     text = normalize(text)
-    has_brackets = re.search(r"[([]", text)
-    if comma == "" and not has_brackets:
+    if comma == "" and not re.search(r"[([]", text):
         text = THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
-    elif comma == "." and not has_brackets:
-        text = DECIMAL_COMMA.sub(lambda match: match[0].replace(",", "."), text)
+    elif comma == ".":
+        text = text.replace(",", ".")
     return parse(text)
 
 
@@ -1399,6 +1412,10 @@ class Parser:
 
     def symbol(self, name: str) -> sp.Expr:
         """x, x_{1}, x'; e and i are numbers; f(2), g(2) and I(0) are unknown functions."""
+        at = self.at
+        if [token.text for token in self.tokens[at:at + 3:2]] == ["^", "_"]:    # v^2_0 is v_0^2
+            power, index = self.tokens[at:at + 2], self.tokens[at + 2:at + 4]
+            self.tokens = self.tokens[:at] + index + power + self.tokens[at + 4:]
         if self.peek("operator") == "_" and self.at + 1 < len(self.tokens):
             subscript = render(self.tokens[self.at + 1:self.at + 2])
             name += "_" + subscript.strip("{}")
@@ -1562,8 +1579,8 @@ def is_equivalent(reference: str, answer: str) -> bool:
 
 def compare(reference: str, answer: str) -> Comparison:
     """Which step, if any, finds two bare answers equal? Raises one of LIMIT_ERRORS."""
-    plain_reference = "".join(reference.split())
-    plain_answer = "".join(answer.split())
+    plain_reference = without_blanks(reference)
+    plain_answer = without_blanks(answer)
     if plain_reference == plain_answer and not is_no_answer(plain_answer):
         return Comparison("same text", None, None)
 
@@ -1574,8 +1591,7 @@ def compare(reference: str, answer: str) -> Comparison:
         are_numbers = all(THOUSANDS.fullmatch(text) for text in (plain_reference, plain_answer))
         if not are_numbers and not re.search(r"[0-9],0[0-9]", both):    # 1,000 is no list of 1, 0
             readings.append(",")
-        spellings = [normalize(reference), normalize(answer)]
-        if all(DECIMAL_COMMA.match(text) or "," not in text for text in spellings):
+        if are_one_decimal(normalize(reference), normalize(answer)):
             readings.append(".")
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
@@ -1583,6 +1599,17 @@ def compare(reference: str, answer: str) -> Comparison:
         if step:
             break
     return Comparison(step, a, b)
+
+
+def are_one_decimal(text: str, other: str) -> bool:
+    """0,5 and 0.5: one with a comma and one with a point, which agree in every digit."""
+    with_comma, with_point = (text, other) if "," in text else (other, text)
+    return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
+
+
+def without_blanks(text: str) -> str:
+    """x = 2 -> x=2; but the blank of 1 2, which is not 12, becomes an underscore"""
+    return "".join(re.sub(r"(?<=[0-9])\s+(?=[0-9])", "_", text).split())
 
 
 def is_no_answer(text: str) -> bool:
@@ -1639,12 +1666,22 @@ def same_words(a: Value, b: Value) -> str:
 
 
 def plain_words(value: Value) -> str:
-    """The Odd -> odd: without capitals, an article, blanks and punctuation
+    """The Odd -> odd: without capitals, an article, blanks and punctuation; x^{b} -> x^b
 
-    Punctuation is what says nothing: not the signs of A ⊂ B and f', nor the comma of 1,5.
+    Letters that stand alone keep their case: not(A or B), sinc(X). Punctuation is what says
+    nothing: not the signs of A ⊂ B and f', nor the comma of 1,5.
     """
-    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:](?!\d)", "", value.source.lower())
+    source = re.sub(r"(?<=[\^_])\{(\w)\}", r"\1", value.source)
+    pieces = re.split(r"not|and|or|[\W\d_]+", source)
+    if any(len(piece) > 1 for piece in pieces):
+        source = re.sub(r"[^\W\d_]{2,}", lower_case, source)
+    words = re.sub(r"^(?:the|an?) |[\s\"!?]|[.,;:](?!\d)", "", source)
     return words if re.search(r"\w", words) else ""
+
+
+def lower_case(match: re.Match) -> str:
+    """Odd -> odd"""
+    return match[0].lower()
 
 
 def in_order(left, right) -> str:
@@ -1912,6 +1949,9 @@ def same_as_solution(equation: Value, other: Value) -> str:
     return ""
 
 
+CALL = re.compile(r"(\w+'*)\(([^\W\d_])\)")              # f(x), f'(x); but f(2) is one value
+
+
 def same_relations(a: Value, b: Value) -> str:
     """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
     label_a, value_a = split_label(a)
@@ -1919,13 +1959,13 @@ def same_relations(a: Value, b: Value) -> str:
     if label_a and are_same_labels(label_a, label_b) and (step := same(value_a, value_b)):
         return step
 
-    call_a = re.fullmatch(r"(\w+)\((\w)\)", label_a)
-    call_b = re.fullmatch(r"(\w+)\((\w)\)", label_b)
+    call_a = CALL.fullmatch(label_a)
+    call_b = CALL.fullmatch(label_b)
     parts = (*a.parts, *b.parts)
     if call_a and call_b and all(part.kind == "number" for part in parts if part.kind != "text"):
         return same_function(call_a, value_a, call_b, value_b)
     if all(part.kind == "number" for part in parts) and len(a.ops) == len(b.ops) == 1:
-        if a.ops == b.ops == ("=",):
+        if a.ops == b.ops == ("=",) and free_names(*parts):
             return same_equation(a, b)
         step = same_chain(a, b)
         if not step and {*a.ops, *b.ops} <= set("<>≤≥"):
@@ -1942,11 +1982,13 @@ def are_same_labels(label: str, other: str) -> bool:
 
 
 def same_function(call_a: re.Match, value_a: Value, call_b: re.Match, value_b: Value) -> str:
-    """f(x) = 2x is f(z) = 2z; the calls are matches with the groups f and x."""
+    """f(x) = 2x is f(z) = 2z, but not f(z) = 2x; the calls are matches with the groups f and x."""
     if call_a[1] != call_b[1] or value_a.kind != "number" or value_b.kind != "number":
         return ""
-    renamed = value_a.expr.xreplace({sp.Symbol(call_a[2]): sp.Symbol(call_b[2])})
-    return "bound name changed" if identical(renamed, value_b.expr) else ""
+    bound = sp.Symbol("bound")
+    renamed_a = value_a.expr.xreplace({sp.Symbol(call_a[2]): bound})
+    renamed_b = value_b.expr.xreplace({sp.Symbol(call_b[2]): bound})
+    return "bound name changed" if identical(renamed_a, renamed_b) else ""
 
 
 def same_equation(a: Value, b: Value) -> str:
@@ -1959,8 +2001,8 @@ def same_equation(a: Value, b: Value) -> str:
 def are_proportional(x: sp.Expr, y: sp.Expr) -> bool:
     """Are two expressions with the same names equal up to a constant factor?"""
     names = x.free_symbols - {IMAGINARY}
-    if names != y.free_symbols - {IMAGINARY} or y.is_zero:
-        return False
+    if not names or names != y.free_symbols - {IMAGINARY} or y.is_zero:
+        return False                                        # any two constants are proportional
     # Their ratio is constant if x(p) y(q) = y(p) x(q) at any two points p and q.
     at_q = {name: sp.Symbol(name.name + "'") for name in names}
     return identical(x * y.xreplace(at_q), y * x.xreplace(at_q))
@@ -2139,9 +2181,10 @@ def endpoint(value: Value) -> sp.Expr:
         raise ParseError("an end that is no number")
     if value.expr.is_Rational or value.expr in (sp.oo, -sp.oo):
         return value.expr
-    digits = evaluate(value.expr, {})
-    if digits is None or MP.im(digits):
-        raise ParseError("an end that is not real")
+    spreads = []
+    digits = evaluate(value.expr, {}, spreads)
+    if digits is None or MP.im(digits) or max(spreads, default=0) > 20:
+        raise ParseError("an end that is not real, or not known to 40 digits")
     return sp.Rational(MP.nstr(digits, 40))
 
 
@@ -2300,6 +2343,8 @@ NUMERIC = {
 REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-3, 3), (-8, 8),
            (-8, 8), (-9, 9))
 MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
+MAX_SPREAD = 1_000                  # digits of a number, or between the terms of a sum
+MAX_SPREAD_SLOW = 50                # the same beside factorials, which are slow in many digits
 
 
 class Sample(NamedTuple):
@@ -2309,7 +2354,7 @@ class Sample(NamedTuple):
 
 
 def identical(x: sp.Expr, y: sp.Expr) -> bool:
-    r"""Equal as expressions, or to 40 of 60 digits at every point that is tried.
+    r"""Equal as expressions, or to 40 of 60 digits (more for 10^{50} + x) at every point tried.
 
     Constants have one point; names have those of REGIONS, and one on either side of each kink of
     |x+11|, ⌊x⌋ or \sqrt{(x+11)^2}. A difference at one real point is a proof; agreement is none,
@@ -2345,24 +2390,44 @@ def identical(x: sp.Expr, y: sp.Expr) -> bool:
 def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     """Do two expressions agree where their names have these values? None if one is undefined.
 
-    Values that differ by little, or are both tiny, are worked out again in 150 digits: what did
-    not cancel shrinks then, but 10^{-50} stays, and is not 2 * 10^{-50}.
+    In 60 digits x says nothing beside 10^{50}, so the digits, and how many of them have to agree,
+    grow with the spread of the terms; beyond MAX_SPREAD nothing is said.
+
+    Values that differ by little, or are both tiny, are worked out again in 90 more digits: what
+    did not cancel shrinks then, but 10^{-50} stays, and is not 2 * 10^{-50}.
     """
-    u = evaluate(x, values)
-    v = evaluate(y, values)
+    spreads = []
+    u = evaluate(x, values, spreads)
+    v = evaluate(y, values, spreads)
     if u is None or v is None:
         return None
-    tolerance = MP.mpf(10)**-40
-    size = max(abs(u), abs(v))
-    agree = abs(u - v) <= size * tolerance
-    if not agree and (size < MP.mpf(10)**-30 or abs(u - v) < size * MP.mpf(10)**-6):
-        with MP_LOCK, MP.workdps(150):
+    spread = max(spreads, default=0)
+    digits = MP.dps
+    if spread > 20:
+        has_factorial = x.has(sp.factorial, sp.binomial) or y.has(sp.factorial, sp.binomial)
+        if spread > (MAX_SPREAD_SLOW if has_factorial else MAX_SPREAD):
+            return None
+        digits += 2 * spread                                # twice, for products of two sums
+        with MP_LOCK, MP.workdps(digits):
+            u = evaluate(x, values)
+            v = evaluate(y, values)
+            if u is None or v is None:
+                return None
+
+    with MP_LOCK, MP.workdps(digits):
+        tolerance = MP.mpf(10)**(20 - digits)
+        size = max(abs(u), abs(v))
+        gap = abs(u - v)
+        agree = gap <= size * tolerance
+    if not agree and (size < MP.mpf(10)**-30 or gap < size * MP.mpf(10)**-6):
+        with MP_LOCK, MP.workdps(digits + 90):
             u = evaluate(x, values)
             v = evaluate(y, values)
             if u is None or v is None:
                 return None
             new_size = max(abs(u), abs(v))
-            agree = abs(u - v) <= new_size * tolerance or new_size < size * tolerance
+            has_vanished = new_size < size * MP.mpf(10)**-40
+            agree = abs(u - v) <= new_size * tolerance or has_vanished
     return Sample(agree, MP.im(u) == 0 and MP.im(v) == 0)
 
 
@@ -2456,11 +2521,21 @@ def real_roots(expr: sp.Expr, name: sp.Symbol, values: dict) -> list:
     return []
 
 
-def evaluate(expr: sp.Expr, values: dict):
-    """expr in 60 digits, its names having the values given; None where it is undefined."""
+def evaluate(expr: sp.Expr, values: dict, spreads: list | None = None):
+    """expr in 60 digits, its names having the values given; None where it is undefined.
+
+    spreads: a list, which gets the spread of each sum (digits_between) and the digits of each
+    long number.
+    """
     with MP_LOCK, contextlib.suppress(ZeroDivisionError, ValueError, OverflowError, TypeError):
-        result = evaluate_numerically(expr, EXACT | values)
+        result = evaluate_numerically(expr, EXACT | values, spreads)
         return result if MP.isfinite(result) else None
+
+
+def digits_between(terms) -> int:
+    """By how many digits the largest term exceeds the smallest one that is not zero."""
+    sizes = [MP.mag(term) for term in terms if term]
+    return int((max(sizes) - min(sizes)) * math.log10(2)) if sizes else 0
 
 
 def is_odd_root(exponent: sp.Expr) -> bool:
@@ -2468,15 +2543,20 @@ def is_odd_root(exponent: sp.Expr) -> bool:
     return bool(exponent.is_Rational and exponent.q > 1 and exponent.q % 2)
 
 
-def evaluate_numerically(expr: sp.Expr, values: dict):
+def evaluate_numerically(expr: sp.Expr, values: dict, spreads: list | None):
     """expr in 60-digit arithmetic: all the arithmetic that is done on what is not rational."""
     if expr.is_Rational:
+        bits = max(expr.p.bit_length(), expr.q.bit_length())
+        if spreads is not None and bits > 64:               # 10^{50}x + x has become one number
+            spreads.append(int(bits * math.log10(2)))
         return MP.mpf(expr.p) / expr.q
     if expr in values:
         return values[expr]
 
-    args = [evaluate_numerically(arg, values) for arg in expr.args]
+    args = [evaluate_numerically(arg, values, spreads) for arg in expr.args]
     if expr.is_Add:
+        if spreads is not None:
+            spreads.append(digits_between(args))
         return MP.fsum(args)
     if expr.is_Mul:
         return MP.fprod(args)

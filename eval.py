@@ -45,7 +45,7 @@ from problems import (
 from report import plot_runs, results_table, summary_legend, summary_table
 from rewards import Batch, RewardModel, auroc, compute_advantages
 from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
-from verify import verify_all
+from verify import note_unreadable, verify_all
 
 # ---------------------------------------------------------------------------- the judge
 
@@ -645,6 +645,9 @@ def load_gradable(args):
     if judged and not args.judge_url and not os.environ.get("OPENAI_API_KEY"):
         raise ValueError(f"{judged[0]} is graded by a language model: set OPENAI_API_KEY, or give "
                          "--judge_url and --judge_model, any OpenAI-compatible server")
+    for name, rows in benchmarks.items():
+        if not is_judged(name):
+            note_unreadable(name, [row["answer"] for row in rows])
     return benchmarks
 
 

@@ -54,7 +54,7 @@ from rollout import (
     response_text,
     right_padded,
 )
-from verify import Verdict, verify_all
+from verify import Verdict, note_unreadable, verify_all
 
 # ---------------------------------------------------------------------------- settings
 
@@ -789,6 +789,9 @@ def train(cfg):
     tokenizer = load_tokenizer(cfg.policy)
     problems = load_training_problems(cfg, tokenizer)
     benchmarks = load_benchmarks(cfg.eval_data.split(","))
+    if ranks.rank == 0:
+        for name, rows in {"the training problems": problems, **benchmarks}.items():
+            note_unreadable(name, [row["answer"] for row in rows])
     models = load_models(cfg, ranks, tokenizer)
     optimizer = torch.optim.AdamW(models.policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
                                   weight_decay=0.0)

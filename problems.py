@@ -10,6 +10,7 @@ may carry more: "accepted" lists every phrasing of the answer that is right.
 The functions that read and write JSONL are here too. Every other file of the project uses them.
 """
 
+import fcntl
 import json
 import os
 import sys
@@ -79,15 +80,15 @@ def write_jsonl(path, rows):
 def append_jsonl(path, rows):
     """Appends rows to a JSONL file, and makes the file and its folder if they are missing.
 
-    The lines are written in one go, so that several processes may append to the same file. If a
-    kill has cut the last line of the file short, that line is ended first: the new rows never
-    become part of it.
+    The file is locked meanwhile, so that several processes may append to it. If a kill has cut the
+    last line of the file short, that line is ended first: the new rows never become part of it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
 
     with open(path, "ab+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)          # until the file is closed
         size = file.seek(0, os.SEEK_END)
         if size > 0:
             file.seek(size - 1)

@@ -46,7 +46,7 @@ from answers import (
 from problems import read_jsonl
 
 __all__ = ["REASONS", "Verdict", "compare_answers", "extract_answer", "is_equivalent",
-           "is_readable", "verify", "verify_all"]
+           "is_readable", "note_unreadable", "verify", "verify_all"]
 
 MAX_BOXES = 20                      # different boxes in a response; more are a flood of guesses
 MAX_MEMORY = 1 << 30                # bytes that a worker may add to what it starts with
@@ -223,6 +223,15 @@ def compare_answers(reference: str, answer: str) -> tuple[Verdict, Comparison]:
         return Verdict(True, answer, "correct"), comparison
     only_answer_is_text = comparison.answer.kind == "text" and comparison.reference.kind != "text"
     return Verdict(False, answer, "unparsed" if only_answer_is_text else "wrong"), comparison
+
+
+def note_unreadable(name: str, references: list[str]) -> None:
+    """Prints one note if a data set has references that no answer but a copy can match."""
+    unreadable = [reference for reference in references if not is_readable(reference)]
+    if unreadable:
+        examples = ", ".join(map(repr, unreadable[:3]))
+        print(f"note: {len(unreadable)} of {len(references)} references of {name} cannot be read, "
+              f"so that only a copy of them is accepted: {examples}", flush=True)
 
 
 def verify(response: str, reference: str) -> Verdict:

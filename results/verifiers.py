@@ -214,7 +214,9 @@ def format_page(table: list[dict], speed: list[dict], throughput: list[str]) -> 
     lines = [
         "# Verifiers on the same labeled pairs", "",
         f"Command: `python results/verifiers.py PAIRS_FOLDER` (Python {platform.python_version()}; "
-        "the columns are those of the paper's Table 1, in percent).", ""]
+        "the columns are those of the paper's Table 1, in percent). Times depend on the machine "
+        "and its load: compare them within a run. The external rows are the open half of other "
+        "systems' test suites, largely input of computer algebra.", ""]
     for group in dict.fromkeys(row["rows"] for row in table):
         rows = [row for row in table if row["rows"] == group]
         lines += [

@@ -238,7 +238,8 @@ def test_a_model_that_never_stops(folder, policy, tokenizer, capsys):
     # without a run that trained the model: the defaults for files
     assert report["run"] == {} and report["settings"]["instruction"] == ""
     output = capsys.readouterr().out
-    table, legend = output.split("\n\n")[:2]
+    settings, table, legend = output.split("\n\n")[:3]
+    assert "cut at 20 tokens" in settings and "appended to every problem: ''" in settings
     assert table.split()[:2] == ["easy", "hard"]
     assert legend.startswith("pass@1        share of responses that are right")
 

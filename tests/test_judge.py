@@ -257,7 +257,7 @@ def test_the_command_on_one_and_two_processes_and_again(folder, serve):
     assert first["results"] == second["results"]
     assert first["results"]["hardverify"]["undecided"] > 0
     assert len((folder / "runs/judge.jsonl").read_text().splitlines()) == asked
-    table = one.stdout.split("\n\n")[0]
+    table = one.stdout.split("\n\n")[1]                   # after the settings
     assert "undecided" in table and "maj@2" in table and "best" not in table
 
 

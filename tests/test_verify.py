@@ -667,3 +667,12 @@ def test_fast_on_ordinary_rollouts():
     start = time.perf_counter()
     V.verify_all(*zip(*rows, strict=True))
     assert len(rows) / (time.perf_counter() - start) > 1000
+
+
+def test_unreadable_references_are_noted_once(capsys):
+    V.note_unreadable("mine", ["5", r"\frac{1}{2", "", "seven"])
+    assert capsys.readouterr().out == (
+        "note: 2 of 4 references of mine cannot be read, so that only a copy of them is accepted: "
+        "'\\\\frac{1}{2', ''\n")
+    V.note_unreadable("mine", ["5", "seven", r"\boxed{5}", "a pair and nine"])
+    assert capsys.readouterr().out == ""
