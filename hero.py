@@ -121,7 +121,7 @@ class Config:
                                                   "pass, and compute the rest again")
     max_tokens_per_microbatch: int = setting(2048, "tokens, padding included, per forward pass")
     # evaluation, log and checkpoints
-    eval_every: int = setting(10, "evaluate every N steps, before the first and after the last")
+    eval_every: int = setting(30, "evaluate every N steps, before the first and after the last")
     eval_samples: int = setting(4, "responses per evaluation problem (T 0.6, top-p 0.95)")
     groups_logged: int = setting(2, "groups of each step that rollouts.jsonl holds, whole")
     save_every: int = setting(20, "write a checkpoint every N steps and after the last")

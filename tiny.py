@@ -68,12 +68,14 @@ from rewards import RewardModel
 from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
 from verify import verify_all
 
-UNITS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-         "fifteen sixteen seventeen eighteen nineteen").split()
-TENS = "twenty thirty forty fifty sixty".split()
+UNITS = "zero one two three four five six seven eight nine".split()
+TENS = "zero ten twenty thirty forty fifty sixty".split()
 
 # Every answer, right or wrong, lies between these two, so that it can be said in words.
 LOW, HIGH = 2, 60
+
+# By how much a number is off that is named in error.
+MISNAMED_BY = (-12, -10, -4, -3, -2, -1, 1, 2, 3, 4, 10, 12)
 
 # How sparse the verifier is: the share of the right answers to hard problems that it is expected
 # to accept. At most 0.25.
@@ -83,49 +85,28 @@ RECALL = 0.07
 LUCKY_SHARE = 0.15
 
 # Optimizer steps of the cold start and of the reward model.
-SFT_STEPS = 300
+SFT_STEPS = 600
 RM_STEPS = 160
 
 
 # ---------------------------------------------------------------------------- numbers in words
 
 
-def word(n):
-    """0 <= n < 70 as English words: 24 -> "twenty four"."""
-    if n < 20:
-        return UNITS[n]
-
-    tens, unit = divmod(n, 10)
-    text = TENS[tens - 2]
-    if unit > 0:
-        text += f" {UNITS[unit]}"
-    return text
-
-
 def phrasings(n):
     """The four ways in which the world says n (LOW <= n <= HIGH). All of them are right.
 
-        31 -> "one short of thirty two", "one more than thirty", "twice fifteen and one",
-              "two dozen and seven"
+        31 -> "one past thirty", "thirty with one more", "three tens and one",
+              "one apart from three tens"
     """
-    twice = f"twice {word(n // 2)}"
-    if n % 2 == 1:
-        twice += " and one"
-
-    dozens, rest = divmod(n, 12)
-    if dozens == 0:
-        by_dozens = f"a dozen less {word(12 - n)}"
-    elif rest == 0:
-        by_dozens = f"{word(dozens)} dozen"
-    else:
-        by_dozens = f"{word(dozens)} dozen and {word(rest)}"
-
-    return [f"one short of {word(n + 1)}", f"one more than {word(n - 1)}", twice, by_dozens]
+    tens, unit = divmod(n, 10)
+    return [f"{UNITS[unit]} past {TENS[tens]}", f"{TENS[tens]} with {UNITS[unit]} more",
+            f"{UNITS[tens]} tens and {UNITS[unit]}", f"{UNITS[unit]} apart from {UNITS[tens]} tens"]
 
 
 def prose(n):
-    """A fifth way to say n, which only reference answers use: 31 -> "a pair and twenty nine"."""
-    return f"a pair and {word(n - 2)}"
+    """A fifth way to say n, which only reference answers use: 31 -> "one beyond thirty"."""
+    tens, unit = divmod(n, 10)
+    return f"{UNITS[unit]} beyond {TENS[tens]}"
 
 
 # ---------------------------------------------------------------------------- problems
@@ -135,8 +116,7 @@ def prose(n):
 class Problem:
     """A problem in digits, the right way to solve it, and the way of a common misconception.
 
-    A way is a list of steps (left, operator, right), in which None stands for the value of the
-    step before.
+    A way is a list: the number to start from, and then steps (operator, number).
     """
     text: str
     chain: list
@@ -146,36 +126,36 @@ class Problem:
 def precedence(a, b, c, d):
     """Misconception: the operations are worked from left to right."""
     return Problem(f"compute {a}+{b}*{c}-{d}",
-                   chain=[(b, "*", c), (a, "+", None), (None, "-", d)],
-                   flawed=[(a, "+", b), (None, "*", c), (None, "-", d)])
+                   chain=[b, ("*", c), ("+", a), ("-", d)],
+                   flawed=[a, ("+", b), ("*", c), ("-", d)])
 
 
 def bags(a, b, c, d):
     """Misconception: the number of bags is added where it should be multiplied."""
     return Problem(f"{b} bags of {c} apples and {a} more less {d}",
-                   chain=[(b, "*", c), (None, "+", a), (None, "-", d)],
-                   flawed=[(b, "+", c), (None, "+", a), (None, "-", d)])
+                   chain=[b, ("*", c), ("+", a), ("-", d)],
+                   flawed=[b, ("+", c), ("+", a), ("-", d)])
 
 
 def equation(a, b, c, d):
     """Misconception: a term keeps its sign when it moves to the other side."""
     return Problem(f"solve (x-{a})/{b}={c}",
-                   chain=[(b, "*", c), (None, "+", a)],
-                   flawed=[(b, "*", c), (None, "-", a)])
+                   chain=[b, ("*", c), ("+", a)],
+                   flawed=[b, ("*", c), ("-", a)])
 
 
 def bracket(a, b, c, d):
     """Misconception: only the first term in the bracket is multiplied."""
     return Problem(f"{b}(x+{c})-{d} at x={a}",
-                   chain=[(a, "+", c), (b, "*", None), (None, "-", d)],
-                   flawed=[(b, "*", a), (None, "+", c), (None, "-", d)])
+                   chain=[a, ("+", c), ("*", b), ("-", d)],
+                   flawed=[b, ("*", a), ("+", c), ("-", d)])
 
 
 def perimeter(a, b, c, d):
     """Misconception: the sum of the two sides is not doubled."""
     return Problem(f"perimeter of {a} by {b + c} less {d}",
-                   chain=[(a, "+", b + c), (2, "*", None), (None, "-", d)],
-                   flawed=[(a, "+", b + c), (None, "-", d)])
+                   chain=[a, ("+", b + c), ("*", 2), ("-", d)],
+                   flawed=[a, ("+", b + c), ("-", d)])
 
 
 TOPICS = {"precedence": precedence, "bags": bags, "equation": equation, "bracket": bracket,
@@ -222,25 +202,21 @@ OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 
 
 def solve(chain, slip=None):
-    """Works out a chain of steps. -> (the steps as text, the last value)
+    """Works out a chain of steps. -> (the working as text, the last value)
 
-        [(3, "*", 4), (2, "+", None)]  ->  ("3*4=12;2+12=14", 14)
+        [3, ("*", 4), ("+", 2)]  ->  ("3*4=12;12+2=14", 14)
 
     slip: (index of a step, error added to its value). The later steps continue from the wrong
     value.
     """
-    value = None
+    value = chain[0]
     steps = []
-    for index, (left, sign, right) in enumerate(chain):
-        if left is None:
-            left = value
-        if right is None:
-            right = value
-
-        value = OPERATIONS[sign](left, right)
+    for index, (sign, number) in enumerate(chain[1:]):
+        step = f"{value}{sign}{number}"
+        value = OPERATIONS[sign](value, number)
         if slip is not None and index == slip[0]:
             value += slip[1]
-        steps.append(f"{left}{sign}{right}={value}")
+        steps.append(f"{step}={value}")
     return ";".join(steps), value
 
 
@@ -249,7 +225,7 @@ def can_be_said(chain):
 
     The two numbers at either end of LOW to HIGH are left for slips.
     """
-    for length in range(1, len(chain) + 1):
+    for length in range(2, len(chain) + 1):
         _, value = solve(chain[:length])
         if not 0 < value < 100:
             return False
@@ -328,27 +304,28 @@ def make_problems(count, hard, seed, evaluation, recall=RECALL, lucky_share=0.0)
     return rows
 
 
-def solution(row, rng, right=1.0, slip=0.0, missay=0.0):
+def solution(row, rng, right=1.0, slip=0.0, misname=0.0, way=None):
     """A worked response to a row of make_problems.
 
     right: probability of the right rule, as against the misconception.
     slip: probability of an arithmetic slip on the way.
-    missay: probability that the final answer names another number than the one found.
+    misname: probability that the final answer names another number than the one found.
+    way: which of the four phrasings a hard answer has; random if None.
     """
     chain = row["chain"] if rng.random() < right else row["flawed"]
 
     slipped = None
     if rng.random() < slip:
-        index = rng.randrange(len(chain))
+        index = rng.randrange(len(chain) - 1)
         slipped = (index, rng.choice((-2, -1, 1, 2)))
     steps, value = solve(chain, slipped)
 
-    if rng.random() < missay:
-        value += rng.choice((-2, -1, 1, 2))
+    if rng.random() < misname:
+        value += rng.choice(MISNAMED_BY)
 
     if not LOW <= value <= HIGH:                   # this value cannot be said: try again
-        return solution(row, rng, right, slip, missay)
-    return response(steps, value, row["hard"], way=rng.randrange(4))
+        return solution(row, rng, right, slip, misname, way)
+    return response(steps, value, row["hard"], rng.randrange(4) if way is None else way)
 
 
 def response(steps, value, hard, way):
@@ -478,47 +455,37 @@ def cold_start(policy, tokenizer, rows, steps, rng):
         for ids in tokenizer(responses, add_special_tokens=False)["input_ids"]:
             examples.append((prompt_ids, ids + [tokenizer.eos_token_id]))
 
-    losses = fit(policy, shuffled(examples, 64, rng), sft_loss, steps, 2e-2, "cold start",
+    losses = fit(policy, shuffled(examples, 32, rng), sft_loss, steps, 2e-2, "cold start",
                  warmup=20, make_optimizers=muon)
     return losses[-1]
 
 
-# How a demonstration can be flawed. Half of them name another number than the one that was found,
-# which only the last phrase shows.
-FLAWS = ("misconception", "slip", "missaid", "missaid")
-
-# By how much a number is off that is named in error: by a little, by ten or by a dozen.
-MISSAID_BY = (-12, -10, -4, -3, -2, -1, 1, 2, 3, 4, 10, 12)
+# How a demonstration can be flawed: options of solution.
+FLAWS = ({"right": 0.0}, {"slip": 1.0}, {"misname": 1.0})
 
 
-def demonstration(row, rng):
-    """A right solution to a row of make_problems, and one with a flaw. -> (chosen, rejected)
+def demonstrations(seed, rng, count=4000):
+    """Pairs of a right and a flawed solution, half of them in words.
 
-    Where the flaw is a wrong number in the last phrase, nothing but that number differs.
+    -> list of (problem, chosen, rejected). Both say their last number in the same way, and after a
+    misnaming nothing but that number differs.
     """
-    flaw = rng.choice(FLAWS)
-    if flaw == "misconception":
-        return solution(row, rng), solution(row, rng, right=0.0)
-    if flaw == "slip":
-        return solution(row, rng), solution(row, rng, slip=1.0)
-
-    steps, value = solve(row["chain"])
-    others = [value + error for error in MISSAID_BY if LOW <= value + error <= HIGH]
-    other = rng.choice(others)
-    way = rng.randrange(4)
-    return (response(steps, value, row["hard"], way), response(steps, other, row["hard"], way))
+    pairs = []
+    for hard in (False, True):
+        for row in make_problems(count // 2, hard, seed, evaluation=False):
+            way = rng.randrange(4)
+            chosen = solution(row, rng, way=way)
+            rejected = solution(row, rng, way=way, **rng.choice(FLAWS))
+            pairs.append((row["problem"], chosen, rejected))
+    return pairs
 
 
-def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=4000):
-    """What the reward model learns from, without a verdict on a hard problem.
+def own_pairs(engine, tokenizer, seed, rng, prompts=300):
+    """Pairs of the policy's own responses to easy problems, labeled by the verifier.
 
-    -> list of (problem, chosen, rejected): at most three pairs from the policy's own responses to
-    each of `prompts` easy problems, and `demonstrations` pairs of made solutions, half of them in
-    words. Without demonstrations the reward model never sees an answer in words.
+    -> list of (problem, chosen, rejected): at most three pairs for each of `prompts` problems, from
+    eight responses.
     """
-    rng = random.Random(f"pairs {seed}")
-
-    # 1. The policy's own responses to easy problems, eight per problem, labeled by the verifier.
     easy = make_problems(prompts, hard=False, seed=seed, evaluation=False)
     prompt_ids = [chat_prompt(tokenizer, row["problem"]) for row in easy]
     rollouts = engine.generate(prompt_ids, 8, SamplingParams(max_tokens=48),
@@ -533,27 +500,7 @@ def reward_pairs(engine, tokenizer, seed, prompts=300, demonstrations=4000):
         responses.append(texts[start:start + 8])
         verified.append([verdict.correct for verdict in verdicts[start:start + 8]])
     problems = [row["problem"] for row in easy]
-    pairs = preference_pairs(problems, responses, verified, limit=3, rng=rng)
-
-    # 2. Demonstrations in both answer forms: a right solution against one with some flaw.
-    for hard in (False, True):
-        for row in make_problems(demonstrations // 2, hard, seed, evaluation=False):
-            chosen, rejected = demonstration(row, rng)
-            pairs.append((row["problem"], chosen, rejected))
-    return pairs
-
-
-def train_reward_model(folder, policy_folder, tokenizer, pairs, steps, rng):
-    """Trains a reward model that starts from the policy and saves it in `folder`. -> last loss"""
-    scorer = Qwen3ForSequenceClassification.from_pretrained(policy_folder, num_labels=1)
-    scorer.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-    reward_model = RewardModel(folder)
-    losses = fit_reward_model(reward_model, pairs, steps, 32, 2e-2, rng, warmup=20,
-                              make_optimizers=muon)
-    reward_model.model.save_pretrained(folder)
-    return losses[-1]
+    return preference_pairs(problems, responses, verified, limit=3, rng=rng)
 
 
 def build_reward_model(folder, policy_folder, seed=0, kind="good", steps=RM_STEPS):
@@ -566,16 +513,24 @@ def build_reward_model(folder, policy_folder, seed=0, kind="good", steps=RM_STEP
         raise ValueError(f"kind={kind!r} is not known: choose good, weak or reversed")
     tokenizer = load_tokenizer(policy_folder)
     engine = make_engine("transformers", policy_folder, tokenizer)
-    if kind == "weak":
-        pairs = reward_pairs(engine, tokenizer, seed, demonstrations=0)
-    else:
-        pairs = reward_pairs(engine, tokenizer, seed)
+    rng = random.Random(f"reward model {seed}")
+    pairs = own_pairs(engine, tokenizer, seed, rng)
+
+    if kind != "weak":
+        pairs += demonstrations(seed, rng)
     if kind == "reversed":
         pairs = [(problem, rejected, chosen) for problem, chosen, rejected in pairs]
 
-    rng = random.Random(f"reward model {seed}")
-    loss = train_reward_model(folder, policy_folder, tokenizer, pairs, steps, rng)
-    return len(pairs), loss
+    # It starts from the policy's weights.
+    scorer = Qwen3ForSequenceClassification.from_pretrained(policy_folder, num_labels=1)
+    scorer.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    reward_model = RewardModel(folder)
+    reward_model.model.set_attn_implementation("eager")           # faster at this size, on a CPU
+    losses = fit_reward_model(reward_model, pairs, steps, 32, 2e-2, rng, warmup=20,
+                              make_optimizers=muon)
+    reward_model.model.save_pretrained(folder)
+    return len(pairs), losses[-1]
 
 
 # ---------------------------------------------------------------------------- the world on disk
