@@ -53,7 +53,7 @@ def start(world, tmp_path_factory):
     pairs = []
     for row in problems:
         for _ in range(4):
-            pairs.append((row["problem"], tiny.solution(row, rng, right=1, missay=0.3)))
+            pairs.append((row["problem"], tiny.solution(row, rng, right=1, misname=0.3)))
     batches = prepare.shuffled(prepare.sft_rows(tokenizer, pairs), 32, rng)
     prepare.fit(policy, batches, prepare.sft_loss, steps=70, learning_rate=5e-3,
                 description="solver", warmup=5)

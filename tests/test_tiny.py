@@ -8,17 +8,16 @@ import torch
 from transformers import AutoTokenizer
 
 import tiny
-from verify import verify, verify_all
+from verify import is_equivalent, verify, verify_all
 
 # ---------------------------------------------------------------------------- numbers in words
 
 
 def test_phrasings_golden():
-    assert tiny.phrasings(31) == ["one short of thirty two", "one more than thirty",
-                                  "twice fifteen and one", "two dozen and seven"]
-    assert tiny.phrasings(24)[3] == "two dozen"
-    assert tiny.phrasings(9)[3] == "a dozen less three"
-    assert tiny.prose(31) == "a pair and twenty nine"
+    assert tiny.phrasings(31) == ["one past thirty", "thirty with one more", "three tens and one",
+                                  "one apart from three tens"]
+    assert tiny.phrasings(7)[0] == "seven past zero"
+    assert tiny.prose(40) == "zero beyond forty"
 
 
 def test_every_phrase_means_one_number():
@@ -31,10 +30,18 @@ def test_every_phrase_means_one_number():
 # ---------------------------------------------------------------------------- problems
 
 
+def test_no_phrase_is_taken_for_another():
+    """The verifier accepts a phrase as itself, and never another one, of the same number or not."""
+    phrases = [*tiny.phrasings(31), tiny.prose(31), *tiny.phrasings(13), "31"]
+    for reference in phrases:
+        for phrase in phrases:
+            assert is_equivalent(reference, phrase) == (reference == phrase), (reference, phrase)
+
+
 def test_solve_golden():
-    chain = [(3, "*", 4), (2, "+", None), (None, "-", 5)]
-    assert tiny.solve(chain) == ("3*4=12;2+12=14;14-5=9", 9)
-    assert tiny.solve(chain, slip=(0, 1)) == ("3*4=13;2+13=15;15-5=10", 10)
+    chain = [3, ("*", 4), ("+", 2), ("-", 5)]
+    assert tiny.solve(chain) == ("3*4=12;12+2=14;14-5=9", 9)
+    assert tiny.solve(chain, slip=(0, 1)) == ("3*4=13;13+2=15;15-5=10", 10)
 
 
 def test_topics_golden():
@@ -130,12 +137,12 @@ def test_one_number_changes_the_sparseness_and_nothing_else():
     counts = []
     for rows in by_recall:
         assert [row["problem"] for row in rows] == [row["problem"] for row in by_recall[0]]
-        counts.append(sum(not row["answer"].startswith("a pair") for row in rows))
+        counts.append(sum(" beyond " not in row["answer"] for row in rows))
     assert counts[0] < counts[1] < counts[2]
 
     for lower, higher in ((0, 1), (1, 2)):
         for low, high in zip(by_recall[lower], by_recall[higher], strict=True):
-            assert low["answer"] == high["answer"] or low["answer"].startswith("a pair")
+            assert low["answer"] == high["answer"] or " beyond " in low["answer"]
 
 
 def test_lucky_problems_have_a_misconception_that_finds_the_right_value():
@@ -198,39 +205,37 @@ def test_muon_and_adamw_share_out_all_parameters(policy):
     assert num_matrices + len(others.param_groups[0]["params"]) == len(list(policy.parameters()))
 
 
-def test_a_demonstration_with_a_wrong_last_phrase_differs_in_nothing_else():
-    rng = random.Random(0)
-    seen = 0
-    for row in tiny.make_problems(300, True, 0, False):
-        chosen, rejected = tiny.demonstration(row, rng)
+def test_a_misnamed_demonstration_differs_in_the_last_phrase_alone():
+    rows = {row["problem"]: row for hard in (False, True)
+            for row in tiny.make_problems(150, hard, 0, False)}
+    misnamed = 0
+    for problem, chosen, rejected in tiny.demonstrations(0, random.Random(0), 300):
+        row = rows[problem]
         assert verify(chosen, row["answer"]).answer in row["accepted"]
         assert verify(rejected, row["answer"]).answer not in row["accepted"]
         working = tiny.solve(row["chain"])[0]
-        if rejected.startswith(working + ";\\boxed"):
-            assert chosen.startswith(working + ";\\boxed")
-            seen += 1
-    assert seen > 100
+        assert chosen.startswith(working)
+        misnamed += rejected.startswith(working + ";\\boxed")
+    assert 70 < misnamed < 130                     # one flaw of three
 
 
 def test_kinds_of_reward_models(monkeypatch, world, tmp_path):
     """The pairs that each kind is trained on."""
-    trained_on = {}
+    trained_on = []
 
-    def fake_pairs(engine, tokenizer, seed, demonstrations=2):
-        pairs = [("problem", "good", "bad")]
-        return pairs + [("problem in words", "right", "wrong")] * demonstrations
+    def fake_training(reward_model, pairs, *_, **options):
+        trained_on.append(pairs)
+        return [0.5]
 
-    def fake_training(folder, policy_folder, tokenizer, pairs, steps, rng):
-        trained_on[folder.name] = pairs
-        return 0.5
-
-    monkeypatch.setattr(tiny, "reward_pairs", fake_pairs)
-    monkeypatch.setattr(tiny, "train_reward_model", fake_training)
+    monkeypatch.setattr(tiny, "own_pairs", lambda *_: [("problem", "good", "bad")])
+    monkeypatch.setattr(tiny, "demonstrations", lambda *_: [("problem in words", "right", "wrong")])
+    monkeypatch.setattr(tiny, "fit_reward_model", fake_training)
     for kind in ("good", "weak", "reversed"):
         tiny.build_reward_model(tmp_path / kind, world / "policy", kind=kind)
-    assert trained_on["weak"] == [("problem", "good", "bad")]
-    assert trained_on["good"][1:] == [("problem in words", "right", "wrong")] * 2
-    assert trained_on["reversed"][1:] == [("problem in words", "wrong", "right")] * 2
+    assert trained_on == [
+        [("problem", "good", "bad"), ("problem in words", "right", "wrong")],
+        [("problem", "good", "bad")],
+        [("problem", "bad", "good"), ("problem in words", "wrong", "right")]]
     with pytest.raises(ValueError, match="choose good, weak or reversed"):
         tiny.build_reward_model(tmp_path / "x", world / "policy", kind="bad")
 
@@ -243,7 +248,7 @@ def test_the_tokenizer_reads_every_text_of_the_world():
     rng = random.Random(0)
     for hard in (False, True):
         for row in tiny.make_problems(300, hard, 0, False):
-            text = row["problem"] + tiny.solution(row, rng, right=0.5, slip=0.5, missay=0.5)
+            text = row["problem"] + tiny.solution(row, rng, right=0.5, slip=0.5, misname=0.5)
             ids = tokenizer(text, add_special_tokens=False)["input_ids"]
             assert tokenizer.unk_token_id not in ids
             assert tokenizer.decode(ids) == text
