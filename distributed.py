@@ -1,6 +1,6 @@
 """Everything about many processes, and nothing about the method.
 
-Process group and reductions, FSDP2 sharding, model loading and the memory plan, checkpoints,
+Process group and reductions, FSDP2 sharding, LoRA, model loading and the memory plan, checkpoints,
 seeds that do not depend on the number of ranks, clean exits. All functions also work in a single
 process without torchrun.
 """
@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +23,14 @@ import numpy
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+import torch.nn.functional as F
 import transformers
 from torch.distributed.checkpoint import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
@@ -198,10 +204,19 @@ def shard(model, function):
 
 
 def gathered_tensors(model):
-    """(name, whole tensor) of every weight, gathered one at a time. All ranks iterate in step."""
+    """(name, whole tensor) of every weight, gathered one at a time. All ranks iterate in step.
+
+    LoRA adapters are merged into the weights that they change, under the names of the base model.
+    """
     if isinstance(model, FSDPModule):
         model.reshard()
+    adapted = lora_layers(model)
     for name, tensor in model.state_dict().items():
+        layer_name, _, parameter = name.rpartition(".")
+        if layer_name in adapted and parameter in ("lora_a", "lora_b"):
+            continue
+        if layer_name in adapted and parameter == "weight":
+            tensor = adapted[layer_name].merged_weight()
         yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -249,6 +264,78 @@ def clip_gradients(model, max_norm):
     return norm.item()
 
 
+# ---------------------------------------------------------------------------- LoRA
+
+
+class LoRALinear(torch.nn.Linear):
+    """A frozen linear layer and a trained change of low rank: y = W x + (alpha / rank) B A x.
+
+    It takes over the weight and the bias of `linear`, with their names. A (rank, in) starts random
+    and B (out, rank) at zero, so that nothing changes before the first step. Both are float32, for
+    small steps not to be rounded away, and compute in the dtype of x.
+    Paper: "LoRA", arXiv 2106.09685
+    """
+
+    def __init__(self, linear, rank, alpha, generator):
+        outputs, inputs = linear.weight.shape
+        super().__init__(inputs, outputs, bias=linear.bias is not None, device="meta")
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.scale = alpha / rank
+        self.enabled = True
+
+        # Drawn on the CPU, so that all ranks start from the same A.
+        start = torch.empty(rank, inputs).uniform_(-1, 1, generator=generator) / inputs**0.5
+        device = linear.weight.device
+        self.lora_a = torch.nn.Parameter(start.to(device))
+        self.lora_b = torch.nn.Parameter(torch.zeros(outputs, rank, device=device))
+
+    def forward(self, x):
+        """x (..., in) -> (..., out)"""
+        output = super().forward(x)
+        if self.enabled:
+            low = self.scale * F.linear(x, self.lora_a.to(x.dtype))               # (..., rank)
+            output = output + F.linear(low, self.lora_b.to(x.dtype))
+        return output
+
+    @torch.no_grad()
+    def merged_weight(self):
+        """W + (alpha / rank) B A, computed in float32 and rounded to the dtype of W. (out, in)"""
+        merged = self.weight.float() + self.scale * (self.lora_b @ self.lora_a)
+        return merged.to(self.weight.dtype)
+
+
+def add_lora(model, rank, alpha, seed):
+    """Freezes a transformers language model, and gives all linear layers of its decoder layers
+    adapters to train, in place. The same seed gives the same adapters on every rank."""
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for decoder_layer in model.base_model.layers:
+        for path, module in list(decoder_layer.named_modules()):
+            if isinstance(module, torch.nn.Linear):
+                parent, _, name = path.rpartition(".")
+                adapted = LoRALinear(module, rank, alpha, generator)
+                setattr(decoder_layer.get_submodule(parent), name, adapted)
+
+
+def lora_layers(model):
+    """{path in the model: LoRALinear}; empty for a model without LoRA."""
+    return {path: m for path, m in model.named_modules() if isinstance(m, LoRALinear)}
+
+
+@contextmanager
+def lora_disabled(model):
+    """Inside the with block the model computes what its base does, as before the training."""
+    layers = lora_layers(model).values()
+    for layer in layers:
+        layer.enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enabled = True
+
+
 # ---------------------------------------------------------------------------- the memory plan
 
 
@@ -260,6 +347,7 @@ class Size:
     layers: int
     hidden: int
     feed_forward: int
+    linear_widths: int                             # inputs plus outputs of a layer's linear layers
 
 
 def model_size(auto_class, name_or_path, **options):
@@ -271,15 +359,18 @@ def model_size(auto_class, name_or_path, **options):
     def count(module):
         return sum(p.numel() for p in module.parameters())
 
-    return Size(count(model), count(model.base_model.layers[0]), config.num_hidden_layers,
-                config.hidden_size, config.intermediate_size)
+    layer = model.base_model.layers[0]
+    widths = [sum(m.weight.shape) for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+    return Size(count(model), count(layer), config.num_hidden_layers, config.hidden_size,
+                config.intermediate_size, sum(widths))
 
 
 def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
-                vllm_share=0.4, logits=2**26):
-    """What sharded training will hold on each GPU, in GiB. -> a text, one item per line
+                vllm_share=0.4, logits=2**26, lora_rank=0):
+    """What training will hold on each GPU, in GiB. -> a text, one item per line
 
     tokens: of a micro-batch; logits: at once, as in hero.token_logprobs; vllm_share: of the GPU.
+    lora_rank: 0 for all weights, sharded; with LoRA each GPU holds the whole base.
     Weights are counted exactly, from the configs. Activations are estimated, in bfloat16: with
     checkpointing, 2 * hidden bytes per token and layer are kept, and the layer at work needs
     16 * hidden + 6 * feed-forward numbers per token; without, every layer needs those.
@@ -300,15 +391,21 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
     root = n - actor.layers * actor.layer_parameters
     gathered = 2 * (root + 2 * actor.layer_parameters)
 
-    always = {"master weights, float32, sharded": 4 * n / gpus,
-              "Adam's moments": 8 * n / gpus,
-              "reward model, bfloat16": 2 * critic.parameters}
+    if lora_rank:
+        adapters = lora_rank * actor.layers * actor.linear_widths
+        always = {"base weights, bfloat16": 2 * n,
+                  "LoRA adapters and Adam's moments, float32": 12 * adapters}
+        update = {"gradients of the adapters, float32": 4 * adapters}
+    else:
+        always = {"master weights, float32, sharded": 4 * n / gpus,
+                  "Adam's moments": 8 * n / gpus}
+        update = {"gradients, float32, sharded": 4 * n / gpus,
+                  "gathered layers and head, bfloat16": gathered + 4 * root}
+    always["reward model, bfloat16"] = 2 * critic.parameters
     if reference:
         always["reference, float32, sharded"] = 4 * n / gpus
-    update = {"gradients, float32, sharded": 4 * n / gpus,
-              "gathered layers and head, bfloat16": gathered + 4 * root,
-              "activations (estimate)": activations,
-              "logits, float32, and their gradient": 12 * logits}
+    update |= {"activations (estimate)": activations,
+               "logits, float32, and their gradient": 12 * logits}
     rollouts = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
 
     # The update and the rollouts take turns, so the larger of the two decides.
@@ -353,7 +450,7 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
     dist.barrier()
 
     try:
-        weights, moments = get_state_dict(model, optimizer)
+        weights, moments = trained_state(model, optimizer)
         dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary)
         save_to_disk(random_state(), temporary / f"random_{rank}.pt")
         if rank == 0:
@@ -369,6 +466,15 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
         for old in checkpoints(path.parent)[:-keep]:
             shutil.rmtree(old)
     dist.barrier()
+
+
+def trained_state(model, optimizer):
+    """(weights, moments) for a checkpoint, by name, without what is frozen: under LoRA the base."""
+    weights, moments = get_state_dict(model, optimizer)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad:
+            del weights[name]
+    return weights, moments
 
 
 def save_to_disk(content, path):
@@ -403,9 +509,10 @@ def load_checkpoint(folder, model, optimizer):
         # Loading the tensors is a collective: all ranks do it, or none.
         if not all_sum([error is not None]).item():
             try:
-                weights, moments = get_state_dict(model, optimizer)
+                weights, moments = trained_state(model, optimizer)
                 dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=path)
-                set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+                set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments,
+                               options=StateDictOptions(strict=not lora_layers(model)))
             except (Exception, CheckpointException) as raised:
                 error = raised
         if not all_sum([error is not None]).item():

@@ -47,6 +47,7 @@ from report import format_metrics, plot_curves, run_summary
 from rewards import REWARDS, Batch, RewardModel, compute_advantages, group_stats
 from rollout import (
     SamplingParams,
+    TransformersEngine,
     chat_prompt,
     load_tokenizer,
     make_engine,
@@ -116,7 +117,11 @@ class Config:
                                          "/ p_engine; 0 disables the correction")
     kl_coef: float = setting(0.0, "weight of the KL term to the frozen initial policy")
     max_grad_norm: float = setting(1.0, "gradients are clipped to this global norm")
-    shard: str = setting("auto", "FSDP2, with bf16 compute on GPUs: on, off, or auto: on with GPUs")
+    shard: str = setting("auto", "FSDP2, with bf16 compute on GPUs: on, off, or auto: on with GPUs "
+                                 "unless there is LoRA")
+    lora_rank: int = setting(0, "train LoRA adapters of this rank on a frozen bf16 policy, a whole "
+                                "one per GPU; 0 trains all weights")
+    lora_alpha: float = setting(32.0, "the adapters' output is multiplied by this / lora_rank")
     gradient_checkpointing: bool = setting(False, "keep only each layer's input for the backward "
                                                   "pass, and compute the rest again")
     max_tokens_per_microbatch: int = setting(2048, "tokens, padding included, per forward pass")
@@ -153,6 +158,18 @@ PAPER = {
     "gradient_checkpointing": True,
     "eval_samples": 1,
 }
+ONE_GPU = PAPER | {
+    "reward_model": "reward_model",
+    "rm_system": "",
+    "prompts_per_step": 64,
+    "max_response_tokens": 2048,
+}
+# Ten times the learning rate of full training, as "LoRA Without Regret" (Schulman et al., 2025)
+# found best.
+LORA = {
+    "lora_rank": 32,
+    "learning_rate": 1e-5,
+}
 PRESETS = {
     "tiny": {},
     "qwen3-4b": PAPER,
@@ -162,13 +179,20 @@ PRESETS = {
         "max_response_tokens": 4096,
         "kl_coef": 0.001,
     },
-    # One small GPU: shorter responses and batches, a reward model of the user's own (prepare.py).
-    "qwen3-0.6b": PAPER | {
+    # One GPU of 24 GB: shorter responses and batches, and a reward model of the user's own, made by
+    # prepare.py from Qwen3-0.6B.
+    "qwen3-0.6b": ONE_GPU | {
         "policy": "Qwen/Qwen3-0.6B-Base",
-        "reward_model": "reward_model",
-        "rm_system": "",
+    },
+    "qwen3-1.7b-lora": ONE_GPU | LORA | {
+        "policy": "Qwen/Qwen3-1.7B-Base",
+        "gpu_memory_utilization": 0.5,
+    },
+    # One GPU of 80 GB, with the paper's reward model.
+    "qwen3-4b-lora": PAPER | LORA | {
         "prompts_per_step": 64,
-        "max_response_tokens": 2048,
+        "max_response_tokens": 4096,
+        "gpu_memory_utilization": 0.6,
     },
 }
 
@@ -482,6 +506,12 @@ def validate(cfg, world_size):
         raise ValueError(f"--alpha {cfg.alpha} and --beta {cfg.beta}: their sum has to be below 1, "
                          "or a wrong response could get a higher reward than a correct one")
     resolve_engine(cfg.engine)
+    if cfg.lora_rank < 0 or cfg.lora_alpha <= 0:
+        raise ValueError(f"--lora_rank {cfg.lora_rank} and --lora_alpha {cfg.lora_alpha}: the rank "
+                         "has to be at least 0, and alpha above 0")
+    if cfg.lora_rank and cfg.shard == "on":
+        raise ValueError("--shard on and --lora_rank: LoRA keeps a whole frozen policy on every "
+                         "GPU; leave one of them out")
 
     multiple = cfg.num_minibatches * world_size
     if cfg.prompts_per_step % multiple:
@@ -581,36 +611,69 @@ def print_memory_plan(cfg, ranks):
     gpu_gib = torch.cuda.get_device_properties(ranks.device).total_memory / 2**30
     plan = memory_plan(cfg.policy, cfg.reward_model, ranks.world_size, gpu_gib,
                        cfg.max_tokens_per_microbatch, cfg.gradient_checkpointing,
-                       bool(cfg.kl_coef), cfg.gpu_memory_utilization)
+                       bool(cfg.kl_coef) and not cfg.lora_rank, cfg.gpu_memory_utilization,
+                       lora_rank=cfg.lora_rank)
     if ranks.rank == 0:
         print(plan, flush=True)
+
+
+def is_sharded(cfg, ranks):
+    """Whether the policy is sharded with FSDP2; --shard auto: on GPUs, unless there is LoRA."""
+    if cfg.shard == "auto":
+        return ranks.device.type == "cuda" and not cfg.lora_rank
+    return cfg.shard == "on"
+
+
+def load_policy(cfg, ranks, trainable=True):
+    """The policy, to train or as a frozen reference. -> (model, token_logprobs bound to it)
+
+    With LoRA the weights that do not change are bfloat16 on a GPU; else all are float32.
+    """
+    on_gpu = ranks.device.type == "cuda"
+    dtype = torch.bfloat16 if cfg.lora_rank and on_gpu else torch.float32
+    model = from_pretrained(AutoModelForCausalLM, cfg.policy, dtype=dtype)
+    # Sharding moves the model to the device, layer by layer.
+    model = model.to("cpu" if is_sharded(cfg, ranks) else ranks.device)
+    model.eval()                                 # no dropout: ratios compare the same function
+    model.requires_grad_(trainable)
+    if trainable and cfg.lora_rank:
+        distributed.add_lora(model, cfg.lora_rank, cfg.lora_alpha, derive_seed(cfg.seed, "lora"))
+    if trainable and cfg.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if not on_gpu:
+        model.set_attn_implementation("eager")               # faster at the sizes that suit a CPU
+    if is_sharded(cfg, ranks):
+        return model, distributed.shard(model, token_logprobs)
+    return model, partial(token_logprobs, model)
+
+
+def make_optimizer(cfg, policy):
+    """AdamW for the weights that are trained."""
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, cfg.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+
+
+def push_weights(models):
+    """Gives the engine the policy's weights, unless it generates with the policy itself."""
+    engine = models.engine
+    if not (isinstance(engine, TransformersEngine) and engine.model is models.policy):
+        engine.update_weights(distributed.gathered_tensors(models.policy))
 
 
 def load_models(cfg, ranks, tokenizer):
     """Policy, frozen reference, reward model and engine, if they will fit. -> Models"""
     if ranks.device.type == "cuda":
         print_memory_plan(cfg, ranks)
-    sharded = cfg.shard == "on" or (cfg.shard == "auto" and ranks.device.type == "cuda")
 
-    def load_policy(trainable):
-        """-> (the model, token_logprobs bound to it)"""
-        model = from_pretrained(AutoModelForCausalLM, cfg.policy, dtype=torch.float32)
-        # Sharding moves the model to the device, layer by layer.
-        model = model.to("cpu" if sharded else ranks.device)
-        model.eval()                             # no dropout: ratios compare the same function
-        model.requires_grad_(trainable)
-        if trainable and cfg.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        if ranks.device.type == "cpu":
-            model.set_attn_implementation("eager")           # faster at the sizes that suit a CPU
-        if sharded:
-            return model, distributed.shard(model, token_logprobs)
-        return model, partial(token_logprobs, model)
-
-    policy, logprobs = load_policy(trainable=True)
+    policy, logprobs = load_policy(cfg, ranks)
     ref_logprobs = None
-    if cfg.kl_coef:
-        _, ref_logprobs = load_policy(trainable=False)
+    if cfg.kl_coef and cfg.lora_rank:
+        # The frozen base of the policy is the initial policy.
+        def ref_logprobs(ids, mask, temperature):
+            with distributed.lora_disabled(policy):
+                return logprobs(ids, mask, temperature)
+    elif cfg.kl_coef:
+        _, ref_logprobs = load_policy(cfg, ranks, trainable=False)
 
     reward_model = RewardModel(
         cfg.reward_model, ranks.device, system=cfg.rm_system or None,
@@ -619,7 +682,7 @@ def load_models(cfg, ranks, tokenizer):
     if ranks.device.type == "cpu":
         reward_model.model.set_attn_implementation("eager")
 
-    engine = make_engine(cfg.engine, cfg.policy if sharded else policy, tokenizer,
+    engine = make_engine(cfg.engine, cfg.policy if is_sharded(cfg, ranks) else policy, tokenizer,
                          gpu_memory_utilization=cfg.gpu_memory_utilization)
     return Models(tokenizer, policy, logprobs, ref_logprobs, reward_model, engine)
 
@@ -638,7 +701,7 @@ def start_or_resume(cfg, folder, models, optimizer):
     distributed.truncate_log(folder / "rollouts.jsonl", state["step"])
     history = distributed.truncate_log(folder / "metrics.jsonl", state["step"])
     if state["step"] > 0:
-        models.engine.update_weights(distributed.gathered_tensors(models.policy))
+        push_weights(models)
     return Progress(max(0, state["step"]), state["sigma_sum"], history)
 
 
@@ -793,8 +856,7 @@ def train(cfg):
         for name, rows in {"the training problems": problems, **benchmarks}.items():
             note_unreadable(name, [row["answer"] for row in rows])
     models = load_models(cfg, ranks, tokenizer)
-    optimizer = torch.optim.AdamW(models.policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
-                                  weight_decay=0.0)
+    optimizer = make_optimizer(cfg, models.policy)
     progress = start_or_resume(cfg, folder, models, optimizer)
     if not progress.history:
         progress.history.append({"step": 0} | evaluate_policy(cfg, models, benchmarks))
@@ -851,7 +913,7 @@ def train(cfg):
         # 6. Update the policy, and push its weights into the engine.
         own_advantages = result.advantages[ranks.rank::ranks.world_size].flatten()        # (B,)
         update_stats = update(cfg, ranks, models, optimizer, rollouts, own_advantages)
-        models.engine.update_weights(distributed.gathered_tensors(models.policy))
+        push_weights(models)
         clock.lap("update")
 
         # 7. Evaluate now and then.
