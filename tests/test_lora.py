@@ -1,4 +1,4 @@
-"""LoRA: its gradient, the merged weights, the push, resumption, ranks, the KL reference, the plan."""
+"""LoRA: its gradient, merging, the push, resumption, ranks, the KL reference, the memory plan."""
 
 import importlib.util
 import json
@@ -227,7 +227,8 @@ def test_two_ranks_give_the_same_run(folder):
                         ranks=ranks)
         assert result.returncode == 0, result.stderr
     for row, theirs in zip(metrics_of(folder, "one"), metrics_of(folder, "two"), strict=True):
-        different = [(key, row[key], theirs[key]) for key in row if not close(row[key], theirs[key])]
+        different = [(key, row[key], theirs[key]) for key in row
+                     if not close(row[key], theirs[key])]
         assert not different, (row["step"], different)
 
 
