@@ -1,0 +1,127 @@
+"""results/gpu.py: its arithmetic, its tables, and all of it at toy size on a CPU."""
+
+import json
+import re
+
+import pytest
+import torch
+from helpers import ROOT, script
+from transformers import Qwen3Config
+
+import hero
+from results import gpu
+
+# ---------------------------------------------------------------------------- arithmetic
+
+
+def test_operations_per_token_by_hand():
+    """One layer without a bias: hidden 4, one head of 2, feed-forward 8, vocabulary 10.
+
+    Weights: q 4x2, k 4x2, v 4x2, o 2x4, three of 4x8, norms 4 + 4 and 2 + 2: 32 + 96 + 12 = 140;
+    the head 40. Full: 6 * 180. LoRA: 4 * 180. Attention on a row of 6: 2 products x 2 operations x
+    head 2 x 3 tokens on average = 24 forward, and twice that backward.
+    """
+    config = Qwen3Config(hidden_size=4, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
+                         intermediate_size=8, num_hidden_layers=1, vocab_size=10)
+    assert gpu.operations_per_token(config, 6) == 6 * 180 + 3 * 24
+    assert gpu.operations_per_token(config, 6, lora=True) == 4 * 180 + 3 * 24
+
+
+@pytest.mark.parametrize("name", list(gpu.SHAPES))
+def test_the_shapes_are_those_of_the_names(name):
+    """6B in a name means about that many parameters, the embedding included."""
+    with torch.device("meta"):
+        model = gpu.AutoModelForCausalLM.from_config(gpu.shape_of(name, toy=False))
+    billions = float(re.search(r"([\d.]+)B", name)[1])
+    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, rel=0.1)
+
+
+def test_every_preset_has_its_models():
+    for name, settings in hero.PRESETS.items():
+        if name != "tiny":
+            assert settings["policy"] in gpu.SHAPES
+            assert settings["reward_model"] in [*gpu.SHAPES, "reward_model"]
+
+
+def test_what_is_planned_for_an_update(tmp_path):
+    """The items that are in memory without reward model and engine, and all of them."""
+    for lora_rank in (0, 32):
+        cfg = hero.Config(**hero.PRESETS["qwen3-0.6b"] | {"lora_rank": lora_rank})
+        gpu.shape_of(cfg.policy, toy=False).save_pretrained(tmp_path)
+        cfg.policy = cfg.reward_model = str(tmp_path)
+        plan = gpu.memory_plan(cfg.policy, cfg.reward_model, 1, 10_000, 16384, True,
+                               lora_rank=lora_rank)
+        named = dict((name, float(gib)) for gib, name in re.findall(r"([\d.]+) GiB  (.+)", plan))
+        expected = sum(gib for name, gib in named.items()
+                       if not name.startswith(("reward model", "vLLM", "at the peak")))
+        assert gpu.planned_gib(cfg, gpu.OF_AN_UPDATE) == pytest.approx(expected)
+
+
+def results_with(mfu, peak, ours, share):
+    """Results as measure_all gives them, with these numbers."""
+    update = {"model": "qwen3-4b", "trained": "all weights", "tokens per row": 4096, "MFU": mfu,
+              "peak, GiB": peak, "planned, GiB": 66.0}
+    forms = [{"form": "naive", "milliseconds": 100.0, "peak above the model, GiB": 14.0},
+             {"form": "token_logprobs", "milliseconds": 101.0, "peak above the model, GiB": ours}]
+    return {"update-4b": {"seconds": 1.0, "rows": [update]},
+            "logprobs": {"seconds": 1.0, "rows": forms},
+            "step-0.6b": {"seconds": 1.0, "rows": [
+                {"phase": "generate", "share": share}, {"phase": "update", "share": 1 - share}]},
+            "rollouts-vllm": {"seconds": 1.0, "error": "ValueError: no"}}
+
+
+def test_goals_are_judged():
+    goals = gpu.judge_goals(results_with(0.5, 65.0, 0.8, 0.4))
+    assert [goal["met"] for goal in goals] == ["yes"] * 5
+    goals = gpu.judge_goals(results_with(0.3, 80.0, 2.0, 0.6))
+    assert [goal["met"] for goal in goals] == ["no", "no", "yes", "no", "no"]
+    goals = gpu.judge_goals({"update-4b": {"seconds": 1.0, "error": "OutOfMemoryError: no"}})
+    assert [goal["met"] for goal in goals] == ["not measured"] * 5
+
+
+def test_the_page_has_tables_and_what_failed():
+    text = gpu.page(results_with(0.5, 65.0, 0.8, 0.4), "Measured nowhere.")
+    assert "| qwen3-4b | all weights | 4096 | 0.5 | 65 | 66 |" in text
+    assert "- `rollouts-vllm`: ValueError: no" in text
+
+
+# ---------------------------------------------------------------------------- processes
+
+
+def test_a_measurement_that_takes_too_long_is_ended(tmp_path):
+    result = gpu.measure("logprobs", tmp_path, 0.2)
+    assert result["error"] == "stopped after 0 seconds"
+
+
+@pytest.mark.slow
+def test_a_measurement_that_fails_says_why_in_one_line(tmp_path):
+    (tmp_path / "AutoModelForCausalLM/Qwen/Qwen3-0.6B-Base").mkdir(parents=True)
+    (tmp_path / "AutoModelForSequenceClassification/Qwen/Qwen3-0.6B-Base").mkdir(parents=True)
+    result = gpu.measure("update-0.6b", tmp_path, 100)
+    assert result["error"].startswith("ValueError: cannot load") and "\n" not in result["error"]
+
+
+@pytest.mark.slow
+def test_all_of_it_at_toy_size(tmp_path):
+    """Each kind of measurement once; what needs a package that is missing says so."""
+    names = ["update-0.6b", "update-4b-lora", "logprobs-naive", "logprobs", "logprobs-trl",
+             "tiny", "step-4b-lora", "rollouts-vllm", "rollouts-transformers", "reward-model"]
+    result = script(tmp_path, "results/gpu.py", "--out", tmp_path, "--names", *names)
+    assert result.returncode == 0, result.stderr
+    results = json.loads((tmp_path / "gpu.json").read_text())["results"]
+    assert list(results) == names
+    for name in names:
+        needs = gpu.MEASUREMENTS[name].needs
+        if needs and not gpu.installed(needs):
+            assert results[name]["error"] == f"not run: {needs} is not installed"
+        else:
+            assert results[name].get("rows"), (name, results[name])
+    gaps = [row["gap, nats"] for row in results["rollouts-transformers"]["rows"]]
+    assert max(gaps) < 0.01
+    text = (tmp_path / "gpu.md").read_text()
+    assert "a CPU at toy size" in text and text.count("\n## ") == 7
+
+
+def test_the_plans_on_the_page_are_those_of_the_presets(tmp_path):
+    gpu.write_plans(tmp_path)
+    assert (tmp_path / "plans.md").read_text() == (ROOT / "results" / "plans.md").read_text()
