@@ -301,7 +301,8 @@ def test_every_key_of_an_evaluation_is_explained(unbroken, tmp_path):
 @release
 @pytest.mark.parametrize("page, name", [
     ("docs/gpu.md", "phases"), ("docs/gpu.md", "trl_speed"), ("docs/gpu.md", "logprob_memory"),
-    ("docs/gpu.md", "rollout_speed"), ("docs/reproduce.md", "references")])
+    ("docs/gpu.md", "rollout_speed"), ("docs/gpu.md", "plans"),
+    ("docs/reproduce.md", "references")])
 def test_the_tables_are_the_measured_ones(page, name):
     """The tables that a results script has written, and their commands, stand in the page."""
     lines = [line.strip() for line in text_of(f"results/{name}.md").splitlines()]

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import pytest
 import torch
@@ -122,6 +123,21 @@ def test_all_of_it_at_toy_size(tmp_path):
     assert "a CPU at toy size" in text and text.count("\n## ") == 7
 
 
+@pytest.mark.release
 def test_the_plans_on_the_page_are_those_of_the_presets(tmp_path):
     gpu.write_plans(tmp_path)
     assert (tmp_path / "plans.md").read_text() == (ROOT / "results" / "plans.md").read_text()
+
+
+@pytest.mark.release
+def test_the_page_shows_these_plans():
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    plans = re.findall(r"```\n(.*?)```", (ROOT / "results" / "plans.md").read_text(), re.S)
+    assert len(plans) == 3 and all(plan in page for plan in plans)
+
+
+@pytest.mark.release
+def test_the_slurm_file_is_bash():
+    page = (ROOT / "docs" / "gpu.md").read_text()
+    code = re.search(r"```bash\n(#!/bin/bash.*?)```", page, re.S)[1]
+    subprocess.run(["bash", "-n"], input=code, text=True, check=True)

@@ -148,6 +148,24 @@ def test_an_engine_that_is_the_policy_is_left_alone(adapted, tokenizer):
         assert torch.equal(tensor, before[name])
 
 
+def test_a_base_in_bfloat16_as_on_gpus(world, tokenizer, rows):
+    """Adapters are float32, with finite gradients; what the engine gets is bfloat16, and close."""
+    model = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.bfloat16).eval()
+    plain = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.bfloat16).eval()
+    add_lora(model, rank=4, alpha=32, seed=0)
+    train(model, tokenizer)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            assert parameter.dtype == torch.float32 and parameter.grad.isfinite().all()
+    merged = dict(gathered_tensors(model))
+    assert {tensor.dtype for tensor in merged.values()} == {torch.bfloat16}
+    with torch.no_grad():
+        moved = (token_logprobs(model, *rows) - token_logprobs(plain, *rows)).abs().mean()
+        plain.load_state_dict(merged)
+        gap = (token_logprobs(model, *rows) - token_logprobs(plain, *rows)).abs().mean()
+    assert gap < 0.02 < 0.1 < moved
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_vllm_gets_the_merged_weights(adapted, world, tokenizer):
@@ -222,8 +240,10 @@ def test_a_run_resumes_bit_for_bit(run, world, tmp_path):
 
 @pytest.mark.slow
 def test_two_ranks_give_the_same_run(folder):
-    for name, ranks in (("one", 0), ("two", 2)):
-        result = script(folder, "hero.py", "--name", name, *SMALL, *LORA, "--kl_coef", 0.1,
+    """Also with other micro-batches and with gradient checkpointing."""
+    other = ["--gradient_checkpointing", "--max_tokens_per_microbatch", 100]
+    for name, ranks, more in (("one", 0, []), ("two", 2, other)):
+        result = script(folder, "hero.py", "--name", name, *SMALL, *LORA, "--kl_coef", 0.1, *more,
                         ranks=ranks)
         assert result.returncode == 0, result.stderr
     for row, theirs in zip(metrics_of(folder, "one"), metrics_of(folder, "two"), strict=True):
