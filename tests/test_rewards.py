@@ -1,6 +1,7 @@
 """Eq. 1, 3, 4, 5, the baselines, the advantage, and the reward model's scores."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -320,6 +321,15 @@ def test_a_system_message_changes_the_score(world, reward_model):
 def test_a_model_without_a_score_head_is_refused(world):
     with pytest.raises(ValueError, match=r"no trained one-label score head.*score\.weight"):
         RewardModel(world / "policy")
+
+
+def test_a_reward_model_without_a_chat_template_is_refused(world, tokenizer, tmp_path):
+    """The plain template of base models is not what it was trained with."""
+    shutil.copytree(world / "reward_model", tmp_path / "rm")
+    for path in (tmp_path / "rm").glob("chat_template*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="has no chat_template"):
+        RewardModel(tmp_path / "rm")
 
 
 def test_a_head_of_two_labels_is_refused(world, tokenizer, tmp_path):
