@@ -555,7 +555,7 @@ def use_tiny_world(cfg, ranks):
     if missing:
         if ranks.rank == 0:
             tiny.ensure(world, cfg.world_seed)
-        torch.distributed.barrier()
+        distributed.barrier()
     return replace(cfg, **missing)
 
 

@@ -450,7 +450,7 @@ class VLLMEngine:
 
     def close(self):
         """See Engine.close. vLLM ends the process group too, hence the barrier before it."""
-        torch.distributed.barrier()
+        distributed.barrier()
         self.llm.llm_engine.engine_core.shutdown()
 
 
