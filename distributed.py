@@ -6,7 +6,9 @@ process without torchrun.
 """
 
 import hashlib
+import io
 import os
+import pickle
 import random
 import shutil
 import signal
@@ -25,7 +27,7 @@ import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 import torch.nn.functional as F
 import transformers
-from torch.distributed.checkpoint import CheckpointException
+from torch.distributed.checkpoint import CheckpointException, DefaultLoadPlanner, FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
@@ -56,7 +58,10 @@ class Ranks:
 def init():
     """Joins the process group that torchrun describes in the environment, or makes one of one.
 
-    gloo on the CPU, nccl with one GPU per rank. On the CPU a process computes in one thread unless
+    gloo on the CPU, nccl with one GPU per rank. Objects and barriers have a gloo group of their
+    own: while one rank downloads, draws problems or waits for a judge, the others may wait for it
+    for a day, where nccl ends them after half an hour. A rank that died ends them at once, since
+    torchrun does, or its closed connection. On the CPU a process computes in one thread unless
     OMP_NUM_THREADS says otherwise: models that fit there gain little from more, lose much on a busy
     machine, and then give the same numbers whatever the number of cores. -> Ranks
     """
@@ -81,7 +86,17 @@ def init():
         store = None if started_by_torchrun else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size,
                                 timeout=timedelta(minutes=30))
+        global objects_group
+        objects_group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
     return Ranks(rank, world_size, device)
+
+
+objects_group = None                               # the gloo group that init() makes
+
+
+def barrier():
+    """Waits for all ranks."""
+    dist.barrier(objects_group)
 
 
 def all_sum(values):
@@ -100,7 +115,7 @@ def gather_interleaved(items):
     ["b", "d"] give ["a", "b", "c", "d", "e"].
     """
     lists = [None] * dist.get_world_size()
-    dist.all_gather_object(lists, items)
+    dist.all_gather_object(lists, items, objects_group)
     joined = []
     for i in range(len(lists[0])):
         for part in lists:
@@ -118,7 +133,7 @@ def run_on_rank_0(function):
         except BaseException as raised:
             error = raised
     shared = [result, error is not None]
-    dist.broadcast_object_list(shared)
+    dist.broadcast_object_list(shared, group=objects_group)
     result, failed = shared
     if error is not None:
         raise error
@@ -167,7 +182,7 @@ def run(function):
         print(f"error{where}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     if dist.is_initialized():
-        dist.barrier()
+        barrier()
         dist.destroy_process_group()
 
 
@@ -177,8 +192,9 @@ def run(function):
 def from_pretrained(auto_class, name_or_path, **options):
     """auto_class.from_pretrained with one clear ValueError where there is no such model."""
     try:
-        return auto_class.from_pretrained(name_or_path, **options)
-    except (OSError, ValueError) as error:
+        # Weights that are not safetensors are read by torch.load with weights_only=True.
+        return auto_class.from_pretrained(name_or_path, trust_remote_code=False, **options)
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"cannot load {str(name_or_path)!r}: it is neither a directory that holds "
                          "a model and its tokenizer, nor a hub name that can be reached from here "
                          f"({first_line(error)})") from error
@@ -238,7 +254,7 @@ def save_model(folder, model, tokenizer):
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
             os.replace(path, Path(folder) / path.name)
         temporary.rmdir()
-    dist.barrier()
+    barrier()
 
 
 def average_gradients(model):
@@ -447,25 +463,26 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
     if rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    dist.barrier()
+    barrier()
 
     try:
         weights, moments = trained_state(model, optimizer)
-        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary)
+        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=str(temporary),
+                 process_group=objects_group)
         save_to_disk(random_state(), temporary / f"random_{rank}.pt")
         if rank == 0:
             save_to_disk(state, temporary / "state.pt")
     except (OSError, RuntimeError, CheckpointException) as error:
         raise OSError(f"the checkpoint {path} could not be written ({first_line(error)}): make "
                       "room, then resume from the previous one with --resume") from error
-    dist.barrier()
+    barrier()
 
     if rank == 0:
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
         for old in checkpoints(path.parent)[:-keep]:
             shutil.rmtree(old)
-    dist.barrier()
+    barrier()
 
 
 def trained_state(model, optimizer):
@@ -495,14 +512,15 @@ def load_checkpoint(folder, model, optimizer):
 
     None if there is none. One that cannot be read is announced and skipped in favor of the previous
     one. This rank's random state is restored; a rank that the saved run did not have keeps its own.
+    Nothing in the files is executed: only tensors, plain data and DCP's own records are read.
     """
-    found = checkpoints(folder)
+    found = run_on_rank_0(lambda: checkpoints(folder))
     for path in reversed(found):
         state, error = None, None
         try:
-            state = torch.load(path / "state.pt", map_location="cpu", weights_only=False)
+            state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
             own = path / f"random_{dist.get_rank()}.pt"
-            saved_random_state = torch.load(own, weights_only=False) if own.exists() else None
+            saved_random_state = torch.load(own, weights_only=True) if own.exists() else None
         except Exception as raised:
             error = raised
 
@@ -510,7 +528,8 @@ def load_checkpoint(folder, model, optimizer):
         if not all_sum([error is not None]).item():
             try:
                 weights, moments = trained_state(model, optimizer)
-                dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=path)
+                dcp.load({"model": weights, "optimizer": moments}, planner=SafePlanner(),
+                         storage_reader=SafeReader(str(path)), process_group=objects_group)
                 set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments,
                                options=StateDictOptions(strict=not lora_layers(model)))
             except (Exception, CheckpointException) as raised:
@@ -525,31 +544,83 @@ def load_checkpoint(folder, model, optimizer):
                   "the previous one", flush=True)
     if found:
         raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start a new "
-                      "run")
+                      "run; on several nodes, runs/ has to be on a disk that all of them share")
     return None
 
 
+class MetadataUnpickler(pickle.Unpickler):
+    """Reads the index of a DCP checkpoint. It refuses every class but those of such an index."""
+
+    ALLOWED = {
+        "pathlib": {"PosixPath"},
+        "pathlib._local": {"PosixPath"},                                     # its name in 3.13
+        "torch": {"Size", "float32", "bfloat16", "float16", "int64"},
+        "torch.serialization": {"_get_layout"},
+        "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+        "torch.distributed.checkpoint.metadata": {
+            "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "TensorProperties",
+            "ChunkStorageMetadata", "BytesStorageMetadata", "_MEM_FORMAT_ENCODING"},
+    }
+
+    def find_class(self, module, name):
+        if name not in self.ALLOWED.get(module, ()):
+            raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")
+        return super().find_class(module, name)
+
+
+class SafeReader(FileSystemReader):
+    """DCP's reader. Its own way to read the index of a checkpoint is pickle.load."""
+
+    def read_metadata(self, *args, **kwargs):
+        with open(self.path / ".metadata", "rb") as file:
+            metadata = MetadataUnpickler(file).load()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class SafePlanner(DefaultLoadPlanner):
+    """DCP's planner. Its own way to read what is not a tensor is torch.load without limits, which
+    here only ever reads what was written a moment ago."""
+
+    def load_bytes(self, read_item, value):
+        content = torch.load(value, weights_only=True)
+        written = io.BytesIO()
+        torch.save(content, written)
+        written.seek(0)
+        super().load_bytes(read_item, written)
+
+
 def random_state():
-    """The state of every global random number generator of this process."""
-    return {"python": random.getstate(), "numpy": numpy.random.get_state(),
-            "torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    """The state of this process's global random number generators, as tensors and plain data.
+
+    Of the GPUs only the process's own: another node may have another number of them.
+    """
+    kind, keys, *rest = numpy.random.get_state()
+    state = {"python": random.getstate(), "numpy": (kind, keys.tolist(), *rest),
+             "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def set_random_state(state):
     random.setstate(state["python"])
     numpy.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def truncate_log(path, step):
     """Cuts a run's JSONL log back to what it held after `step`; a torn last line goes too.
 
-    -> the rows that stay. Every rank reads the file, only rank 0 writes it.
+    -> the rows that stay, on all ranks. Rank 0 alone reads and writes the file.
     """
-    rows = []
-    if Path(path).exists():
-        rows = [row for _, row in read_jsonl(path, skip_torn=True) if row["step"] <= step]
-    if dist.get_rank() == 0:
+    def truncate():
+        rows = []
+        if Path(path).exists():
+            rows = [row for _, row in read_jsonl(path, skip_torn=True) if row["step"] <= step]
         write_jsonl(path, rows)
-    return rows
+        return rows
+
+    return run_on_rank_0(truncate)

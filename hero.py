@@ -49,6 +49,7 @@ from rollout import (
     SamplingParams,
     TransformersEngine,
     chat_prompt,
+    describe_stop_tokens,
     load_tokenizer,
     make_engine,
     resolve_engine,
@@ -74,8 +75,10 @@ class Config:
     resume: bool = setting(False, "resume the run given by --name from its last checkpoint")
     preset: str = setting("", "settings to start from; empty: tiny on a CPU, qwen3-4b on GPUs")
     # models and data; empty means the tiny world's, which is built when it is missing
-    policy: str = setting("", "policy to train: a directory or hub name, with a chat template")
+    policy: str = setting("", "policy to train: a directory or hub name")
     reward_model: str = setting("", "one-label sequence classifier: a directory or hub name")
+    chat_template: str = setting("", "file with a Jinja chat template for the policy; empty: its "
+                                     "own, or a plain one if it has none")
     rm_system: str = setting("", "system message that the reward model was trained with")
     data: str = setting("", "folder with easy.jsonl, hard.jsonl and mixed.jsonl, or one JSONL file")
     eval_data: str = setting("", "JSONL files to evaluate on, separated by commas")
@@ -582,7 +585,7 @@ def use_tiny_world(cfg, ranks):
     if missing:
         if ranks.rank == 0:
             tiny.ensure(world, cfg.world_seed)
-        torch.distributed.barrier()
+        distributed.barrier()
     return replace(cfg, **missing)
 
 
@@ -684,6 +687,10 @@ def load_models(cfg, ranks, tokenizer):
 
     engine = make_engine(cfg.engine, cfg.policy if is_sharded(cfg, ranks) else policy, tokenizer,
                          gpu_memory_utilization=cfg.gpu_memory_utilization)
+    # Whoever generates with final/ has to stop where the policy was trained to stop.
+    policy.generation_config.eos_token_id = engine.stop_ids
+    if ranks.rank == 0:
+        print(describe_stop_tokens(tokenizer, engine.stop_ids), flush=True)
     return Models(tokenizer, policy, logprobs, ref_logprobs, reward_model, engine)
 
 
@@ -849,7 +856,7 @@ def train(cfg):
     folder = Path("runs") / cfg.name
     P, G = cfg.prompts_per_step, cfg.rollouts_per_prompt
 
-    tokenizer = load_tokenizer(cfg.policy)
+    tokenizer = load_tokenizer(cfg.policy, cfg.chat_template)
     problems = load_training_problems(cfg, tokenizer)
     benchmarks = load_benchmarks(cfg.eval_data.split(","))
     if ranks.rank == 0:

@@ -54,6 +54,8 @@ from rollout import (
     Engine,
     SamplingParams,
     chat_prompt,
+    describe_stop_tokens,
+    end_of_turn,
     load_tokenizer,
     make_engine,
     resolve_engine,
@@ -140,12 +142,18 @@ def shuffled(rows, batch_size, rng):
 
 
 def sft_rows(tokenizer, pairs, instruction=""):
-    """(problem, response) pairs -> (prompt ids, response ids), the latter ending with <eos>."""
+    """(problem, response) pairs -> (prompt ids, response ids).
+
+    A response ends as the chat template ends a turn, or else with the end-of-sequence token.
+    """
+    stop_id = end_of_turn(tokenizer)
+    if stop_id is None:
+        stop_id = tokenizer.eos_token_id
     rows = []
     for problem, response in pairs:
         prompt_ids = chat_prompt(tokenizer, problem, instruction)
         response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
-        rows.append((prompt_ids, response_ids + [tokenizer.eos_token_id]))
+        rows.append((prompt_ids, response_ids + [stop_id]))
     return rows
 
 
@@ -446,6 +454,8 @@ class Stage:
         """The generation engine, started on first use: a resumed stage may not need it."""
         if self._engine is None:
             self._engine = make_engine(self.args.engine, self.args.model, self.tokenizer)
+            if self.ranks.rank == 0:
+                print(describe_stop_tokens(self.tokenizer, self._engine.stop_ids), flush=True)
         return self._engine
 
     def close(self):
@@ -963,7 +973,10 @@ def add_training_flags(parser, samples, epochs):
 def add_common_flags(parser, out):
     """The flags of every stage that generates responses."""
     parser.add_argument("--model", required=True, default=argparse.SUPPRESS,
-                        help="directory or hub name of a model with a chat template")
+                        help="directory or hub name of a model")
+    parser.add_argument("--chat_template", default="",
+                        help="file with a Jinja chat template; empty for the model's own, or a "
+                             "plain one if it has none")
     parser.add_argument("--instruction", default=STEP_BY_STEP,
                         help="text added to every problem in the prompt")
     parser.add_argument("--engine", default="auto",
@@ -1037,7 +1050,7 @@ def main():
         return
 
     run_stage, _ = STAGES[args.stage]
-    stage = Stage(args, ranks, load_tokenizer(args.model))
+    stage = Stage(args, ranks, load_tokenizer(args.model, args.chat_template))
     run_stage(stage)
     stage.close()
 

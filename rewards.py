@@ -258,7 +258,7 @@ class RewardModel:
         self.name = str(name_or_path)
         self.system = system
         self.max_tokens = max_tokens
-        self.tokenizer = load_tokenizer(name_or_path)
+        self.tokenizer = load_tokenizer(name_or_path, fallback=None)      # only as it was trained
         model, info = from_pretrained(
             AutoModelForSequenceClassification, name_or_path, dtype=dtype, num_labels=1,
             ignore_mismatched_sizes=True, output_loading_info=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import socket
 import subprocess
@@ -171,6 +172,36 @@ def test_reductions_in_two_processes(tmp_path):
     assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
 
 
+# The time-out of the group of tensors is 3 seconds, rank 0 works for 6, and rank 1 has no log.
+WAITING = """
+import sys, time
+sys.path.insert(0, {root!r})
+from datetime import timedelta
+import torch.distributed as dist
+import distributed
+start = dist.init_process_group
+dist.init_process_group = lambda *a, **k: start(*a, **k | dict(timeout=timedelta(seconds=3)))
+def main():
+    ranks = distributed.init()
+    assert distributed.run_on_rank_0(lambda: time.sleep(6) or 7) == 7
+    if ranks.rank == 1:
+        time.sleep(6)
+    assert distributed.gather_interleaved([ranks.rank]) == [0, 1]
+    log = ["log.jsonl", "elsewhere.jsonl"][ranks.rank]
+    assert distributed.truncate_log(log, 1) == [dict(step=0), dict(step=1)]
+    print("fine")
+distributed.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_long_work_and_get_the_log_of_rank_0(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n')
+    (tmp_path / "waiting.py").write_text(WAITING.format(root=str(ROOT)))
+    result = script(tmp_path, tmp_path / "waiting.py", ranks=2)
+    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
+
+
 # ---------------------------------------------------------------------------- checkpoints
 
 
@@ -219,6 +250,55 @@ def test_checkpoint_brings_back_everything(tmp_path):
     for each in (optimizer, its_optimizer):
         each.step()
     assert torch.equal(model.weight, other.weight)
+
+
+class Payload:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("place", ["state.pt", "random_0.pt", ".metadata", "optimizer"])
+def test_loading_a_checkpoint_executes_nothing_from_it(tmp_path, place):
+    """The newest of two checkpoints has a payload somewhere: it is skipped for the one before."""
+    model, optimizer = model_and_optimizer()
+    for step in (1, 2):
+        if step == 2 and place == "optimizer":
+            optimizer.param_groups[0]["note"] = Payload(tmp_path / "executed")
+        distributed.save_checkpoint(tmp_path / f"step_{step:06d}", model, optimizer, {"step": step})
+    if place != "optimizer":
+        path = tmp_path / "step_000002" / place
+        write = pickle.dump if place == ".metadata" else torch.save
+        with open(path, "wb") as file:
+            write(Payload(tmp_path / "executed"), file)
+
+    other, its_optimizer = model_and_optimizer()
+    if place == "optimizer":
+        its_optimizer.param_groups[0]["note"] = None
+        (tmp_path / "step_000001").rename(tmp_path / "older")
+        with pytest.raises(OSError, match="none of the 1 checkpoints"):
+            distributed.load_checkpoint(tmp_path, other, its_optimizer)
+    else:
+        assert distributed.load_checkpoint(tmp_path, other, its_optimizer) == {"step": 1}
+    assert not (tmp_path / "executed").exists()
+
+
+def test_random_state_is_the_processes_own(monkeypatch):
+    """A node of eight GPUs has saved, one of a single GPU resumes: only the own state counts."""
+    states = {"own": torch.tensor([1], dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: states["own"])
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [states["own"]] * 8)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state: states.update(own=state))
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda saved: [None][len(saved) - 1])
+    saved = distributed.random_state()
+    states["own"] = None
+    distributed.set_random_state(saved)
+    assert torch.equal(states["own"], torch.tensor([1], dtype=torch.uint8))
 
 
 def test_only_whole_and_only_the_newest_checkpoints_are_found(tmp_path):

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from hero import Config, microbatches, next_prompts, policy_loss, token_logprobs
 from problems import load_problems
-from rollout import right_padded
+from rollout import load_generation_config, load_tokenizer, right_padded
 
 # ---------------------------------------------------------------------------- policy_loss
 
@@ -223,6 +223,24 @@ def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
     result = script(folder, "hero.py", "--name", "a", "--resume", "--steps", 5)
     assert result.returncode == 0, result.stderr
     assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_base_model_runs_and_final_has_template_and_stop_tokens(folder, tokenizer):
+    """A policy without a chat template and with two stop tokens, trained with a user's template."""
+    template = tokenizer.chat_template
+    (folder / "mine.jinja").write_text(template)
+    base = shutil.copytree(folder / "runs/world-0/policy", folder / "base")
+    (base / "chat_template.jinja").unlink()
+    semicolon = tokenizer.convert_tokens_to_ids(";")
+    generation = json.loads((base / "generation_config.json").read_text())
+    generation["eos_token_id"] = [1, semicolon]
+    (base / "generation_config.json").write_text(json.dumps(generation))
+
+    hero_here(folder, "--name", "b", *SMALL, "--steps", 1, "--policy", "base", "--chat_template",
+              "mine.jinja")
+    final = folder / "runs/b/final"
+    assert load_tokenizer(final, fallback=None).chat_template == template
+    assert load_generation_config(final).eos_token_id == [1, semicolon]
 
 
 @pytest.mark.parametrize("options", [

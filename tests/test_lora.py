@@ -141,7 +141,7 @@ def test_an_engine_of_its_own_gets_the_merged_weights(adapted, world, tokenizer,
 def test_an_engine_that_is_the_policy_is_left_alone(adapted, tokenizer):
     """Merged weights copied into the base would apply the adapters twice."""
     models = hero.Models(tokenizer, adapted, None, None, None, None)
-    models.engine = TransformersEngine(adapted, tokenizer.eos_token_id)
+    models.engine = TransformersEngine(adapted, [tokenizer.eos_token_id])
     before = {name: tensor.clone() for name, tensor in adapted.state_dict().items()}
     hero.push_weights(models)
     for name, tensor in adapted.state_dict().items():
