@@ -609,15 +609,13 @@ def load_training_problems(cfg, tokenizer):
     return short
 
 
-def print_memory_plan(cfg, ranks):
-    """Prints what each GPU will hold. ValueError with advice if it cannot fit."""
-    gpu_gib = torch.cuda.get_device_properties(ranks.device).total_memory / 2**30
-    plan = memory_plan(cfg.policy, cfg.reward_model, ranks.world_size, gpu_gib,
-                       cfg.max_tokens_per_microbatch, cfg.gradient_checkpointing,
-                       bool(cfg.kl_coef) and not cfg.lora_rank, cfg.gpu_memory_utilization,
+def plan_memory(cfg, gpus, gpu_gib):
+    """What this run will hold on each of `gpus` GPUs of gpu_gib GiB, as text. Raises ValueError
+    with advice if it cannot fit."""
+    has_reference = bool(cfg.kl_coef) and not cfg.lora_rank       # LoRA's is the base itself
+    return memory_plan(cfg.policy, cfg.reward_model, gpus, gpu_gib, cfg.max_tokens_per_microbatch,
+                       cfg.gradient_checkpointing, has_reference, cfg.gpu_memory_utilization,
                        lora_rank=cfg.lora_rank)
-    if ranks.rank == 0:
-        print(plan, flush=True)
 
 
 def is_sharded(cfg, ranks):
@@ -666,7 +664,10 @@ def push_weights(models):
 def load_models(cfg, ranks, tokenizer):
     """Policy, frozen reference, reward model and engine, if they will fit. -> Models"""
     if ranks.device.type == "cuda":
-        print_memory_plan(cfg, ranks)
+        gpu_gib = torch.cuda.get_device_properties(ranks.device).total_memory / 2**30
+        plan = plan_memory(cfg, ranks.world_size, gpu_gib)
+        if ranks.rank == 0:
+            print(plan, flush=True)
 
     policy, logprobs = load_policy(cfg, ranks)
     ref_logprobs = None

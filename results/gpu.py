@@ -41,7 +41,7 @@ sys.path.insert(0, str(HERE.parent))
 import distributed  # noqa: E402
 import hero  # noqa: E402
 import tiny  # noqa: E402
-from distributed import gathered_tensors, memory_plan  # noqa: E402
+from distributed import gathered_tensors  # noqa: E402
 from problems import write_file  # noqa: E402
 from results.logprob_memory import naive_logprobs  # noqa: E402
 from rewards import RewardModel  # noqa: E402
@@ -89,6 +89,7 @@ SHAPES = {
         "num_attention_heads": 28, "num_key_value_heads": 4, "vocab_size": 152_064,
         "max_position_embeddings": 4096}),
 }
+OWN_REWARD_MODEL = "Qwen/Qwen3-0.6B-Base"         # what `reward_model` is made from, docs/gpu.md
 TOY = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
        "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 32, "vocab_size": 512,
        "max_position_embeddings": 512}
@@ -126,8 +127,8 @@ def preset(name, work, **settings):
     """The Config of a preset whose models are those of random_model."""
     cfg = hero.Config(**hero.PRESETS[name] | settings)
     reward_model = cfg.reward_model
-    if reward_model == "reward_model":               # the user's own, made from the smallest Qwen3
-        reward_model = "Qwen/Qwen3-0.6B-Base"
+    if reward_model == "reward_model":
+        reward_model = OWN_REWARD_MODEL
     return replace(
         cfg, policy=random_model(cfg.policy, work),
         reward_model=random_model(reward_model, work, AutoModelForSequenceClassification))
@@ -178,6 +179,11 @@ def reset_peak():
     return torch.cuda.memory_allocated() / GIB
 
 
+def gpu_gib():
+    """The memory of this GPU."""
+    return torch.cuda.get_device_properties(0).total_memory / GIB
+
+
 def used_gib():
     """What the driver says that this process and its CUDA context hold; None without a GPU."""
     if not ON_GPU:
@@ -213,10 +219,18 @@ def operations_per_token(config, length, lora=False):
 
 def planned_gib(cfg, parts):
     """The sum of the items of a memory plan, on one GPU, whose names begin with one of `parts`."""
-    plan = memory_plan(cfg.policy, cfg.reward_model, 1, 10_000, cfg.max_tokens_per_microbatch,
-                       cfg.gradient_checkpointing, lora_rank=cfg.lora_rank)
+    plan = hero.plan_memory(cfg, gpus=1, gpu_gib=10_000)
     items = re.findall(r"^ +([\d.]+) GiB  (.+)$", plan, re.M)
     return sum(float(gib) for gib, name in items if name.startswith(parts))
+
+
+def planned_peak(cfg, gpus, gpu_gib):
+    """The peak of a memory plan, in GiB; None where the run is refused."""
+    try:
+        plan = hero.plan_memory(cfg, gpus, gpu_gib)
+    except ValueError:
+        return None
+    return float(re.search(r"([\d.]+) GiB  at the peak", plan)[1])
 
 
 # What is in memory during an update without reward model and engine, as memory_plan calls it.
@@ -461,18 +475,9 @@ def whole_step(work, preset_name, prompts_per_step):
     rollouts = len(prompts) * cfg.rollouts_per_prompt
     rows.append({"preset": preset_name, "phase": f"all, {rollouts / total:.3g} rollouts/s",
                  "seconds": total, "used, GiB": largest(laps.used.values()),
-                 "planned, GiB": planned_peak(cfg) if ON_GPU else None,
+                 "planned, GiB": planned_peak(cfg, 1, gpu_gib()) if ON_GPU else None,
                  "gap, nats": stats["rollout/logprob_gap"]})
     return rows
-
-
-def planned_peak(cfg):
-    """What print_memory_plan says that this card will hold at the peak, in GiB."""
-    gpu_gib = torch.cuda.get_device_properties(0).total_memory / GIB
-    plan = memory_plan(cfg.policy, cfg.reward_model, 1, gpu_gib, cfg.max_tokens_per_microbatch,
-                       cfg.gradient_checkpointing, vllm_share=cfg.gpu_memory_utilization,
-                       lora_rank=cfg.lora_rank)
-    return float(re.search(r"([\d.]+) GiB  at the peak", plan)[1])
 
 
 @dataclass(frozen=True)
@@ -664,8 +669,7 @@ def describe_machine():
     """The device and the versions, as one sentence."""
     device = "a CPU at toy size: these numbers say that the code runs, and nothing about its speed"
     if ON_GPU:
-        properties = torch.cuda.get_device_properties(0)
-        device = f"{properties.name}, {properties.total_memory / GIB:.1f} GiB"
+        device = f"{torch.cuda.get_device_name()}, {gpu_gib():.1f} GiB"
     versions = [f"{package} {installed(package)}" for package in
                 ("torch", "transformers", "vllm", "trl", "liger-kernel") if installed(package)]
     return f"Measured on {device}; {', '.join(versions)}."
@@ -676,43 +680,40 @@ def describe_machine():
 CARDS = {"24 GB": 23.5, "48 GB": 47.4, "80 GB": 79.1, "141 GB": 139.8}          # GiB that CUDA sees
 
 
-def plan_of(name, folder, gpus, gpu_gib):
-    """The memory plan of a preset on so many cards, as the run would print it."""
-    settings = hero.Config(**hero.PRESETS[name])
-    reward_model = settings.reward_model
-    if reward_model == "reward_model":
-        reward_model = "Qwen/Qwen3-0.6B-Base"
-    paths = []
-    for model in (settings.policy, reward_model):
+def with_shapes(name, folder):
+    """The Config of a preset whose models are configs alone, without weights."""
+    cfg = hero.Config(**hero.PRESETS[name])
+    for setting in ("policy", "reward_model"):
+        model = getattr(cfg, setting)
+        if model == "reward_model":
+            model = OWN_REWARD_MODEL
         shape_of(model, toy=False).save_pretrained(folder / model)
-        paths.append(str(folder / model))
-    return memory_plan(
-        *paths, gpus, gpu_gib, settings.max_tokens_per_microbatch, settings.gradient_checkpointing,
-        bool(settings.kl_coef) and not settings.lora_rank, settings.gpu_memory_utilization,
-        lora_rank=settings.lora_rank)
+        cfg = replace(cfg, **{setting: str(folder / model)})
+    return cfg
 
 
 def write_plans(out):
     """plans.md: which preset fits on which cards, and the plans of those for one card."""
-    presets = [name for name in hero.PRESETS if name != "tiny"]
-    cards = [(gpus, card) for gpus in (1, 8) for card in CARDS]
-    rows = []
     with tempfile.TemporaryDirectory() as work:
-        for name in presets:
+        presets = {}
+        for name in hero.PRESETS:
+            if name != "tiny":
+                presets[name] = with_shapes(name, Path(work))
+
+        rows = []
+        for name, cfg in presets.items():
             row = {"peak in GiB, of each card": f"`{name}`"}
-            for gpus, card in cards:
-                try:
-                    plan = plan_of(name, Path(work), gpus, CARDS[card])
-                    peak = re.search(r"([\d.]+) GiB  at the peak", plan)[1]
-                    row[f"{gpus} x {card}"] = f"{float(peak):.0f}"
-                except ValueError:
-                    row[f"{gpus} x {card}"] = "no"
+            for gpus in (1, 8):
+                for card, gib in CARDS.items():
+                    peak = planned_peak(cfg, gpus, gib)
+                    row[f"{gpus} x {card}"] = "no" if peak is None else f"{peak:.0f}"
             rows.append(row)
+
         lines = table(rows)
         lines += ["", "no: the run refuses to start.", "", "    python results/gpu.py plans"]
         for name, card in (("qwen3-0.6b", "24 GB"), ("qwen3-1.7b-lora", "24 GB"),
                            ("qwen3-4b-lora", "80 GB")):
-            plan = plan_of(name, Path(work), 1, CARDS[card])
+            plan = hero.plan_memory(presets[name], 1, CARDS[card])
             lines += ["", f"`{name}`:", "", "```", *plan.splitlines(), "```"]
     write_file(out / "plans.md", "\n".join(lines) + "\n")
 

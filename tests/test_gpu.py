@@ -50,8 +50,7 @@ def test_what_is_planned_for_an_update(tmp_path):
         cfg = hero.Config(**hero.PRESETS["qwen3-0.6b"] | {"lora_rank": lora_rank})
         gpu.shape_of(cfg.policy, toy=False).save_pretrained(tmp_path)
         cfg.policy = cfg.reward_model = str(tmp_path)
-        plan = gpu.memory_plan(cfg.policy, cfg.reward_model, 1, 10_000, 16384, True,
-                               lora_rank=lora_rank)
+        plan = hero.plan_memory(cfg, 1, 10_000)
         named = dict((name, float(gib)) for gib, name in re.findall(r"([\d.]+) GiB  (.+)", plan))
         expected = sum(gib for name, gib in named.items()
                        if not name.startswith(("reward model", "vLLM", "at the peak")))
