@@ -46,6 +46,7 @@ from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems,
 from report import format_metrics, plot_curves, run_summary
 from rewards import REWARDS, Batch, RewardModel, compute_advantages, group_stats
 from rollout import (
+    Rollout,
     SamplingParams,
     TransformersEngine,
     chat_prompt,
@@ -307,7 +308,7 @@ class MicroBatch:
 def microbatches(lengths, budget, count=1):
     """Row indices in groups with rows * longest <= budget; a row over the budget goes alone.
 
-    At least `count` groups, if there are so many rows: under FSDP all ranks need the same number.
+    At least `count` groups, if there are so many rows.
     """
     groups = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
@@ -316,8 +317,8 @@ def microbatches(lengths, budget, count=1):
         groups[-1].append(i)
     while len(groups) < min(count, len(lengths)):
         largest = max(range(len(groups)), key=lambda i: len(groups[i]))
-        rows = groups.pop(largest)
-        groups += [rows[::2], rows[1::2]]
+        rows = groups[largest]
+        groups[largest:largest + 1] = [rows[::2], rows[1::2]]
     return groups
 
 
@@ -332,30 +333,62 @@ def to_micro_batch(rollouts, advantages, device):
                       engine_logp.to(device))
 
 
-def split_minibatch(cfg, ranks, rollouts, advantages):
-    """The rollouts of one optimizer step as micro-batches. -> list of MicroBatch
+def split_minibatch(lengths, world_size, budget):
+    """Shares the rows of an optimizer step out. lengths: their tokens -> [rank][micro-batch][row]
 
-    Under FSDP every rank has to run the same number of forward passes: the largest one decides.
+    Under FSDP the ranks run their micro-batches in step, so all need equally many, and wait for the
+    slowest in each. So the micro-batches are made of all ranks' rows, from the shortest to the
+    longest, and dealt in turns: those that run at the same time are of about the same size.
     """
-    budget = cfg.max_tokens_per_microbatch
-    lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts]
     needed = len(microbatches(lengths, budget))
-    count = max(distributed.gather_interleaved([needed]))
-    return [to_micro_batch([rollouts[i] for i in rows], advantages[rows], ranks.device)
-            for rows in microbatches(lengths, budget, count)]
+    count = math.ceil(needed / world_size) * world_size
+
+    # If that is more than needed, then all the smaller: the smallest budget that is enough.
+    if count > needed:
+        too_small = 0
+        while budget - too_small > 1:
+            middle = (too_small + budget) // 2
+            if len(microbatches(lengths, middle)) <= count:
+                budget = middle
+            else:
+                too_small = middle
+    groups = microbatches(lengths, budget, count)
+    return [groups[rank::world_size] for rank in range(world_size)]
+
+
+def work_of(lengths, plan):
+    """What a plan of split_minibatch costs. -> (real tokens, tokens with the padding, tokens that
+    all ranks could have computed in the time): a rank waits for the slowest in each micro-batch."""
+    padded = 0
+    elapsed = 0
+    for groups in zip(*plan, strict=True):                    # one of each rank, at the same time
+        sizes = [len(rows) * max(lengths[i] for i in rows) for rows in groups]
+        padded += sum(sizes)
+        elapsed += max(sizes) * len(sizes)
+    return sum(lengths), padded, elapsed
 
 
 def update(cfg, ranks, models, optimizer, rollouts, advantages):
     """Takes the optimizer steps of one rollout batch. -> {log key: mean over all ranks' tokens}
 
-    models: the run's Models. rollouts, advantages (B,): this rank's, in the order of the prompts.
-    Minibatch m holds the same prompts whatever the number of ranks.
+    models: the run's Models. rollouts, advantages (B,): those of all ranks, in the order of the
+    prompts. Minibatch m holds the same prompts whatever the number of ranks, which share its rows.
     """
     policy = models.policy
     policy.train(cfg.gradient_checkpointing)   # only in train mode does transformers checkpoint
     size = len(rollouts) // cfg.num_minibatches
-    minibatches = [split_minibatch(cfg, ranks, rollouts[i:i + size], advantages[i:i + size])
-                   for i in range(0, len(rollouts), size)]
+    minibatches = []
+    work = torch.zeros(3)
+    for start in range(0, len(rollouts), size):
+        lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts[start:start + size]]
+        plan = split_minibatch(lengths, ranks.world_size, cfg.max_tokens_per_microbatch)
+        work += torch.tensor(work_of(lengths, plan))
+        minibatch = []
+        for group in plan[ranks.rank]:
+            rows = [start + i for i in group]
+            minibatch.append(to_micro_batch([rollouts[i] for i in rows], advantages[rows],
+                                            ranks.device))
+        minibatches.append(minibatch)
 
     # 1. What the loss compares with, before the first optimizer step changes the policy.
     #    The first minibatch is on-policy: its old log-probabilities are those of its own forward
@@ -407,6 +440,7 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
                              "lower --learning_rate, or look at the last group in rollouts.jsonl")
         norms.append(norm)
         optimizer.step()
+    optimizer.zero_grad()                      # the rollouts need the memory of the gradients
     policy.eval()
 
     # 3. Means over all tokens of all ranks, for the log.
@@ -414,8 +448,11 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
     means = {name: total / all_tokens for name, total in zip(sums, all_sums, strict=True)}
     if not models.ref_logprobs:
         del means["kl_ref"]
+    tokens, padded, elapsed = work.tolist()
     logged = {"rollout/logprob_gap": means.pop("logprob_gap"),
-              "policy/gradient_norm": sum(norms) / len(norms)}
+              "policy/gradient_norm": sum(norms) / len(norms),
+              "perf/padding": 1 - tokens / padded,
+              "perf/useful": tokens / elapsed}
     return logged | {f"policy/{name}": value for name, value in means.items()}
 
 
@@ -719,11 +756,10 @@ def start_or_resume(cfg, folder, models, optimizer):
 @dataclass
 class Response:
     """What is known of a response once it is verified and scored, and shared with all ranks."""
+    rollout: Rollout
     text: str
     verdict: Verdict
     rm_score: float
-    length: int                                   # tokens
-    finished: bool
     truth: bool | None                            # by the oracle; None where nothing needs it
 
 
@@ -771,8 +807,8 @@ def to_batch(prompts, groups):
     return Batch(
         rm_scores=table(lambda response: response.rm_score),
         verified=table(lambda response: float(response.verdict.correct)),
-        lengths=table(lambda response: response.length),
-        finished=table(lambda response: response.finished),
+        lengths=table(lambda response: len(response.rollout.response_ids)),
+        finished=table(lambda response: response.rollout.finished),
         texts=[[response.text for response in group] for group in groups],
         references=[row["answer"] for row in prompts],
         truth=truth)
@@ -788,8 +824,8 @@ def response_stats(groups):
     stats = {}
     for reason in ("no_answer", "unparsed", "timeout", "too_large", "undecided"):
         stats[f"verify/{reason}"] = mean(r.verdict.reason == reason for r in responses)
-    stats["rollout/length"] = mean(r.length for r in responses)
-    stats["rollout/truncated"] = mean(not r.finished for r in responses)
+    stats["rollout/length"] = mean(len(r.rollout.response_ids) for r in responses)
+    stats["rollout/truncated"] = mean(not r.rollout.finished for r in responses)
     return stats
 
 
@@ -900,11 +936,8 @@ def train(cfg):
         clock.lap("reward_model")
 
         # 4. Share: every rank gets all responses, and computes the same advantages from them.
-        responses = []
-        for i, rollout in enumerate(rollouts):
-            length = len(rollout.response_ids)
-            responses.append(Response(texts[i], verdicts[i], scores[i], length, rollout.finished,
-                                      truth[i]))
+        responses = [Response(*known) for known in
+                     zip(rollouts, texts, verdicts, scores, truth, strict=True)]
         groups = distributed.gather_interleaved(
             [responses[i:i + G] for i in range(0, len(responses), G)])
         batch = to_batch(prompts, groups)
@@ -919,8 +952,9 @@ def train(cfg):
             w_max=cfg.w_max, weight_k=cfg.weight_k, advantage_norm=cfg.advantage_norm)
 
         # 6. Update the policy, and push its weights into the engine.
-        own_advantages = result.advantages[ranks.rank::ranks.world_size].flatten()        # (B,)
-        update_stats = update(cfg, ranks, models, optimizer, rollouts, own_advantages)
+        all_rollouts = [response.rollout for group in groups for response in group]       # (P*G,)
+        update_stats = update(cfg, ranks, models, optimizer, all_rollouts,
+                              result.advantages.flatten())
         push_weights(models)
         clock.lap("update")
 

@@ -7,9 +7,19 @@ import shutil
 import pytest
 import torch
 from helpers import SMALL, hero_here, metrics_of, refuse, refused, script
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from hero import Config, microbatches, next_prompts, policy_loss, token_logprobs
+from hero import (
+    Config,
+    microbatches,
+    next_prompts,
+    policy_loss,
+    split_minibatch,
+    token_logprobs,
+    work_of,
+)
 from problems import load_problems
 from rollout import load_generation_config, load_tokenizer, right_padded
 
@@ -160,6 +170,58 @@ def test_microbatches_keep_the_budget_and_every_row():
     assert sorted(i for batch in batches for i in batch) == list(range(7))
     assert all(len(b) * max(lengths[i] for i in b) <= 80 or len(b) == 1 for b in batches)
     assert len(microbatches(lengths, 10**6)) == 1
+
+
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=12), st.sampled_from([1, 2, 4, 8]),
+       st.integers(50, 1000))
+def test_a_minibatch_is_shared_out_whole_and_in_equal_steps(lengths, world_size, budget):
+    lengths = lengths * world_size                             # as many rows for each rank
+    plan = split_minibatch(lengths, world_size, budget)
+    assert len(plan) == world_size and len({len(groups) for groups in plan}) == 1
+    groups = [group for rank in plan for group in rank]
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= budget for g in groups)
+    if world_size == 1:
+        assert plan[0] == microbatches(lengths, budget)
+
+
+def test_ranks_work_in_step():
+    """Ten long rows and thirty short ones: whatever rank generated them, none waits for long."""
+    lengths = [100] * 10 + [10] * 30
+    for world_size in (1, 2, 4, 8):
+        tokens, padded, elapsed = work_of(lengths, split_minibatch(lengths, world_size, 200))
+        assert tokens == padded == 1300
+        assert elapsed <= 1.25 * tokens
+
+
+def test_work_is_counted_by_hand():
+    """Two ranks, two micro-batches each. The first: rows of 3 and 5, padded to 10, beside one of 6:
+    both ranks could have computed 10 + 10. The second: 4 beside 4."""
+    assert work_of([3, 5, 6, 4, 4], [[[0, 1], [3]], [[2], [4]]]) == (22, 24, 28)
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_the_gradient_does_not_depend_on_how_rows_are_dealt(policy, tokenizer, world_size):
+    """Each rank's micro-batches, divided by the mean tokens per rank, averaged over ranks."""
+    policy = policy.double()
+    ids, real, mask = rows_and_mask(tokenizer, rows=8)
+    lengths = real.sum(1).tolist()
+    advantages = torch.linspace(-1, 1, 8, dtype=torch.float64)
+
+    def gradient(plan):
+        policy.zero_grad()
+        for groups in plan:
+            for rows in groups:
+                width = max(lengths[i] for i in rows)
+                logp = token_logprobs(policy, ids[rows, :width], mask[rows, :width])
+                loss, _ = policy_loss(logp, logp.detach(), advantages[rows], mask[rows, :width],
+                                      num_tokens=mask.sum() / len(plan))
+                (loss / len(plan)).backward()
+        return torch.cat([p.grad.flatten() for p in policy.parameters()])
+
+    one = gradient(split_minibatch(lengths, 1, 60))
+    many = gradient(split_minibatch(lengths, world_size, 60))
+    assert (one - many).norm() <= 1e-6 * one.norm()
 
 
 # ---------------------------------------------------------------------------- the data
