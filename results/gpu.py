@@ -258,11 +258,14 @@ def tiny_runs(work):
     }
     rows = []
     for name, arguments in runs.items():
+        # A run as a user starts it, to its end.
         started = time.perf_counter()
         result = subprocess.run([sys.executable, str(HERE.parent / "hero.py"), *arguments],
                                 cwd=folder, capture_output=True, text=True)
         if result.returncode:
             raise RuntimeError(f"{name}: {last_line(result.stderr)}")
+
+        # What it has left: its log, and a model that can be loaded.
         run = folder / "runs" / arguments[arguments.index("--name") + 1]
         last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
         AutoModelForCausalLM.from_pretrained(run / "final")
@@ -279,6 +282,8 @@ def update_speed(work, preset_name, lora_rank):
     if not ON_GPU:
         lengths = [64, 128]
         cfg = replace(cfg, max_tokens_per_microbatch=256)
+
+    # The policy and its optimizer, without reward model and engine.
     ranks = distributed.init()
     policy, logprobs = hero.load_policy(cfg, ranks)
     models = hero.Models(load_tokenizer(cfg.policy), policy, logprobs, None, None, None)
@@ -296,6 +301,7 @@ def update_speed(work, preset_name, lora_rank):
         step()                                     # warms up, and makes Adam's moments
         reset_peak()
         seconds = min(seconds_of(step) for _ in range(2))
+
         tokens = len(rollouts) * length
         done = tokens * operations_per_token(policy.config, length, bool(lora_rank))
         rows.append({
@@ -386,6 +392,8 @@ def rollout_speed(work, kind):
     count, tokens = (64, 256) if ON_GPU else (4, 16)
     prompts = short_prompts(tokenizer, count)
     params = SamplingParams(tokens)
+
+    # Speed; a short generation first warms up.
     engine.generate(prompts[:4], 8, SamplingParams(8), seed=0)
     rollouts = []
     seconds = seconds_of(lambda: rollouts.extend(engine.generate(prompts, 8, params, seed=1)))
@@ -393,6 +401,7 @@ def rollout_speed(work, kind):
     sleep = seconds_of(engine.sleep)
     wake = seconds_of(engine.wake)
 
+    # The gap to a policy of the same weights, then of others, and after these were pushed.
     dtype = torch.bfloat16 if ON_GPU else torch.float32
     policy = AutoModelForCausalLM.from_pretrained(path, dtype=dtype).to(DEVICE).eval()
     before = logprob_gap(policy, rollouts[:32])
