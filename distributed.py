@@ -200,6 +200,22 @@ def from_pretrained(auto_class, name_or_path, **options):
                          f"({first_line(error)})") from error
 
 
+@contextmanager
+def one_rank_at_a_time():
+    """The ranks of each node run the block one after the other, to load a model.
+
+    So a node needs host memory for one copy of it, not for one per rank, and the first rank
+    downloads what the others then find in the hub's cache.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    turns = max(gather_interleaved([local_rank])) + 1
+    for _ in range(local_rank):
+        barrier()
+    yield
+    for _ in range(turns - local_rank):
+        barrier()
+
+
 def shard(model, function):
     """Shards a transformers language model over all ranks with FSDP2. -> function, bound to it
 
@@ -219,10 +235,11 @@ def shard(model, function):
     return model.sharded_function
 
 
-def gathered_tensors(model):
+def gathered_tensors(model, dtype=None):
     """(name, whole tensor) of every weight, gathered one at a time. All ranks iterate in step.
 
     LoRA adapters are merged into the weights that they change, under the names of the base model.
+    dtype: what each rank rounds its part to before it is sent; None for the weight's own.
     """
     if isinstance(model, FSDPModule):
         model.reshard()
@@ -233,6 +250,7 @@ def gathered_tensors(model):
             continue
         if layer_name in adapted and parameter == "weight":
             tensor = adapted[layer_name].merged_weight()
+        tensor = tensor.to(dtype or tensor.dtype)
         yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -350,6 +368,37 @@ def lora_disabled(model):
     finally:
         for layer in layers:
             layer.enabled = True
+
+
+# ---------------------------------------------------------------------------- speed and memory
+
+# Dense bfloat16 FLOP/s by the vendor's data sheets, by a part of the device's name. First match.
+PEAK_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12,
+              "GH200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
+              "RTX 4090": 165e12, "RTX 3090": 71e12}
+
+
+def peak_flops(device_name):
+    """Dense bfloat16 FLOP/s of a GPU by its name; None where it is not known."""
+    for part, flops in PEAK_FLOPS.items():
+        if part in device_name:
+            return flops
+    return None
+
+
+def forward_flops(model, lengths):
+    """Floating-point operations of a forward pass over rows of these lengths, padding left out.
+
+    Two per weight and token, in the matrices that are multiplied with, and in causal attention
+    2 * width * length^2 per layer.
+    """
+    config = model.config
+    weights = sum(p.numel() for p in model.parameters())
+    if not config.tie_word_embeddings:
+        weights -= model.get_input_embeddings().weight.numel()      # a look-up, not a product
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = config.num_attention_heads * head * config.num_hidden_layers
+    return sum(2 * weights * length + 2 * width * length**2 for length in lengths)
 
 
 # ---------------------------------------------------------------------------- the memory plan

@@ -264,7 +264,8 @@ def policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low=0.2
     advantages = advantages[:, None]                                                      # (B, 1)
 
     # How much more likely each token is now than when it was sampled.
-    ratio = torch.exp((logp - old_logp) * mask)                                           # (B, T)
+    log_ratio = (logp - old_logp) * mask                                                  # (B, T)
+    ratio = torch.exp(log_ratio)
 
     # The smaller of the two surrogates: no reward for moving further than the clip allows, but
     # always a way back.
@@ -277,18 +278,22 @@ def policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low=0.2
         stats = {
             "clip_frac_low": ((ratio < 1 - clip_ratio_low) & (advantages < 0)) * mask,
             "clip_frac_high": ((ratio > 1 + clip_ratio_high) & (advantages > 0)) * mask,
-            "kl_old": (ratio - 1 - ratio.log()) * mask,
+            "kl_old": k3(log_ratio),
         }
 
-    # The k3 estimate of KL(policy || reference): never negative, and its mean is the KL.
     if ref_logp is not None:
-        log_ratio = (ref_logp - logp) * mask
-        kl = log_ratio.exp() - 1 - log_ratio
+        kl = k3((ref_logp - logp) * mask)
         token_loss = token_loss + kl_coef * kl
-        stats["kl_ref"] = kl.detach() * mask
+        stats["kl_ref"] = kl.detach()
 
     loss = (token_loss * mask).sum() / num_tokens
     return loss, {name: values.sum().item() for name, values in stats.items()}
+
+
+def k3(log_ratio):
+    """The k3 estimate of a divergence, e^x - 1 - x for each log-ratio x: never negative, and its
+    mean is the KL. expm1 keeps the digits that e^x - 1 loses where x is small."""
+    return torch.expm1(log_ratio) - log_ratio
 
 
 # ---------------------------------------------------------------------------- the update
@@ -688,14 +693,15 @@ def load_policy(cfg, ranks, trainable=True):
 def make_optimizer(cfg, policy):
     """AdamW for the weights that are trained."""
     trained = [p for p in policy.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, cfg.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
+    return torch.optim.AdamW(trained, cfg.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
+                             fused=torch.cuda.is_available())
 
 
 def push_weights(models):
     """Gives the engine the policy's weights, unless it generates with the policy itself."""
     engine = models.engine
     if not (isinstance(engine, TransformersEngine) and engine.model is models.policy):
-        engine.update_weights(distributed.gathered_tensors(models.policy))
+        engine.update_weights(distributed.gathered_tensors(models.policy, engine.dtype))
 
 
 def load_models(cfg, ranks, tokenizer):
@@ -706,7 +712,8 @@ def load_models(cfg, ranks, tokenizer):
         if ranks.rank == 0:
             print(plan, flush=True)
 
-    policy, logprobs = load_policy(cfg, ranks)
+    with distributed.one_rank_at_a_time():
+        policy, logprobs = load_policy(cfg, ranks)
     ref_logprobs = None
     if cfg.kl_coef and cfg.lora_rank:
         # The frozen base of the policy is the initial policy.
@@ -714,12 +721,14 @@ def load_models(cfg, ranks, tokenizer):
             with distributed.lora_disabled(policy):
                 return logprobs(ids, mask, temperature)
     elif cfg.kl_coef:
-        _, ref_logprobs = load_policy(cfg, ranks, trainable=False)
+        with distributed.one_rank_at_a_time():
+            _, ref_logprobs = load_policy(cfg, ranks, trainable=False)
 
-    reward_model = RewardModel(
-        cfg.reward_model, ranks.device, system=cfg.rm_system or None,
-        dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32,
-        max_tokens=cfg.max_tokens_per_microbatch)
+    with distributed.one_rank_at_a_time():
+        reward_model = RewardModel(
+            cfg.reward_model, ranks.device, system=cfg.rm_system or None,
+            dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32,
+            max_tokens=cfg.max_tokens_per_microbatch)
     if ranks.device.type == "cpu":
         reward_model.model.set_attn_implementation("eager")
 
@@ -875,6 +884,45 @@ class Clock:
         self.last = now
 
 
+def performance(cfg, ranks, models, rollouts, seconds):
+    """Speed and memory of a step, on rank 0's clock. rollouts: all ranks' -> {log key: number}
+
+    MFU counts what the update has to compute, without padding and without what checkpointing
+    computes again: three forward passes for a gradient, two with LoRA, where the weights of the
+    base need none; one for old and one for reference log-probabilities.
+    """
+    lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts]
+    responses = sum(len(r.response_ids) for r in rollouts)
+    logged = {"perf/generate_tokens_per_second": responses / seconds["time/generate"],
+              "perf/update_tokens_per_second": sum(lengths) / seconds["time/update"]}
+    if ranks.device.type != "cuda":
+        return logged
+
+    logged["perf/peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    torch.cuda.reset_peak_memory_stats()
+    peak = distributed.peak_flops(torch.cuda.get_device_name())
+    if peak:
+        passes = 2 if cfg.lora_rank else 3
+        passes += (cfg.num_minibatches - 1) / cfg.num_minibatches
+        if models.ref_logprobs:
+            passes += 1
+        flops = passes * distributed.forward_flops(models.policy, lengths)
+        logged["perf/mfu"] = flops / seconds["time/update"] / (peak * ranks.world_size)
+    return logged
+
+
+# A bfloat16 engine and trainer differ by about 0.01 nats per token.
+LARGEST_GAP = 0.1
+
+
+def warn_of_a_gap(gap):
+    """Says so if the engine samples from another policy than the one that is trained."""
+    if gap > LARGEST_GAP:
+        print(f"warning: rollout/logprob_gap is {gap:.2f} nats per token: the engine samples from "
+              "another policy than the one that is trained, as if its weights were not pushed",
+              flush=True)
+
+
 def log_rows(path, rows):
     """Appends rows to a log of the run; only rank 0 writes."""
     if torch.distributed.get_rank() == 0:
@@ -893,7 +941,8 @@ def train(cfg):
     folder = Path("runs") / cfg.name
     P, G = cfg.prompts_per_step, cfg.rollouts_per_prompt
 
-    tokenizer = load_tokenizer(cfg.policy, cfg.chat_template)
+    with distributed.one_rank_at_a_time():
+        tokenizer = load_tokenizer(cfg.policy, cfg.chat_template)
     problems = load_training_problems(cfg, tokenizer)
     benchmarks = load_benchmarks(cfg.eval_data.split(","))
     if ranks.rank == 0:
@@ -961,6 +1010,9 @@ def train(cfg):
         # 7. Evaluate now and then.
         metrics = {"step": step, "hero/sigma_bar": sigma_bar}
         metrics |= group_stats(batch, result) | response_stats(groups) | update_stats
+        too_long = distributed.all_sum([models.reward_model.share_too_long]).item()
+        metrics["rm/too_long"] = too_long / ranks.world_size
+        metrics |= performance(cfg, ranks, models, all_rollouts, clock.seconds)
         if step % cfg.eval_every == 0 or step == cfg.steps:
             metrics |= evaluate_policy(cfg, models, benchmarks)
             clock.lap("evaluate")
@@ -977,6 +1029,7 @@ def train(cfg):
                 {"step": step, "sigma_sum": progress.sigma_sum})
         if ranks.rank == 0:
             bar.write(format_metrics(metrics))
+            warn_of_a_gap(metrics["rollout/logprob_gap"])
         if stop:
             break
 

@@ -193,28 +193,12 @@ def used_gib():
 
 
 def product_rate():
-    """Floating point operations per second of a large product of bfloat16 matrices: what this
-    card reaches, and the 1 of the MFU."""
+    """Floating-point operations per second of a large product of bfloat16 matrices, which is what
+    this card reaches at best."""
     size = 8192 if ON_GPU else 256
     a = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
     times = [seconds_of(lambda: a @ a) for _ in range(20)]
     return 2 * size**3 / statistics.median(times[5:])
-
-
-def operations_per_token(config, length, lora=False):
-    """What a forward and backward pass has to compute per token of a row of that length.
-
-    Two operations per weight and pass: forward, gradient of the input, gradient of the weight. The
-    last is not needed where the weight is frozen. Attention, which has no weights, looks at half of
-    the row on average. What gradient checkpointing computes twice counts once.
-    """
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
-    layers = sum(p.numel() for p in model.base_model.layers.parameters())
-    weights = layers + config.vocab_size * config.hidden_size
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    attention = 2 * length * config.num_attention_heads * head_dim * config.num_hidden_layers
-    return 2 * weights * (2 if lora else 3) + 3 * attention
 
 
 def planned_gib(cfg, parts):
@@ -276,7 +260,11 @@ def tiny_runs(work):
 
 
 def update_speed(work, preset_name, lora_rank):
-    """hero.update on rows of 4,096 and 8,192 tokens: one optimizer step of 32,768."""
+    """hero.update on rows of 4,096 and 8,192 tokens: one optimizer step of 32,768.
+
+    MFU is the share of what the card's data sheet promises, and where that is not known, of what a
+    large product of matrices reaches.
+    """
     cfg = preset(preset_name, work, lora_rank=lora_rank, num_minibatches=1)
     lengths = [4096, 8192]
     if not ON_GPU:
@@ -288,7 +276,8 @@ def update_speed(work, preset_name, lora_rank):
     policy, logprobs = hero.load_policy(cfg, ranks)
     models = hero.Models(load_tokenizer(cfg.policy), policy, logprobs, None, None, None)
     optimizer = hero.make_optimizer(cfg, policy)
-    rate = product_rate()
+    product = product_rate()
+    peak = ON_GPU and distributed.peak_flops(torch.cuda.get_device_name())
 
     rows = []
     for length in lengths:
@@ -302,13 +291,14 @@ def update_speed(work, preset_name, lora_rank):
         reset_peak()
         seconds = min(seconds_of(step) for _ in range(2))
 
-        tokens = len(rollouts) * length
-        done = tokens * operations_per_token(policy.config, length, bool(lora_rank))
+        # What hero.performance counts: forward, and back to the inputs, and to all weights.
+        passes = 2 if lora_rank else 3
+        done = passes * distributed.forward_flops(policy, [length] * len(rollouts)) / seconds
         rows.append({
             "model": preset_name, "trained": f"LoRA {lora_rank}" if lora_rank else "all weights",
-            "tokens per row": length, "tokens/s": tokens / seconds,
-            "TFLOP/s": done / seconds / 1e12, "TFLOP/s of a product": rate / 1e12,
-            "MFU": done / seconds / rate, "peak, GiB": peak_gib(),
+            "tokens per row": length, "tokens/s": len(rollouts) * length / seconds,
+            "TFLOP/s": done / 1e12, "MFU": done / (peak or product),
+            "TFLOP/s of a product": product / 1e12, "peak, GiB": peak_gib(),
             "planned, GiB": planned_gib(cfg, OF_AN_UPDATE)})
     return rows
 

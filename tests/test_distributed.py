@@ -11,6 +11,7 @@ import sys
 import pytest
 import torch
 from helpers import ROOT, SMALL, close, metrics_of, script
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import distributed
 
@@ -170,6 +171,56 @@ def test_reductions_in_two_processes(tmp_path):
     (tmp_path / "sums.py").write_text(SUMS.format(root=root))
     result = script(tmp_path, tmp_path / "sums.py", ranks=2)
     assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
+
+
+TURNS = """
+import sys, time
+sys.path.insert(0, {root!r})
+import torch, distributed
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM
+def main():
+    rank = distributed.init().rank
+    with distributed.one_rank_at_a_time():
+        with open("turns", "a") as file:
+            print("begins", rank, file=file)
+        time.sleep(0.3)
+        model = AutoModelForCausalLM.from_pretrained({policy!r}, dtype=torch.float32)
+        distributed.shard(model, type(model).forward)
+        with open("turns", "a") as file:
+            print("ends", rank, file=file)
+    sent = []
+    whole = DTensor.full_tensor
+    DTensor.full_tensor = lambda tensor: sent.append(tensor.dtype) or whole(tensor)
+    for _, tensor in distributed.gathered_tensors(model, torch.bfloat16):
+        assert tensor.dtype == torch.bfloat16
+    assert set(sent) == {{torch.bfloat16}}, sent
+    print("fine")
+distributed.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_ranks_load_in_turns_and_gather_in_the_engines_dtype(world, tmp_path):
+    (tmp_path / "turns.py").write_text(TURNS.format(root=str(ROOT), policy=str(world / "policy")))
+    result = script(tmp_path, tmp_path / "turns.py", ranks=2)
+    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
+    assert (tmp_path / "turns").read_text() == "begins 0\nends 0\nbegins 1\nends 1\n"
+
+
+def test_flops_and_peaks_by_hand():
+    """A layer of width 8 and a feed-forward of 16: 4 * 64 + 3 * 128 = 640 weights in matrices, 24
+    in the norms; 2 layers, the last norm 8 and a head of 10 * 8. Two rows, of 3 and 5."""
+    config = Qwen3Config(vocab_size=10, hidden_size=8, intermediate_size=16, num_hidden_layers=2,
+                         num_attention_heads=2, num_key_value_heads=2, head_dim=4,
+                         tie_word_embeddings=False)
+    weights = 2 * (640 + 16 + 8) + 8 + 80
+    attention = 2 * (2 * 4) * 2
+    assert distributed.forward_flops(Qwen3ForCausalLM(config), [3, 5]) == (
+        2 * weights * 8 + attention * (9 + 25))
+    assert distributed.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert distributed.peak_flops("NVIDIA H100 PCIe") == 756e12
+    assert distributed.peak_flops("NVIDIA GeForce GTX 1080") is None
 
 
 # The time-out of the group of tensors is 3 seconds, rank 0 works for 6, and rank 1 has no log.

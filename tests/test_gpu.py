@@ -1,4 +1,4 @@
-"""results/gpu.py: its arithmetic, its tables, and all of it at toy size on a CPU."""
+"""results/gpu.py: its shapes, plans and tables, and all of it at toy size on a CPU."""
 
 import json
 import re
@@ -7,25 +7,11 @@ import subprocess
 import pytest
 import torch
 from helpers import ROOT, script
-from transformers import Qwen3Config
 
 import hero
 from results import gpu
 
-# ---------------------------------------------------------------------------- arithmetic
-
-
-def test_operations_per_token_by_hand():
-    """One layer without a bias: hidden 4, one head of 2, feed-forward 8, vocabulary 10.
-
-    Weights: q 4x2, k 4x2, v 4x2, o 2x4, three of 4x8, norms 4 + 4 and 2 + 2: 32 + 96 + 12 = 140;
-    the head 40. Full: 6 * 180. LoRA: 4 * 180. Attention on a row of 6: 2 products x 2 operations x
-    head 2 x 3 tokens on average = 24 forward, and twice that backward.
-    """
-    config = Qwen3Config(hidden_size=4, num_attention_heads=1, num_key_value_heads=1, head_dim=2,
-                         intermediate_size=8, num_hidden_layers=1, vocab_size=10)
-    assert gpu.operations_per_token(config, 6) == 6 * 180 + 3 * 24
-    assert gpu.operations_per_token(config, 6, lora=True) == 4 * 180 + 3 * 24
+# ---------------------------------------------------------------------------- shapes and plans
 
 
 @pytest.mark.parametrize("name", list(gpu.SHAPES))

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+import hero
 from hero import (
     Config,
+    k3,
     microbatches,
     next_prompts,
     policy_loss,
@@ -21,7 +23,12 @@ from hero import (
     work_of,
 )
 from problems import load_problems
-from rollout import load_generation_config, load_tokenizer, right_padded
+from rollout import (
+    TransformersEngine,
+    load_generation_config,
+    load_tokenizer,
+    right_padded,
+)
 
 # ---------------------------------------------------------------------------- policy_loss
 
@@ -93,6 +100,12 @@ def test_kl_to_the_reference_by_hand():
     assert loss == pytest.approx(0.5 * (1 - gap.item()))
     assert gradient[0][0] == pytest.approx(-0.5)
     assert stats["kl_ref"] == pytest.approx(1 - gap.item())
+
+
+def test_small_divergences_keep_their_digits():
+    """Of a gap x of 1e-4 the estimate is x^2 / 2 = 5e-9, which float32 loses in e^x - 1 - x."""
+    estimate = k3(torch.tensor([1e-4, -1e-4])).tolist()
+    assert estimate == pytest.approx([5e-9, 5e-9], rel=2e-2)
 
 
 # ---------------------------------------------------------------------------- token_logprobs
@@ -285,6 +298,26 @@ def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
     result = script(folder, "hero.py", "--name", "a", "--resume", "--steps", 5)
     assert result.returncode == 0, result.stderr
     assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monkeypatch, capsys):
+    """The engine needs their memory. The gap of a CPU run is not 0, and here the limit is."""
+    pushes = []
+
+    def update_weights(engine, named_tensors):
+        pushes.append(all(p.grad is None for p in engine.model.parameters()))
+
+    monkeypatch.setattr(TransformersEngine, "update_weights", update_weights)
+    monkeypatch.setattr(hero, "LARGEST_GAP", 0.0)
+    hero_here(folder, "--name", "g", *SMALL, "--steps", 1)
+    assert pushes == [True]
+    out = capsys.readouterr().out
+    assert "warning: rollout/logprob_gap is 0.00 nats per token" in out
+
+    row = json.loads((folder / "runs/g/metrics.jsonl").read_text().splitlines()[1])
+    assert row["rm/too_long"] == 0
+    assert 0 < row["perf/useful"] <= 1 - row["perf/padding"]
+    assert row["perf/generate_tokens_per_second"] > 0 and row["perf/update_tokens_per_second"] > 0
 
 
 def test_a_base_model_runs_and_final_has_template_and_stop_tokens(folder, tokenizer):

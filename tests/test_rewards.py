@@ -314,6 +314,30 @@ def test_rows_that_end_in_the_pad_token_are_scored_there(reward_model):
                                    atol=1e-5, rtol=0)
 
 
+def test_a_model_beyond_its_positions_warns_once_and_counts(world, capsys):
+    """As AceMath-7B-RM, whose positions end at 4,096: three of the four rows are longer than 12."""
+    limited = RewardModel(world / "reward_model")
+    limited.score(PROMPTS, RESPONSES)
+    assert limited.share_too_long == 0 and capsys.readouterr().out == ""
+    lengths = [len(limited.token_ids(p, r)) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    limited.positions = sorted(lengths)[0]
+    limited.score(PROMPTS, RESPONSES)
+    limited.score(PROMPTS, RESPONSES)
+    assert limited.share_too_long == 0.75
+    out = capsys.readouterr().out
+    assert out.count("warning:") == 1 and f"{max(lengths)} tokens" in out
+
+
+def test_scoring_keeps_no_cache_and_builds_no_mask(reward_model, monkeypatch):
+    calls = []
+    forward = reward_model.model.forward
+    monkeypatch.setattr(reward_model.model, "forward",
+                        lambda **options: calls.append(options) or forward(**options))
+    reward_model.score(PROMPTS, RESPONSES)
+    assert calls
+    assert all(call["use_cache"] is False and "attention_mask" not in call for call in calls)
+
+
 def test_a_system_message_changes_the_score(world, reward_model):
     told = RewardModel(world / "reward_model", system="perimeter")
     assert told.token_ids("x", "y") != reward_model.token_ids("x", "y")
