@@ -193,10 +193,11 @@ def used_gib():
 
 
 def product_rate():
-    """Floating-point operations per second of a large product of bfloat16 matrices, which is what
-    this card reaches at best."""
+    """Floating-point operations per second of a large product of matrices, in bfloat16 on a GPU:
+    what it reaches at best."""
     size = 8192 if ON_GPU else 256
-    a = torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16)
+    dtype = torch.bfloat16 if ON_GPU else torch.float32
+    a = torch.randn(size, size, device=DEVICE, dtype=dtype)
     times = [seconds_of(lambda: a @ a) for _ in range(20)]
     return 2 * size**3 / statistics.median(times[5:])
 

@@ -24,7 +24,6 @@ from hero import (
 )
 from problems import load_problems
 from rollout import (
-    TransformersEngine,
     load_generation_config,
     load_tokenizer,
     right_padded,
@@ -304,10 +303,10 @@ def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monk
     """The engine needs their memory. The gap of a CPU run is not 0, and here the limit is."""
     pushes = []
 
-    def update_weights(engine, named_tensors):
-        pushes.append(all(p.grad is None for p in engine.model.parameters()))
+    def push_weights(models):
+        pushes.append(all(p.grad is None for p in models.policy.parameters()))
 
-    monkeypatch.setattr(TransformersEngine, "update_weights", update_weights)
+    monkeypatch.setattr(hero, "push_weights", push_weights)
     monkeypatch.setattr(hero, "LARGEST_GAP", 0.0)
     hero_here(folder, "--name", "g", *SMALL, "--steps", 1)
     assert pushes == [True]
