@@ -39,7 +39,7 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 import tiny
-from distributed import derive_seed, from_pretrained, memory_plan
+from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
 from eval import evaluate, grade, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
 from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems, write_file
@@ -623,8 +623,7 @@ def load_training_problems(cfg, tokenizer):
 
 def print_memory_plan(cfg, ranks):
     """Prints what each GPU will hold. ValueError with advice if it cannot fit."""
-    gpu_gib = torch.cuda.get_device_properties(ranks.device).total_memory / 2**30
-    plan = memory_plan(cfg.policy, cfg.reward_model, ranks.world_size, gpu_gib,
+    plan = memory_plan(cfg.policy, cfg.reward_model, ranks.world_size, gpu_memory_gib(ranks.device),
                        cfg.max_tokens_per_microbatch, cfg.gradient_checkpointing,
                        bool(cfg.kl_coef), cfg.gpu_memory_utilization)
     if ranks.rank == 0:
