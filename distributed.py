@@ -412,6 +412,7 @@ class Size:
     layers: int
     hidden: int
     feed_forward: int
+    vocabulary: int
     linear_widths: int                             # inputs plus outputs of a layer's linear layers
 
 
@@ -427,7 +428,56 @@ def model_size(auto_class, name_or_path, **options):
     layer = model.base_model.layers[0]
     widths = [sum(m.weight.shape) for m in layer.modules() if isinstance(m, torch.nn.Linear)]
     return Size(count(model), count(layer), config.num_hidden_layers, config.hidden_size,
-                config.intermediate_size, sum(widths))
+                config.intermediate_size, config.vocab_size, sum(widths))
+
+
+# Bytes that PyTorch does not count: CUDA's context, NCCL's buffers, and vLLM's graphs, which stay
+# while it sleeps.
+OVERHEAD = 2.5 * 2**30
+
+
+def gpu_memory_gib(device):
+    """The memory of a GPU, in GiB."""
+    return torch.cuda.get_device_properties(device).total_memory / 2**30
+
+
+def activation_bytes(size, tokens, checkpointing):
+    """An estimate of what a forward pass keeps, in bfloat16. size: a Size
+
+    With checkpointing, the input of every layer, and all of the layer at work; without, all of
+    every layer.
+    """
+    at_work = 2 * tokens * (16 * size.hidden + 6 * size.feed_forward)
+    if checkpointing:
+        return 2 * tokens * size.hidden * size.layers + at_work
+    return at_work * size.layers
+
+
+def training_memory_plan(size, gpus, gpu_gib, tokens, logit_tokens, checkpointing):
+    """What prepare.py's training holds on each GPU, in GiB. -> a text, one item per line
+
+    size: a Size. gpus: the GPUs that share the weights. tokens: of a forward pass; logit_tokens:
+    those of them whose logits are computed. ValueError with advice if it cannot fit.
+    """
+    n = size.parameters
+    root = n - size.layers * size.layer_parameters
+    items = {"weights, gradients and Adam's moments, float32": 16 * n / gpus,
+             "gathered layers, bfloat16": 2 * (root + 2 * size.layer_parameters) + 4 * root,
+             "activations (estimate)": activation_bytes(size, tokens, checkpointing),
+             "logits, float32, and their gradient": 12 * size.vocabulary * logit_tokens,
+             "CUDA, communication, what vLLM keeps (estimate)": OVERHEAD}
+    total = sum(items.values()) / 2**30
+    lines = [f"memory for training on each of {gpus} GPUs of {gpu_gib:.0f} GiB, for the longest "
+             "responses:"]
+    for name, value in items.items():
+        lines.append(f"  {value / 2**30:7.2f} GiB  {name}")
+    lines.append(f"  {total:7.2f} GiB  in all")
+    plan = "\n".join(lines)
+    if total > 0.95 * gpu_gib:
+        raise ValueError(f"training needs {total:.1f} GiB on GPUs of {gpu_gib:.1f}: take more "
+                         "GPUs, lower --max_tokens or --rows_at_once, or leave gradient "
+                         f"checkpointing on\n{plan}")
+    return plan
 
 
 def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
@@ -444,36 +494,35 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
     actor = model_size(AutoModelForCausalLM, policy)
     critic = model_size(AutoModelForSequenceClassification, reward_model, num_labels=1)
     n = actor.parameters
-
-    # Activations.
-    at_work = 2 * tokens * (16 * actor.hidden + 6 * actor.feed_forward)
-    if checkpointing:
-        activations = 2 * tokens * actor.hidden * actor.layers + at_work
-    else:
-        activations = at_work * actor.layers
+    activations = activation_bytes(actor, tokens, checkpointing)
 
     # FSDP2 gathers the root (embedding, norm, head) as a whole, and two layers at a time.
     root = n - actor.layers * actor.layer_parameters
     gathered = 2 * (root + 2 * actor.layer_parameters)
 
     if lora_rank:
-        adapters = lora_rank * actor.layers * actor.linear_widths
-        always = {"base weights, bfloat16": 2 * n,
-                  "LoRA adapters and Adam's moments, float32": 12 * adapters}
-        update = {"gradients of the adapters, float32": 4 * adapters}
+        trained = lora_rank * actor.layers * actor.linear_widths
+        loaded = 2 * n
+        always = {"base weights, bfloat16": loaded,
+                  "LoRA adapters and Adam's moments, float32": 12 * trained}
+        update = {"gradients of the adapters, float32": 4 * trained}
     else:
+        trained = n
+        loaded = 4 * n
         always = {"master weights, float32, sharded": 4 * n / gpus,
                   "Adam's moments": 8 * n / gpus}
         update = {"gradients, float32, sharded": 4 * n / gpus,
                   "gathered layers and head, bfloat16": gathered + 4 * root}
     always["reward model, bfloat16"] = 2 * critic.parameters
+    always["CUDA, communication, what vLLM keeps (estimate)"] = OVERHEAD
     if reference:
         always["reference, float32, sharded"] = 4 * n / gpus
     update |= {"activations (estimate)": activations,
                "logits, float32, and their gradient": 12 * logits}
     rollouts = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
 
-    # The update and the rollouts take turns, so the larger of the two decides.
+    # The update and the rollouts take turns, so the larger of the two decides. Scoring takes a turn
+    # of its own, with less than the update: what one layer of the reward model needs.
     update_gib = sum(update.values()) / 2**30
     rollouts_gib = sum(rollouts.values()) / 2**30
     peak = sum(always.values()) / 2**30 + max(update_gib, rollouts_gib)
@@ -483,6 +532,13 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
     for name, size in (always | update | rollouts).items():
         lines.append(f"  {size / 2**30:7.2f} GiB  {name}")
     lines.append(f"  {peak:7.2f} GiB  at the peak, during the {at_peak}")
+
+    # A node's own memory holds one model while it is loaded, and vLLM's weights while it sleeps.
+    largest = max(loaded, 2 * critic.parameters) / 2**30
+    lines.append(f"of each node's memory: {largest:.1f} GiB while models are loaded, one at a "
+                 f"time; {2 * n / 2**30:.1f} GiB per GPU while vLLM sleeps")
+    lines.append(f"of the disk: {36 * trained / 2**30:.1f} GiB for two checkpoints and one that is "
+                 f"being written, {loaded / 2**30:.1f} GiB for final/")
     plan = "\n".join(lines)
 
     if 2 * n > vllm_share * gpu_gib * 2**30:

@@ -39,7 +39,7 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 import tiny
-from distributed import derive_seed, from_pretrained, memory_plan
+from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
 from eval import evaluate, grade, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
 from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems, write_file
@@ -707,8 +707,7 @@ def push_weights(models):
 def load_models(cfg, ranks, tokenizer):
     """Policy, frozen reference, reward model and engine, if they will fit. -> Models"""
     if ranks.device.type == "cuda":
-        gpu_gib = torch.cuda.get_device_properties(ranks.device).total_memory / 2**30
-        plan = plan_memory(cfg, ranks.world_size, gpu_gib)
+        plan = plan_memory(cfg, ranks.world_size, gpu_memory_gib(ranks.device))
         if ranks.rank == 0:
             print(plan, flush=True)
 

@@ -279,3 +279,4 @@ def test_the_plan_of_a_run_with_lora(tmp_path):
     assert f"{12 * adapters / 2**30:7.2f} GiB  LoRA adapters and Adam's moments, float32" in plan
     assert f"{4 * adapters / 2**30:7.2f} GiB  gradients of the adapters, float32" in plan
     assert "sharded" not in plan
+    assert f"of the disk: {36 * adapters / 2**30:.1f} GiB" in plan
