@@ -41,7 +41,7 @@ sys.path.insert(0, str(HERE.parent))
 import distributed  # noqa: E402
 import hero  # noqa: E402
 import tiny  # noqa: E402
-from distributed import gathered_tensors  # noqa: E402
+from distributed import gathered_tensors, gpu_memory_gib  # noqa: E402
 from problems import write_file  # noqa: E402
 from results.logprob_memory import naive_logprobs  # noqa: E402
 from rewards import RewardModel  # noqa: E402
@@ -177,11 +177,6 @@ def reset_peak():
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return torch.cuda.memory_allocated() / GIB
-
-
-def gpu_gib():
-    """The memory of this GPU."""
-    return torch.cuda.get_device_properties(0).total_memory / GIB
 
 
 def used_gib():
@@ -475,7 +470,7 @@ def whole_step(work, preset_name, prompts_per_step):
     rollouts = len(prompts) * cfg.rollouts_per_prompt
     rows.append({"preset": preset_name, "phase": f"all, {rollouts / total:.3g} rollouts/s",
                  "seconds": total, "used, GiB": largest(laps.used.values()),
-                 "planned, GiB": planned_peak(cfg, 1, gpu_gib()) if ON_GPU else None,
+                 "planned, GiB": planned_peak(cfg, 1, gpu_memory_gib(DEVICE)) if ON_GPU else None,
                  "gap, nats": stats["rollout/logprob_gap"]})
     return rows
 
@@ -669,7 +664,7 @@ def describe_machine():
     """The device and the versions, as one sentence."""
     device = "a CPU at toy size: these numbers say that the code runs, and nothing about its speed"
     if ON_GPU:
-        device = f"{torch.cuda.get_device_name()}, {gpu_gib():.1f} GiB"
+        device = f"{torch.cuda.get_device_name()}, {gpu_memory_gib(DEVICE):.1f} GiB"
     versions = [f"{package} {installed(package)}" for package in
                 ("torch", "transformers", "vllm", "trl", "liger-kernel") if installed(package)]
     return f"Measured on {device}; {', '.join(versions)}."
