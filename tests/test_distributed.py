@@ -65,6 +65,21 @@ def test_a_run_resumes_on_another_number_of_processes(folder):
         assert close(row.get("rollout/length"), theirs.get("rollout/length"))
 
 
+@pytest.mark.slow
+def test_a_run_of_eight_resumes_on_four_and_on_one(folder):
+    """As when a job gets other nodes: 8 processes, then 4, then one."""
+    options = [*SMALL, "--prompts_per_step", 8, "--num_minibatches", 1, "--eval_every", 3]
+    whole = script(folder, "hero.py", "--name", "whole", *options, "--steps", 3)
+    assert whole.returncode == 0, whole.stderr
+    for steps, ranks in ((1, 8), (2, 4), (3, 0)):
+        arguments = [*options, "--steps", steps] if steps == 1 else ["--resume", "--steps", steps]
+        result = script(folder, "hero.py", "--name", "parts", *arguments, ranks=ranks)
+        assert result.returncode == 0, result.stderr
+    for row, theirs in zip(metrics_of(folder, "whole"), metrics_of(folder, "parts"), strict=True):
+        assert close(row.get("hero/sigma_bar"), theirs.get("hero/sigma_bar"))
+        assert close(row.get("policy/gradient_norm"), theirs.get("policy/gradient_norm"))
+
+
 @pytest.fixture
 def two_hosts():
     """Two hosts for torchrun agents: [(command prefix, address, interface)]. Network namespaces
