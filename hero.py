@@ -359,7 +359,7 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
     policy.train(cfg.gradient_checkpointing)   # only in train mode does transformers checkpoint
     size = len(rollouts) // cfg.num_minibatches
     minibatches = []
-    work = torch.zeros(3)
+    work = torch.zeros(3, dtype=torch.float64)
     for start in range(0, len(rollouts), size):
         lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts[start:start + size]]
         plan = split_minibatch(lengths, ranks.world_size, cfg.max_tokens_per_microbatch)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+import distributed
 import hero
 from hero import (
     Config,
@@ -24,6 +25,7 @@ from hero import (
 )
 from problems import load_problems
 from rollout import (
+    Rollout,
     TransformersEngine,
     load_generation_config,
     load_tokenizer,
@@ -298,6 +300,23 @@ def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
     result = script(folder, "hero.py", "--name", "a", "--resume", "--steps", 5)
     assert result.returncode == 0, result.stderr
     assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_gpu_step_has_its_mfu_and_peak(policy, monkeypatch):
+    """Two rows of 5 tokens, 2 of the response; 3 passes for the gradient and 3/4 for the old
+    log-probabilities, in 2 seconds on 2 GPUs of 100 FLOP/s."""
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Toy 100")
+    monkeypatch.setitem(distributed.PEAK_FLOPS, "Toy", 100.0)
+    monkeypatch.setattr(distributed, "forward_flops", lambda model, lengths: 8.0 * sum(lengths))
+    ranks = distributed.Ranks(0, 2, torch.device("cuda"))
+    models = hero.Models(None, policy, None, None, None, None)
+    rollouts = [Rollout([1, 2, 3], [4, 5], [0.0, 0.0], True)] * 2
+    logged = hero.performance(Config(), ranks, models, rollouts,
+                              {"time/generate": 4.0, "time/update": 2.0})
+    assert logged == {"perf/generate_tokens_per_second": 1.0, "perf/update_tokens_per_second": 5.0,
+                      "perf/peak_memory_gib": 3.0, "perf/mfu": 3.75 * 80 / 2 / (100 * 2)}
 
 
 def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monkeypatch, capsys):
