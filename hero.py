@@ -470,6 +470,9 @@ def parse_args(arguments=None):
         print(f"preset: {given['preset']}", flush=True)
     if given["preset"] not in PRESETS:
         raise ValueError(f"--preset {given['preset']}: choose one of {', '.join(PRESETS)}")
+    if given["preset"] == "tiny" and torch.cuda.is_available():
+        print("the tiny world on a GPU is a first check of its path: sharding, vLLM, sleep, weight "
+              "push and wake; its speed says nothing", flush=True)
     return Config(**PRESETS[given["preset"]] | given)
 
 

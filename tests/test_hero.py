@@ -375,6 +375,15 @@ def test_an_unknown_flag_is_named(folder):
     refuse(folder, "--lerning_rate", 1, says="--lerning_rate")
 
 
+def test_presets_on_a_gpu(monkeypatch, capsys):
+    """Without a choice the paper's; the tiny one says that it is only a check."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert hero.parse_args([]).preset == "qwen3-4b"
+    assert "first check" not in capsys.readouterr().out
+    assert hero.parse_args(["--preset", "tiny"]).preset == "tiny"
+    assert "first check of its path" in capsys.readouterr().out
+
+
 def test_a_bad_type_names_the_field(folder):
     refused(folder, "--steps", "many", says="--steps: invalid int value: 'many'")
 
