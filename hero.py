@@ -383,7 +383,7 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
     policy.train(cfg.gradient_checkpointing)   # only in train mode does transformers checkpoint
     size = len(rollouts) // cfg.num_minibatches
     minibatches = []
-    work = torch.zeros(3)
+    work = torch.zeros(3, dtype=torch.float64)
     for start in range(0, len(rollouts), size):
         lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts[start:start + size]]
         plan = split_minibatch(lengths, ranks.world_size, cfg.max_tokens_per_microbatch)
@@ -494,6 +494,9 @@ def parse_args(arguments=None):
         print(f"preset: {given['preset']}", flush=True)
     if given["preset"] not in PRESETS:
         raise ValueError(f"--preset {given['preset']}: choose one of {', '.join(PRESETS)}")
+    if given["preset"] == "tiny" and torch.cuda.is_available():
+        print("the tiny world on a GPU is a first check of its path: sharding, vLLM, sleep, weight "
+              "push and wake; its speed says nothing", flush=True)
     return Config(**PRESETS[given["preset"]] | given)
 
 

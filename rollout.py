@@ -129,7 +129,9 @@ def end_of_turn(tokenizer):
     """
     messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
-    _, _, after = text.rpartition("answer")
+    _, answer, after = text.rpartition("answer")
+    if not answer:                                 # a template that does not show answers
+        return None
     special = set(tokenizer.all_special_ids)
     special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     for token in tokenizer(after, add_special_tokens=False)["input_ids"]:

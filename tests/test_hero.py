@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+import distributed
 import hero
 from hero import (
     Config,
@@ -24,6 +25,7 @@ from hero import (
 )
 from problems import load_problems
 from rollout import (
+    Rollout,
     load_generation_config,
     load_tokenizer,
     right_padded,
@@ -299,6 +301,27 @@ def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
     assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_gpu_step_has_its_mfu_and_peak(policy, monkeypatch):
+    """Two rows of 5 tokens, 2 of the response; 3 passes for the gradient and 3/4 for the old
+    log-probabilities, in 2 seconds on 2 GPUs of 100 FLOP/s."""
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Toy 100")
+    monkeypatch.setitem(distributed.PEAK_FLOPS, "Toy", 100.0)
+    monkeypatch.setattr(distributed, "forward_flops", lambda model, lengths: 8.0 * sum(lengths))
+    ranks = distributed.Ranks(0, 2, torch.device("cuda"))
+    models = hero.Models(None, policy, None, None, None, None)
+    rollouts = [Rollout([1, 2, 3], [4, 5], [0.0, 0.0], True)] * 2
+    logged = hero.performance(Config(), ranks, models, rollouts,
+                              {"time/generate": 4.0, "time/update": 2.0})
+    assert logged == {"perf/generate_tokens_per_second": 1.0, "perf/update_tokens_per_second": 5.0,
+                      "perf/peak_memory_gib": 3.0, "perf/mfu": 3.75 * 80 / 2 / (100 * 2)}
+
+    with_lora = hero.performance(Config(lora_rank=4), ranks, models, rollouts,
+                                 {"time/generate": 4.0, "time/update": 2.0})
+    assert with_lora["perf/mfu"] == 2.75 * 80 / 2 / (100 * 2)
+
+
 def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monkeypatch, capsys):
     """The engine needs their memory. The gap of a CPU run is not 0, and here the limit is."""
     pushes = []
@@ -353,6 +376,15 @@ def test_other_settings_run(folder, options):
 
 def test_an_unknown_flag_is_named(folder):
     refuse(folder, "--lerning_rate", 1, says="--lerning_rate")
+
+
+def test_presets_on_a_gpu(monkeypatch, capsys):
+    """Without a choice the paper's; the tiny one says that it is only a check."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert hero.parse_args([]).preset == "qwen3-4b"
+    assert "first check" not in capsys.readouterr().out
+    assert hero.parse_args(["--preset", "tiny"]).preset == "tiny"
+    assert "first check of its path" in capsys.readouterr().out
 
 
 def test_a_bad_type_names_the_field(folder):

@@ -331,6 +331,21 @@ def test_training_plan_of_prepare_by_hand(paper_models):
         training_memory_plan(size, 8, 80, tokens=18432, logit_tokens=0, checkpointing=False)
 
 
+@pytest.mark.parametrize("stage, says", [("sft", "13.91 GiB  logits"), ("rm", "0.00 GiB  logits")])
+def test_a_stage_prints_its_plan_on_gpus(paper_models, monkeypatch, capsys, stage, says):
+    args = prepare.parse_args([stage, "--model", str(paper_models[0])])
+    ranks = Ranks(0, 8, torch.device("cuda"))
+    monkeypatch.setattr(prepare, "gpu_memory_gib", lambda device: 79.1)
+    prepare.print_memory_plan(prepare.Stage(args, ranks, tokenizer=None))
+    out = capsys.readouterr().out
+    assert "memory for training on each of 8 GPUs of 79 GiB" in out and says in out
+
+    args.gradient_checkpointing = "off"
+    args.max_tokens = 30000
+    with pytest.raises(ValueError, match="training needs .* GiB on GPUs of 79.1"):
+        prepare.print_memory_plan(prepare.Stage(args, ranks, tokenizer=None))
+
+
 def test_checkpointing_and_sharding_are_on_with_gpus_by_default():
     args = prepare.parse_args(["rm", "--model", "m"])
     for device, expected in (("cuda", True), ("cpu", False)):

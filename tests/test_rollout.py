@@ -103,6 +103,8 @@ def test_every_stop_token_is_found_once(base_tokenizer, tokenizer):
     assert end_of_turn(base_tokenizer) == eos
     base_tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
     assert end_of_turn(base_tokenizer) is None
+    base_tokenizer.chat_template = "<|im_start|>{{ messages[0].content }}"
+    assert end_of_turn(base_tokenizer) is None
 
 
 def test_a_response_ends_with_any_stop_token(policy, tokenizer):
