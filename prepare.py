@@ -892,9 +892,9 @@ def rm(stage):
     def write_start():
         if len(mixed) < 2:
             raise ValueError(f"{len(mixed)} of {len(groups)} problems have both right and wrong "
-                             "finished responses, and at least two are needed: use problems that "
-                             "the model "
-                             "solves sometimes, or raise --samples or --count")
+                             "responses that ended, and at least two are needed: use problems that "
+                             "the model solves sometimes, or raise --samples, --count or "
+                             "--max_tokens")
         torch.manual_seed(args.seed)
         model = from_pretrained(AutoModelForSequenceClassification, args.model, num_labels=1,
                                 dtype=torch.float32)
