@@ -1844,11 +1844,19 @@ def same_items(left: list, right: list) -> str:
         raise LimitExceeded("two long lists with too little in common")
 
     # 2. Find a partner for each item that is left on the shorter side.
+    has_more = set()                                        # which side names a unit alone
     for item in unmatched:
         partner = next((other for other in extra if alike(item, other)), None)
         if partner is None:
             return ""
         extra.remove(partner)
+        units = [value.unit != "" for _, value in (item, partner)]
+        if units[0] != units[1]:
+            has_more.add(units.index(True))
+
+    # A list may leave its units out. It may not have them elsewhere: 3 m, 1 is not 1 m, 3.
+    if len(has_more) == 2:
+        return ""
 
     # 3. What is left on the longer side may only repeat items of a shorter side without repeats.
     if not extra:

@@ -1,18 +1,21 @@
 """Everything about many processes, and nothing about the method.
 
-Process group and reductions, FSDP2 sharding, model loading and the memory plan, checkpoints,
+Process group and reductions, FSDP2 sharding, LoRA, model loading and the memory plan, checkpoints,
 seeds that do not depend on the number of ranks, clean exits. All functions also work in a single
 process without torchrun.
 """
 
 import hashlib
+import io
 import os
+import pickle
 import random
 import shutil
 import signal
 import sys
 import threading
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -22,9 +25,14 @@ import numpy
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+import torch.nn.functional as F
 import transformers
-from torch.distributed.checkpoint import CheckpointException
-from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+from torch.distributed.checkpoint import CheckpointException, DefaultLoadPlanner, FileSystemReader
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
@@ -50,7 +58,10 @@ class Ranks:
 def init():
     """Joins the process group that torchrun describes in the environment, or makes one of one.
 
-    gloo on the CPU, nccl with one GPU per rank. On the CPU a process computes in one thread unless
+    gloo on the CPU, nccl with one GPU per rank. Objects and barriers have a gloo group of their
+    own: while one rank downloads, draws problems or waits for a judge, the others may wait for it
+    for a day, where nccl ends them after half an hour. A rank that died ends them at once, since
+    torchrun does, or its closed connection. On the CPU a process computes in one thread unless
     OMP_NUM_THREADS says otherwise: models that fit there gain little from more, lose much on a busy
     machine, and then give the same numbers whatever the number of cores. -> Ranks
     """
@@ -75,7 +86,17 @@ def init():
         store = None if started_by_torchrun else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size,
                                 timeout=timedelta(minutes=30))
+        global objects_group
+        objects_group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
     return Ranks(rank, world_size, device)
+
+
+objects_group = None                               # the gloo group that init() makes
+
+
+def barrier():
+    """Waits for all ranks."""
+    dist.barrier(objects_group)
 
 
 def all_sum(values):
@@ -94,7 +115,7 @@ def gather_interleaved(items):
     ["b", "d"] give ["a", "b", "c", "d", "e"].
     """
     lists = [None] * dist.get_world_size()
-    dist.all_gather_object(lists, items)
+    dist.all_gather_object(lists, items, objects_group)
     joined = []
     for i in range(len(lists[0])):
         for part in lists:
@@ -112,7 +133,7 @@ def run_on_rank_0(function):
         except BaseException as raised:
             error = raised
     shared = [result, error is not None]
-    dist.broadcast_object_list(shared)
+    dist.broadcast_object_list(shared, group=objects_group)
     result, failed = shared
     if error is not None:
         raise error
@@ -161,7 +182,7 @@ def run(function):
         print(f"error{where}: {error}", file=sys.stderr, flush=True)
         os._exit(1)
     if dist.is_initialized():
-        dist.barrier()
+        barrier()
         dist.destroy_process_group()
 
 
@@ -171,11 +192,28 @@ def run(function):
 def from_pretrained(auto_class, name_or_path, **options):
     """auto_class.from_pretrained with one clear ValueError where there is no such model."""
     try:
-        return auto_class.from_pretrained(name_or_path, **options)
-    except (OSError, ValueError) as error:
+        # Weights that are not safetensors are read by torch.load with weights_only=True.
+        return auto_class.from_pretrained(name_or_path, trust_remote_code=False, **options)
+    except (OSError, ValueError, pickle.UnpicklingError) as error:
         raise ValueError(f"cannot load {str(name_or_path)!r}: it is neither a directory that holds "
                          "a model and its tokenizer, nor a hub name that can be reached from here "
                          f"({first_line(error)})") from error
+
+
+@contextmanager
+def one_rank_at_a_time():
+    """The ranks of each node run the block one after the other, to load a model.
+
+    So a node needs host memory for one copy of it, not for one per rank, and the first rank
+    downloads what the others then find in the hub's cache.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    turns = max(gather_interleaved([local_rank])) + 1
+    for _ in range(local_rank):
+        barrier()
+    yield
+    for _ in range(turns - local_rank):
+        barrier()
 
 
 def shard(model, function):
@@ -197,11 +235,22 @@ def shard(model, function):
     return model.sharded_function
 
 
-def gathered_tensors(model):
-    """(name, whole tensor) of every weight, gathered one at a time. All ranks iterate in step."""
+def gathered_tensors(model, dtype=None):
+    """(name, whole tensor) of every weight, gathered one at a time. All ranks iterate in step.
+
+    LoRA adapters are merged into the weights that they change, under the names of the base model.
+    dtype: what each rank rounds its part to before it is sent; None for the weight's own.
+    """
     if isinstance(model, FSDPModule):
         model.reshard()
+    adapted = lora_layers(model)
     for name, tensor in model.state_dict().items():
+        layer_name, _, parameter = name.rpartition(".")
+        if layer_name in adapted and parameter in ("lora_a", "lora_b"):
+            continue
+        if layer_name in adapted and parameter == "weight":
+            tensor = adapted[layer_name].merged_weight()
+        tensor = tensor.to(dtype or tensor.dtype)
         yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -223,7 +272,7 @@ def save_model(folder, model, tokenizer):
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == "config.json"):
             os.replace(path, Path(folder) / path.name)
         temporary.rmdir()
-    dist.barrier()
+    barrier()
 
 
 def average_gradients(model):
@@ -249,6 +298,109 @@ def clip_gradients(model, max_norm):
     return norm.item()
 
 
+# ---------------------------------------------------------------------------- LoRA
+
+
+class LoRALinear(torch.nn.Linear):
+    """A frozen linear layer and a trained change of low rank: y = W x + (alpha / rank) B A x.
+
+    It takes over the weight and the bias of `linear`, with their names. A (rank, in) starts random
+    and B (out, rank) at zero, so that nothing changes before the first step. Both are float32, for
+    small steps not to be rounded away, and compute in the dtype of x.
+    Paper: "LoRA", arXiv 2106.09685
+    """
+
+    def __init__(self, linear, rank, alpha, generator):
+        outputs, inputs = linear.weight.shape
+        super().__init__(inputs, outputs, bias=linear.bias is not None, device="meta")
+        self.weight = linear.weight
+        self.bias = linear.bias
+        self.scale = alpha / rank
+        self.enabled = True
+
+        # Drawn on the CPU, so that all ranks start from the same A.
+        start = torch.empty(rank, inputs).uniform_(-1, 1, generator=generator) / inputs**0.5
+        device = linear.weight.device
+        self.lora_a = torch.nn.Parameter(start.to(device))
+        self.lora_b = torch.nn.Parameter(torch.zeros(outputs, rank, device=device))
+
+    def forward(self, x):
+        """x (..., in) -> (..., out)"""
+        output = super().forward(x)
+        if self.enabled:
+            low = self.scale * F.linear(x, self.lora_a.to(x.dtype))               # (..., rank)
+            output = output + F.linear(low, self.lora_b.to(x.dtype))
+        return output
+
+    @torch.no_grad()
+    def merged_weight(self):
+        """W + (alpha / rank) B A, computed in float32 and rounded to the dtype of W. (out, in)"""
+        merged = self.weight.float() + self.scale * (self.lora_b @ self.lora_a)
+        return merged.to(self.weight.dtype)
+
+
+def add_lora(model, rank, alpha, seed):
+    """Freezes a transformers language model, and gives all linear layers of its decoder layers
+    adapters to train, in place. The same seed gives the same adapters on every rank."""
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for decoder_layer in model.base_model.layers:
+        for path, module in list(decoder_layer.named_modules()):
+            if isinstance(module, torch.nn.Linear):
+                parent, _, name = path.rpartition(".")
+                adapted = LoRALinear(module, rank, alpha, generator)
+                setattr(decoder_layer.get_submodule(parent), name, adapted)
+
+
+def lora_layers(model):
+    """{path in the model: LoRALinear}; empty for a model without LoRA."""
+    return {path: m for path, m in model.named_modules() if isinstance(m, LoRALinear)}
+
+
+@contextmanager
+def lora_disabled(model):
+    """Inside the with block the model computes what its base does, as before the training."""
+    layers = lora_layers(model).values()
+    for layer in layers:
+        layer.enabled = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enabled = True
+
+
+# ---------------------------------------------------------------------------- speed and memory
+
+# Dense bfloat16 FLOP/s by the vendor's data sheets, by a part of the device's name. First match.
+PEAK_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12,
+              "GH200": 989e12, "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
+              "RTX 4090": 165e12, "RTX 3090": 71e12}
+
+
+def peak_flops(device_name):
+    """Dense bfloat16 FLOP/s of a GPU by its name; None where it is not known."""
+    for part, flops in PEAK_FLOPS.items():
+        if part in device_name:
+            return flops
+    return None
+
+
+def forward_flops(model, lengths):
+    """Floating-point operations of a forward pass over rows of these lengths, padding left out.
+
+    Two per weight and token, in the matrices that are multiplied with, and in causal attention
+    2 * width * length^2 per layer.
+    """
+    config = model.config
+    weights = sum(p.numel() for p in model.parameters())
+    if not config.tie_word_embeddings:
+        weights -= model.get_input_embeddings().weight.numel()      # a look-up, not a product
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = config.num_attention_heads * head * config.num_hidden_layers
+    return sum(2 * weights * length + 2 * width * length**2 for length in lengths)
+
+
 # ---------------------------------------------------------------------------- the memory plan
 
 
@@ -260,6 +412,8 @@ class Size:
     layers: int
     hidden: int
     feed_forward: int
+    vocabulary: int
+    linear_widths: int                             # inputs plus outputs of a layer's linear layers
 
 
 def model_size(auto_class, name_or_path, **options):
@@ -271,15 +425,67 @@ def model_size(auto_class, name_or_path, **options):
     def count(module):
         return sum(p.numel() for p in module.parameters())
 
-    return Size(count(model), count(model.base_model.layers[0]), config.num_hidden_layers,
-                config.hidden_size, config.intermediate_size)
+    layer = model.base_model.layers[0]
+    widths = [sum(m.weight.shape) for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+    return Size(count(model), count(layer), config.num_hidden_layers, config.hidden_size,
+                config.intermediate_size, config.vocab_size, sum(widths))
+
+
+# Bytes that PyTorch does not count: CUDA's context, NCCL's buffers, and vLLM's graphs, which stay
+# while it sleeps.
+OVERHEAD = 2.5 * 2**30
+
+
+def gpu_memory_gib(device):
+    """The memory of a GPU, in GiB."""
+    return torch.cuda.get_device_properties(device).total_memory / 2**30
+
+
+def activation_bytes(size, tokens, checkpointing):
+    """An estimate of what a forward pass keeps, in bfloat16. size: a Size
+
+    With checkpointing, the input of every layer, and all of the layer at work; without, all of
+    every layer.
+    """
+    at_work = 2 * tokens * (16 * size.hidden + 6 * size.feed_forward)
+    if checkpointing:
+        return 2 * tokens * size.hidden * size.layers + at_work
+    return at_work * size.layers
+
+
+def training_memory_plan(size, gpus, gpu_gib, tokens, logit_tokens, checkpointing):
+    """What prepare.py's training holds on each GPU, in GiB. -> a text, one item per line
+
+    size: a Size. gpus: the GPUs that share the weights. tokens: of a forward pass; logit_tokens:
+    those of them whose logits are computed. ValueError with advice if it cannot fit.
+    """
+    n = size.parameters
+    root = n - size.layers * size.layer_parameters
+    items = {"weights, gradients and Adam's moments, float32": 16 * n / gpus,
+             "gathered layers, bfloat16": 2 * (root + 2 * size.layer_parameters) + 4 * root,
+             "activations (estimate)": activation_bytes(size, tokens, checkpointing),
+             "logits, float32, and their gradient": 12 * size.vocabulary * logit_tokens,
+             "CUDA, communication, what vLLM keeps (estimate)": OVERHEAD}
+    total = sum(items.values()) / 2**30
+    lines = [f"memory for training on each of {gpus} GPUs of {gpu_gib:.0f} GiB, for the longest "
+             "responses:"]
+    for name, value in items.items():
+        lines.append(f"  {value / 2**30:7.2f} GiB  {name}")
+    lines.append(f"  {total:7.2f} GiB  in all")
+    plan = "\n".join(lines)
+    if total > 0.95 * gpu_gib:
+        raise ValueError(f"training needs {total:.1f} GiB on GPUs of {gpu_gib:.1f}: take more "
+                         "GPUs, lower --max_tokens or --rows_at_once, or leave gradient "
+                         f"checkpointing on\n{plan}")
+    return plan
 
 
 def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True, reference=False,
-                vllm_share=0.4, logits=2**26):
-    """What sharded training will hold on each GPU, in GiB. -> a text, one item per line
+                vllm_share=0.4, logits=2**26, lora_rank=0):
+    """What training will hold on each GPU, in GiB. -> a text, one item per line
 
     tokens: of a micro-batch; logits: at once, as in hero.token_logprobs; vllm_share: of the GPU.
+    lora_rank: 0 for all weights, sharded; with LoRA each GPU holds the whole base.
     Weights are counted exactly, from the configs. Activations are estimated, in bfloat16: with
     checkpointing, 2 * hidden bytes per token and layer are kept, and the layer at work needs
     16 * hidden + 6 * feed-forward numbers per token; without, every layer needs those.
@@ -288,30 +494,35 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
     actor = model_size(AutoModelForCausalLM, policy)
     critic = model_size(AutoModelForSequenceClassification, reward_model, num_labels=1)
     n = actor.parameters
-
-    # Activations.
-    at_work = 2 * tokens * (16 * actor.hidden + 6 * actor.feed_forward)
-    if checkpointing:
-        activations = 2 * tokens * actor.hidden * actor.layers + at_work
-    else:
-        activations = at_work * actor.layers
+    activations = activation_bytes(actor, tokens, checkpointing)
 
     # FSDP2 gathers the root (embedding, norm, head) as a whole, and two layers at a time.
     root = n - actor.layers * actor.layer_parameters
     gathered = 2 * (root + 2 * actor.layer_parameters)
 
-    always = {"master weights, float32, sharded": 4 * n / gpus,
-              "Adam's moments": 8 * n / gpus,
-              "reward model, bfloat16": 2 * critic.parameters}
+    if lora_rank:
+        trained = lora_rank * actor.layers * actor.linear_widths
+        loaded = 2 * n
+        always = {"base weights, bfloat16": loaded,
+                  "LoRA adapters and Adam's moments, float32": 12 * trained}
+        update = {"gradients of the adapters, float32": 4 * trained}
+    else:
+        trained = n
+        loaded = 4 * n
+        always = {"master weights, float32, sharded": 4 * n / gpus,
+                  "Adam's moments": 8 * n / gpus}
+        update = {"gradients, float32, sharded": 4 * n / gpus,
+                  "gathered layers and head, bfloat16": gathered + 4 * root}
+    always["reward model, bfloat16"] = 2 * critic.parameters
+    always["CUDA, communication, what vLLM keeps (estimate)"] = OVERHEAD
     if reference:
         always["reference, float32, sharded"] = 4 * n / gpus
-    update = {"gradients, float32, sharded": 4 * n / gpus,
-              "gathered layers and head, bfloat16": gathered + 4 * root,
-              "activations (estimate)": activations,
-              "logits, float32, and their gradient": 12 * logits}
+    update |= {"activations (estimate)": activations,
+               "logits, float32, and their gradient": 12 * logits}
     rollouts = {"vLLM: weights and KV cache": vllm_share * gpu_gib * 2**30}
 
-    # The update and the rollouts take turns, so the larger of the two decides.
+    # The update and the rollouts take turns, so the larger of the two decides. Scoring takes a turn
+    # of its own, with less than the update: what one layer of the reward model needs.
     update_gib = sum(update.values()) / 2**30
     rollouts_gib = sum(rollouts.values()) / 2**30
     peak = sum(always.values()) / 2**30 + max(update_gib, rollouts_gib)
@@ -321,6 +532,13 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
     for name, size in (always | update | rollouts).items():
         lines.append(f"  {size / 2**30:7.2f} GiB  {name}")
     lines.append(f"  {peak:7.2f} GiB  at the peak, during the {at_peak}")
+
+    # A node's own memory holds one model while it is loaded, and vLLM's weights while it sleeps.
+    largest = max(loaded, 2 * critic.parameters) / 2**30
+    lines.append(f"of each node's memory: {largest:.1f} GiB while models are loaded, one at a "
+                 f"time; {2 * n / 2**30:.1f} GiB per GPU while vLLM sleeps")
+    lines.append(f"of the disk: {36 * trained / 2**30:.1f} GiB for two checkpoints and one that is "
+                 f"being written, {loaded / 2**30:.1f} GiB for final/")
     plan = "\n".join(lines)
 
     if 2 * n > vllm_share * gpu_gib * 2**30:
@@ -350,25 +568,35 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
     if rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    dist.barrier()
+    barrier()
 
     try:
-        weights, moments = get_state_dict(model, optimizer)
-        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=temporary)
+        weights, moments = trained_state(model, optimizer)
+        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=str(temporary),
+                 process_group=objects_group)
         save_to_disk(random_state(), temporary / f"random_{rank}.pt")
         if rank == 0:
             save_to_disk(state, temporary / "state.pt")
     except (OSError, RuntimeError, CheckpointException) as error:
         raise OSError(f"the checkpoint {path} could not be written ({first_line(error)}): make "
                       "room, then resume from the previous one with --resume") from error
-    dist.barrier()
+    barrier()
 
     if rank == 0:
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
         for old in checkpoints(path.parent)[:-keep]:
             shutil.rmtree(old)
-    dist.barrier()
+    barrier()
+
+
+def trained_state(model, optimizer):
+    """(weights, moments) for a checkpoint, by name, without what is frozen: under LoRA the base."""
+    weights, moments = get_state_dict(model, optimizer)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        if not parameter.requires_grad:
+            del weights[name]
+    return weights, moments
 
 
 def save_to_disk(content, path):
@@ -389,23 +617,26 @@ def load_checkpoint(folder, model, optimizer):
 
     None if there is none. One that cannot be read is announced and skipped in favor of the previous
     one. This rank's random state is restored; a rank that the saved run did not have keeps its own.
+    Nothing in the files is executed: only tensors, plain data and DCP's own records are read.
     """
-    found = checkpoints(folder)
+    found = run_on_rank_0(lambda: checkpoints(folder))
     for path in reversed(found):
         state, error = None, None
         try:
-            state = torch.load(path / "state.pt", map_location="cpu", weights_only=False)
+            state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
             own = path / f"random_{dist.get_rank()}.pt"
-            saved_random_state = torch.load(own, weights_only=False) if own.exists() else None
+            saved_random_state = torch.load(own, weights_only=True) if own.exists() else None
         except Exception as raised:
             error = raised
 
         # Loading the tensors is a collective: all ranks do it, or none.
         if not all_sum([error is not None]).item():
             try:
-                weights, moments = get_state_dict(model, optimizer)
-                dcp.load({"model": weights, "optimizer": moments}, checkpoint_id=path)
-                set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments)
+                weights, moments = trained_state(model, optimizer)
+                dcp.load({"model": weights, "optimizer": moments}, planner=SafePlanner(),
+                         storage_reader=SafeReader(str(path)), process_group=objects_group)
+                set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments,
+                               options=StateDictOptions(strict=not lora_layers(model)))
             except (Exception, CheckpointException) as raised:
                 error = raised
         if not all_sum([error is not None]).item():
@@ -418,31 +649,83 @@ def load_checkpoint(folder, model, optimizer):
                   "the previous one", flush=True)
     if found:
         raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start a new "
-                      "run")
+                      "run; on several nodes, runs/ has to be on a disk that all of them share")
     return None
 
 
+class MetadataUnpickler(pickle.Unpickler):
+    """Reads the index of a DCP checkpoint. It refuses every class but those of such an index."""
+
+    ALLOWED = {
+        "pathlib": {"PosixPath"},
+        "pathlib._local": {"PosixPath"},                                     # its name in 3.13
+        "torch": {"Size", "float32", "bfloat16", "float16", "int64"},
+        "torch.serialization": {"_get_layout"},
+        "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
+        "torch.distributed.checkpoint.metadata": {
+            "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "TensorProperties",
+            "ChunkStorageMetadata", "BytesStorageMetadata", "_MEM_FORMAT_ENCODING"},
+    }
+
+    def find_class(self, module, name):
+        if name not in self.ALLOWED.get(module, ()):
+            raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")
+        return super().find_class(module, name)
+
+
+class SafeReader(FileSystemReader):
+    """DCP's reader. Its own way to read the index of a checkpoint is pickle.load."""
+
+    def read_metadata(self, *args, **kwargs):
+        with open(self.path / ".metadata", "rb") as file:
+            metadata = MetadataUnpickler(file).load()
+        metadata.storage_meta.load_id = self.load_id
+        return metadata
+
+
+class SafePlanner(DefaultLoadPlanner):
+    """DCP's planner. Its own way to read what is not a tensor is torch.load without limits, which
+    here only ever reads what was written a moment ago."""
+
+    def load_bytes(self, read_item, value):
+        content = torch.load(value, weights_only=True)
+        written = io.BytesIO()
+        torch.save(content, written)
+        written.seek(0)
+        super().load_bytes(read_item, written)
+
+
 def random_state():
-    """The state of every global random number generator of this process."""
-    return {"python": random.getstate(), "numpy": numpy.random.get_state(),
-            "torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    """The state of this process's global random number generators, as tensors and plain data.
+
+    Of the GPUs only the process's own: another node may have another number of them.
+    """
+    kind, keys, *rest = numpy.random.get_state()
+    state = {"python": random.getstate(), "numpy": (kind, keys.tolist(), *rest),
+             "torch": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def set_random_state(state):
     random.setstate(state["python"])
     numpy.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
-    torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def truncate_log(path, step):
     """Cuts a run's JSONL log back to what it held after `step`; a torn last line goes too.
 
-    -> the rows that stay. Every rank reads the file, only rank 0 writes it.
+    -> the rows that stay, on all ranks. Rank 0 alone reads and writes the file.
     """
-    rows = []
-    if Path(path).exists():
-        rows = [row for _, row in read_jsonl(path, skip_torn=True) if row["step"] <= step]
-    if dist.get_rank() == 0:
+    def truncate():
+        rows = []
+        if Path(path).exists():
+            rows = [row for _, row in read_jsonl(path, skip_torn=True) if row["step"] <= step]
         write_jsonl(path, rows)
-    return rows
+        return rows
+
+    return run_on_rank_0(truncate)

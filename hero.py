@@ -39,15 +39,18 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 import tiny
-from distributed import derive_seed, from_pretrained, memory_plan
+from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
 from eval import evaluate, grade, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
 from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems, write_file
 from report import format_metrics, plot_curves, run_summary
 from rewards import REWARDS, Batch, RewardModel, compute_advantages, group_stats
 from rollout import (
+    Rollout,
     SamplingParams,
+    TransformersEngine,
     chat_prompt,
+    describe_stop_tokens,
     load_tokenizer,
     make_engine,
     resolve_engine,
@@ -73,8 +76,10 @@ class Config:
     resume: bool = setting(False, "resume the run given by --name from its last checkpoint")
     preset: str = setting("", "settings to start from; empty: tiny on a CPU, qwen3-4b on GPUs")
     # models and data; empty means the tiny world's, which is built when it is missing
-    policy: str = setting("", "policy to train: a directory or hub name, with a chat template")
+    policy: str = setting("", "policy to train: a directory or hub name")
     reward_model: str = setting("", "one-label sequence classifier: a directory or hub name")
+    chat_template: str = setting("", "file with a Jinja chat template for the policy; empty: its "
+                                     "own, or a plain one if it has none")
     rm_system: str = setting("", "system message that the reward model was trained with")
     data: str = setting("", "folder with easy.jsonl, hard.jsonl and mixed.jsonl, or one JSONL file")
     eval_data: str = setting("", "JSONL files to evaluate on, separated by commas")
@@ -116,7 +121,11 @@ class Config:
                                          "/ p_engine; 0 disables the correction")
     kl_coef: float = setting(0.0, "weight of the KL term to the frozen initial policy")
     max_grad_norm: float = setting(1.0, "gradients are clipped to this global norm")
-    shard: str = setting("auto", "FSDP2, with bf16 compute on GPUs: on, off, or auto: on with GPUs")
+    shard: str = setting("auto", "FSDP2, with bf16 compute on GPUs: on, off, or auto: on with GPUs "
+                                 "unless there is LoRA")
+    lora_rank: int = setting(0, "train LoRA adapters of this rank on a frozen bf16 policy, a whole "
+                                "one per GPU; 0 trains all weights")
+    lora_alpha: float = setting(32.0, "the adapters' output is multiplied by this / lora_rank")
     gradient_checkpointing: bool = setting(False, "keep only each layer's input for the backward "
                                                   "pass, and compute the rest again")
     max_tokens_per_microbatch: int = setting(2048, "tokens, padding included, per forward pass")
@@ -153,6 +162,18 @@ PAPER = {
     "gradient_checkpointing": True,
     "eval_samples": 1,
 }
+ONE_GPU = PAPER | {
+    "reward_model": "reward_model",
+    "rm_system": "",
+    "prompts_per_step": 64,
+    "max_response_tokens": 2048,
+}
+# Ten times the learning rate of full training, as "LoRA Without Regret" (Schulman et al., 2025)
+# found best.
+LORA = {
+    "lora_rank": 32,
+    "learning_rate": 1e-5,
+}
 PRESETS = {
     "tiny": {},
     "qwen3-4b": PAPER,
@@ -162,13 +183,20 @@ PRESETS = {
         "max_response_tokens": 4096,
         "kl_coef": 0.001,
     },
-    # One small GPU: shorter responses and batches, a reward model of the user's own (prepare.py).
-    "qwen3-0.6b": PAPER | {
+    # One GPU of 24 GB: shorter responses and batches, and a reward model of the user's own, made by
+    # prepare.py from Qwen3-0.6B.
+    "qwen3-0.6b": ONE_GPU | {
         "policy": "Qwen/Qwen3-0.6B-Base",
-        "reward_model": "reward_model",
-        "rm_system": "",
+    },
+    "qwen3-1.7b-lora": ONE_GPU | LORA | {
+        "policy": "Qwen/Qwen3-1.7B-Base",
+        "gpu_memory_utilization": 0.5,
+    },
+    # One GPU of 80 GB, with the paper's reward model.
+    "qwen3-4b-lora": PAPER | LORA | {
         "prompts_per_step": 64,
-        "max_response_tokens": 2048,
+        "max_response_tokens": 4096,
+        "gpu_memory_utilization": 0.6,
     },
 }
 
@@ -236,7 +264,8 @@ def policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low=0.2
     advantages = advantages[:, None]                                                      # (B, 1)
 
     # How much more likely each token is now than when it was sampled.
-    ratio = torch.exp((logp - old_logp) * mask)                                           # (B, T)
+    log_ratio = (logp - old_logp) * mask                                                  # (B, T)
+    ratio = torch.exp(log_ratio)
 
     # The smaller of the two surrogates: no reward for moving further than the clip allows, but
     # always a way back.
@@ -249,18 +278,22 @@ def policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low=0.2
         stats = {
             "clip_frac_low": ((ratio < 1 - clip_ratio_low) & (advantages < 0)) * mask,
             "clip_frac_high": ((ratio > 1 + clip_ratio_high) & (advantages > 0)) * mask,
-            "kl_old": (ratio - 1 - ratio.log()) * mask,
+            "kl_old": k3(log_ratio),
         }
 
-    # The k3 estimate of KL(policy || reference): never negative, and its mean is the KL.
     if ref_logp is not None:
-        log_ratio = (ref_logp - logp) * mask
-        kl = log_ratio.exp() - 1 - log_ratio
+        kl = k3((ref_logp - logp) * mask)
         token_loss = token_loss + kl_coef * kl
-        stats["kl_ref"] = kl.detach() * mask
+        stats["kl_ref"] = kl.detach()
 
     loss = (token_loss * mask).sum() / num_tokens
     return loss, {name: values.sum().item() for name, values in stats.items()}
+
+
+def k3(log_ratio):
+    """The k3 estimate of a divergence, e^x - 1 - x for each log-ratio x: never negative, and its
+    mean is the KL. expm1 keeps the digits that e^x - 1 loses where x is small."""
+    return torch.expm1(log_ratio) - log_ratio
 
 
 # ---------------------------------------------------------------------------- the update
@@ -280,7 +313,7 @@ class MicroBatch:
 def microbatches(lengths, budget, count=1):
     """Row indices in groups with rows * longest <= budget; a row over the budget goes alone.
 
-    At least `count` groups, if there are so many rows: under FSDP all ranks need the same number.
+    At least `count` groups, if there are so many rows.
     """
     groups = []
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
@@ -289,8 +322,8 @@ def microbatches(lengths, budget, count=1):
         groups[-1].append(i)
     while len(groups) < min(count, len(lengths)):
         largest = max(range(len(groups)), key=lambda i: len(groups[i]))
-        rows = groups.pop(largest)
-        groups += [rows[::2], rows[1::2]]
+        rows = groups[largest]
+        groups[largest:largest + 1] = [rows[::2], rows[1::2]]
     return groups
 
 
@@ -305,30 +338,62 @@ def to_micro_batch(rollouts, advantages, device):
                       engine_logp.to(device))
 
 
-def split_minibatch(cfg, ranks, rollouts, advantages):
-    """The rollouts of one optimizer step as micro-batches. -> list of MicroBatch
+def split_minibatch(lengths, world_size, budget):
+    """Shares the rows of an optimizer step out. lengths: their tokens -> [rank][micro-batch][row]
 
-    Under FSDP every rank has to run the same number of forward passes: the largest one decides.
+    Under FSDP the ranks run their micro-batches in step, so all need equally many, and wait for the
+    slowest in each. So the micro-batches are made of all ranks' rows, from the shortest to the
+    longest, and dealt in turns: those that run at the same time are of about the same size.
     """
-    budget = cfg.max_tokens_per_microbatch
-    lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts]
     needed = len(microbatches(lengths, budget))
-    count = max(distributed.gather_interleaved([needed]))
-    return [to_micro_batch([rollouts[i] for i in rows], advantages[rows], ranks.device)
-            for rows in microbatches(lengths, budget, count)]
+    count = math.ceil(needed / world_size) * world_size
+
+    # If that is more than needed, then all the smaller: the smallest budget that is enough.
+    if count > needed:
+        too_small = 0
+        while budget - too_small > 1:
+            middle = (too_small + budget) // 2
+            if len(microbatches(lengths, middle)) <= count:
+                budget = middle
+            else:
+                too_small = middle
+    groups = microbatches(lengths, budget, count)
+    return [groups[rank::world_size] for rank in range(world_size)]
+
+
+def work_of(lengths, plan):
+    """What a plan of split_minibatch costs. -> (real tokens, tokens with the padding, tokens that
+    all ranks could have computed in the time): a rank waits for the slowest in each micro-batch."""
+    padded = 0
+    elapsed = 0
+    for groups in zip(*plan, strict=True):                    # one of each rank, at the same time
+        sizes = [len(rows) * max(lengths[i] for i in rows) for rows in groups]
+        padded += sum(sizes)
+        elapsed += max(sizes) * len(sizes)
+    return sum(lengths), padded, elapsed
 
 
 def update(cfg, ranks, models, optimizer, rollouts, advantages):
     """Takes the optimizer steps of one rollout batch. -> {log key: mean over all ranks' tokens}
 
-    models: the run's Models. rollouts, advantages (B,): this rank's, in the order of the prompts.
-    Minibatch m holds the same prompts whatever the number of ranks.
+    models: the run's Models. rollouts, advantages (B,): those of all ranks, in the order of the
+    prompts. Minibatch m holds the same prompts whatever the number of ranks, which share its rows.
     """
     policy = models.policy
     policy.train(cfg.gradient_checkpointing)   # only in train mode does transformers checkpoint
     size = len(rollouts) // cfg.num_minibatches
-    minibatches = [split_minibatch(cfg, ranks, rollouts[i:i + size], advantages[i:i + size])
-                   for i in range(0, len(rollouts), size)]
+    minibatches = []
+    work = torch.zeros(3, dtype=torch.float64)
+    for start in range(0, len(rollouts), size):
+        lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts[start:start + size]]
+        plan = split_minibatch(lengths, ranks.world_size, cfg.max_tokens_per_microbatch)
+        work += torch.tensor(work_of(lengths, plan))
+        minibatch = []
+        for group in plan[ranks.rank]:
+            rows = [start + i for i in group]
+            minibatch.append(to_micro_batch([rollouts[i] for i in rows], advantages[rows],
+                                            ranks.device))
+        minibatches.append(minibatch)
 
     # 1. What the loss compares with, before the first optimizer step changes the policy.
     #    The first minibatch is on-policy: its old log-probabilities are those of its own forward
@@ -380,6 +445,7 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
                              "lower --learning_rate, or look at the last group in rollouts.jsonl")
         norms.append(norm)
         optimizer.step()
+    optimizer.zero_grad()                      # the rollouts need the memory of the gradients
     policy.eval()
 
     # 3. Means over all tokens of all ranks, for the log.
@@ -387,8 +453,11 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
     means = {name: total / all_tokens for name, total in zip(sums, all_sums, strict=True)}
     if not models.ref_logprobs:
         del means["kl_ref"]
+    tokens, padded, elapsed = work.tolist()
     logged = {"rollout/logprob_gap": means.pop("logprob_gap"),
-              "policy/gradient_norm": sum(norms) / len(norms)}
+              "policy/gradient_norm": sum(norms) / len(norms),
+              "perf/padding": 1 - tokens / padded,
+              "perf/useful": tokens / elapsed}
     return logged | {f"policy/{name}": value for name, value in means.items()}
 
 
@@ -425,6 +494,9 @@ def parse_args(arguments=None):
         print(f"preset: {given['preset']}", flush=True)
     if given["preset"] not in PRESETS:
         raise ValueError(f"--preset {given['preset']}: choose one of {', '.join(PRESETS)}")
+    if given["preset"] == "tiny" and torch.cuda.is_available():
+        print("the tiny world on a GPU is a first check of its path: sharding, vLLM, sleep, weight "
+              "push and wake; its speed says nothing", flush=True)
     return Config(**PRESETS[given["preset"]] | given)
 
 
@@ -482,6 +554,12 @@ def validate(cfg, world_size):
         raise ValueError(f"--alpha {cfg.alpha} and --beta {cfg.beta}: their sum has to be below 1, "
                          "or a wrong response could get a higher reward than a correct one")
     resolve_engine(cfg.engine)
+    if cfg.lora_rank < 0 or cfg.lora_alpha <= 0:
+        raise ValueError(f"--lora_rank {cfg.lora_rank} and --lora_alpha {cfg.lora_alpha}: the rank "
+                         "has to be at least 0, and alpha above 0")
+    if cfg.lora_rank and cfg.shard == "on":
+        raise ValueError("--shard on and --lora_rank: LoRA keeps a whole frozen policy on every "
+                         "GPU; leave one of them out")
 
     multiple = cfg.num_minibatches * world_size
     if cfg.prompts_per_step % multiple:
@@ -552,7 +630,7 @@ def use_tiny_world(cfg, ranks):
     if missing:
         if ranks.rank == 0:
             tiny.ensure(world, cfg.world_seed)
-        torch.distributed.barrier()
+        distributed.barrier()
     return replace(cfg, **missing)
 
 
@@ -576,51 +654,92 @@ def load_training_problems(cfg, tokenizer):
     return short
 
 
-def print_memory_plan(cfg, ranks):
-    """Prints what each GPU will hold. ValueError with advice if it cannot fit."""
-    gpu_gib = torch.cuda.get_device_properties(ranks.device).total_memory / 2**30
-    plan = memory_plan(cfg.policy, cfg.reward_model, ranks.world_size, gpu_gib,
-                       cfg.max_tokens_per_microbatch, cfg.gradient_checkpointing,
-                       bool(cfg.kl_coef), cfg.gpu_memory_utilization)
-    if ranks.rank == 0:
-        print(plan, flush=True)
+def plan_memory(cfg, gpus, gpu_gib):
+    """What this run will hold on each of `gpus` GPUs of gpu_gib GiB, as text. Raises ValueError
+    with advice if it cannot fit."""
+    has_reference = bool(cfg.kl_coef) and not cfg.lora_rank       # LoRA's is the base itself
+    return memory_plan(cfg.policy, cfg.reward_model, gpus, gpu_gib, cfg.max_tokens_per_microbatch,
+                       cfg.gradient_checkpointing, has_reference, cfg.gpu_memory_utilization,
+                       lora_rank=cfg.lora_rank)
+
+
+def is_sharded(cfg, ranks):
+    """Whether the policy is sharded with FSDP2; --shard auto: on GPUs, unless there is LoRA."""
+    if cfg.shard == "auto":
+        return ranks.device.type == "cuda" and not cfg.lora_rank
+    return cfg.shard == "on"
+
+
+def load_policy(cfg, ranks, trainable=True):
+    """The policy, to train or as a frozen reference. -> (model, token_logprobs bound to it)
+
+    With LoRA the weights that do not change are bfloat16 on a GPU; else all are float32.
+    """
+    on_gpu = ranks.device.type == "cuda"
+    dtype = torch.bfloat16 if cfg.lora_rank and on_gpu else torch.float32
+    model = from_pretrained(AutoModelForCausalLM, cfg.policy, dtype=dtype)
+    # Sharding moves the model to the device, layer by layer.
+    model = model.to("cpu" if is_sharded(cfg, ranks) else ranks.device)
+    model.eval()                                 # no dropout: ratios compare the same function
+    model.requires_grad_(trainable)
+    if trainable and cfg.lora_rank:
+        distributed.add_lora(model, cfg.lora_rank, cfg.lora_alpha, derive_seed(cfg.seed, "lora"))
+    if trainable and cfg.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if not on_gpu:
+        model.set_attn_implementation("eager")               # faster at the sizes that suit a CPU
+    if is_sharded(cfg, ranks):
+        return model, distributed.shard(model, token_logprobs)
+    return model, partial(token_logprobs, model)
+
+
+def make_optimizer(cfg, policy):
+    """AdamW for the weights that are trained."""
+    trained = [p for p in policy.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, cfg.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
+                             fused=torch.cuda.is_available())
+
+
+def push_weights(models):
+    """Gives the engine the policy's weights, unless it generates with the policy itself."""
+    engine = models.engine
+    if not (isinstance(engine, TransformersEngine) and engine.model is models.policy):
+        engine.update_weights(distributed.gathered_tensors(models.policy, engine.dtype))
 
 
 def load_models(cfg, ranks, tokenizer):
     """Policy, frozen reference, reward model and engine, if they will fit. -> Models"""
     if ranks.device.type == "cuda":
-        print_memory_plan(cfg, ranks)
-    sharded = cfg.shard == "on" or (cfg.shard == "auto" and ranks.device.type == "cuda")
+        plan = plan_memory(cfg, ranks.world_size, gpu_memory_gib(ranks.device))
+        if ranks.rank == 0:
+            print(plan, flush=True)
 
-    def load_policy(trainable):
-        """-> (the model, token_logprobs bound to it)"""
-        model = from_pretrained(AutoModelForCausalLM, cfg.policy, dtype=torch.float32)
-        # Sharding moves the model to the device, layer by layer.
-        model = model.to("cpu" if sharded else ranks.device)
-        model.eval()                             # no dropout: ratios compare the same function
-        model.requires_grad_(trainable)
-        if trainable and cfg.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        if ranks.device.type == "cpu":
-            model.set_attn_implementation("eager")           # faster at the sizes that suit a CPU
-        if sharded:
-            return model, distributed.shard(model, token_logprobs)
-        return model, partial(token_logprobs, model)
-
-    policy, logprobs = load_policy(trainable=True)
+    with distributed.one_rank_at_a_time():
+        policy, logprobs = load_policy(cfg, ranks)
     ref_logprobs = None
-    if cfg.kl_coef:
-        _, ref_logprobs = load_policy(trainable=False)
+    if cfg.kl_coef and cfg.lora_rank:
+        # The frozen base of the policy is the initial policy.
+        def ref_logprobs(ids, mask, temperature):
+            with distributed.lora_disabled(policy):
+                return logprobs(ids, mask, temperature)
+    elif cfg.kl_coef:
+        with distributed.one_rank_at_a_time():
+            _, ref_logprobs = load_policy(cfg, ranks, trainable=False)
 
-    reward_model = RewardModel(
-        cfg.reward_model, ranks.device, system=cfg.rm_system or None,
-        dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32,
-        max_tokens=cfg.max_tokens_per_microbatch)
+    with distributed.one_rank_at_a_time():
+        reward_model = RewardModel(
+            cfg.reward_model, ranks.device, system=cfg.rm_system or None,
+            dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32,
+            max_tokens=cfg.max_tokens_per_microbatch)
     if ranks.device.type == "cpu":
         reward_model.model.set_attn_implementation("eager")
 
-    engine = make_engine(cfg.engine, cfg.policy if sharded else policy, tokenizer,
+    engine = make_engine(cfg.engine, cfg.policy if is_sharded(cfg, ranks) else policy, tokenizer,
                          gpu_memory_utilization=cfg.gpu_memory_utilization)
+    # Whoever generates with final/ has to stop where the policy was trained to stop.
+    policy.generation_config.eos_token_id = engine.stop_ids
+    if ranks.rank == 0:
+        print(describe_stop_tokens(tokenizer, engine.stop_ids), flush=True)
     return Models(tokenizer, policy, logprobs, ref_logprobs, reward_model, engine)
 
 
@@ -638,7 +757,7 @@ def start_or_resume(cfg, folder, models, optimizer):
     distributed.truncate_log(folder / "rollouts.jsonl", state["step"])
     history = distributed.truncate_log(folder / "metrics.jsonl", state["step"])
     if state["step"] > 0:
-        models.engine.update_weights(distributed.gathered_tensors(models.policy))
+        push_weights(models)
     return Progress(max(0, state["step"]), state["sigma_sum"], history)
 
 
@@ -648,11 +767,10 @@ def start_or_resume(cfg, folder, models, optimizer):
 @dataclass
 class Response:
     """What is known of a response once it is verified and scored, and shared with all ranks."""
+    rollout: Rollout
     text: str
     verdict: Verdict
     rm_score: float
-    length: int                                   # tokens
-    finished: bool
     truth: bool | None                            # by the oracle; None where nothing needs it
 
 
@@ -700,8 +818,8 @@ def to_batch(prompts, groups):
     return Batch(
         rm_scores=table(lambda response: response.rm_score),
         verified=table(lambda response: float(response.verdict.correct)),
-        lengths=table(lambda response: response.length),
-        finished=table(lambda response: response.finished),
+        lengths=table(lambda response: len(response.rollout.response_ids)),
+        finished=table(lambda response: response.rollout.finished),
         texts=[[response.text for response in group] for group in groups],
         references=[row["answer"] for row in prompts],
         truth=truth)
@@ -717,8 +835,8 @@ def response_stats(groups):
     stats = {}
     for reason in ("no_answer", "unparsed", "timeout", "too_large", "undecided"):
         stats[f"verify/{reason}"] = mean(r.verdict.reason == reason for r in responses)
-    stats["rollout/length"] = mean(r.length for r in responses)
-    stats["rollout/truncated"] = mean(not r.finished for r in responses)
+    stats["rollout/length"] = mean(len(r.rollout.response_ids) for r in responses)
+    stats["rollout/truncated"] = mean(not r.rollout.finished for r in responses)
     return stats
 
 
@@ -768,6 +886,45 @@ class Clock:
         self.last = now
 
 
+def performance(cfg, ranks, models, rollouts, seconds):
+    """Speed and memory of a step, on rank 0's clock. rollouts: all ranks' -> {log key: number}
+
+    MFU counts what the update has to compute, without padding and without what checkpointing
+    computes again: three forward passes for a gradient, two with LoRA, where the weights of the
+    base need none; one for old and one for reference log-probabilities.
+    """
+    lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts]
+    responses = sum(len(r.response_ids) for r in rollouts)
+    logged = {"perf/generate_tokens_per_second": responses / seconds["time/generate"],
+              "perf/update_tokens_per_second": sum(lengths) / seconds["time/update"]}
+    if ranks.device.type != "cuda":
+        return logged
+
+    logged["perf/peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+    torch.cuda.reset_peak_memory_stats()
+    peak = distributed.peak_flops(torch.cuda.get_device_name())
+    if peak:
+        passes = 2 if cfg.lora_rank else 3
+        passes += (cfg.num_minibatches - 1) / cfg.num_minibatches
+        if models.ref_logprobs:
+            passes += 1
+        flops = passes * distributed.forward_flops(models.policy, lengths)
+        logged["perf/mfu"] = flops / seconds["time/update"] / (peak * ranks.world_size)
+    return logged
+
+
+# A bfloat16 engine and trainer differ by about 0.01 nats per token.
+LARGEST_GAP = 0.1
+
+
+def warn_of_a_gap(gap):
+    """Says so if the engine samples from another policy than the one that is trained."""
+    if gap > LARGEST_GAP:
+        print(f"warning: rollout/logprob_gap is {gap:.2f} nats per token: the engine samples from "
+              "another policy than the one that is trained, as if its weights were not pushed",
+              flush=True)
+
+
 def log_rows(path, rows):
     """Appends rows to a log of the run; only rank 0 writes."""
     if torch.distributed.get_rank() == 0:
@@ -786,15 +943,15 @@ def train(cfg):
     folder = Path("runs") / cfg.name
     P, G = cfg.prompts_per_step, cfg.rollouts_per_prompt
 
-    tokenizer = load_tokenizer(cfg.policy)
+    with distributed.one_rank_at_a_time():
+        tokenizer = load_tokenizer(cfg.policy, cfg.chat_template)
     problems = load_training_problems(cfg, tokenizer)
     benchmarks = load_benchmarks(cfg.eval_data.split(","))
     if ranks.rank == 0:
         for name, rows in {"the training problems": problems, **benchmarks}.items():
             note_unreadable(name, [row["answer"] for row in rows])
     models = load_models(cfg, ranks, tokenizer)
-    optimizer = torch.optim.AdamW(models.policy.parameters(), cfg.learning_rate, betas=(0.9, 0.95),
-                                  weight_decay=0.0)
+    optimizer = make_optimizer(cfg, models.policy)
     progress = start_or_resume(cfg, folder, models, optimizer)
     if not progress.history:
         progress.history.append({"step": 0} | evaluate_policy(cfg, models, benchmarks))
@@ -830,11 +987,8 @@ def train(cfg):
         clock.lap("reward_model")
 
         # 4. Share: every rank gets all responses, and computes the same advantages from them.
-        responses = []
-        for i, rollout in enumerate(rollouts):
-            length = len(rollout.response_ids)
-            responses.append(Response(texts[i], verdicts[i], scores[i], length, rollout.finished,
-                                      truth[i]))
+        responses = [Response(*known) for known in
+                     zip(rollouts, texts, verdicts, scores, truth, strict=True)]
         groups = distributed.gather_interleaved(
             [responses[i:i + G] for i in range(0, len(responses), G)])
         batch = to_batch(prompts, groups)
@@ -849,14 +1003,18 @@ def train(cfg):
             w_max=cfg.w_max, weight_k=cfg.weight_k, advantage_norm=cfg.advantage_norm)
 
         # 6. Update the policy, and push its weights into the engine.
-        own_advantages = result.advantages[ranks.rank::ranks.world_size].flatten()        # (B,)
-        update_stats = update(cfg, ranks, models, optimizer, rollouts, own_advantages)
-        models.engine.update_weights(distributed.gathered_tensors(models.policy))
+        all_rollouts = [response.rollout for group in groups for response in group]       # (P*G,)
+        update_stats = update(cfg, ranks, models, optimizer, all_rollouts,
+                              result.advantages.flatten())
+        push_weights(models)
         clock.lap("update")
 
         # 7. Evaluate now and then.
         metrics = {"step": step, "hero/sigma_bar": sigma_bar}
         metrics |= group_stats(batch, result) | response_stats(groups) | update_stats
+        too_long = distributed.all_sum([models.reward_model.share_too_long]).item()
+        metrics["rm/too_long"] = too_long / ranks.world_size
+        metrics |= performance(cfg, ranks, models, all_rollouts, clock.seconds)
         if step % cfg.eval_every == 0 or step == cfg.steps:
             metrics |= evaluate_policy(cfg, models, benchmarks)
             clock.lap("evaluate")
@@ -873,6 +1031,7 @@ def train(cfg):
                 {"step": step, "sigma_sum": progress.sigma_sum})
         if ranks.rank == 0:
             bar.write(format_metrics(metrics))
+            warn_of_a_gap(metrics["rollout/logprob_gap"])
         if stop:
             break
 

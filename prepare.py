@@ -22,6 +22,7 @@ import re
 import shutil
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -35,7 +36,13 @@ from transformers import (
 )
 
 import distributed
-from distributed import derive_seed, from_pretrained
+from distributed import (
+    derive_seed,
+    from_pretrained,
+    gpu_memory_gib,
+    model_size,
+    training_memory_plan,
+)
 from problems import (
     BENCHMARKS,
     SOURCE,
@@ -54,6 +61,8 @@ from rollout import (
     Engine,
     SamplingParams,
     chat_prompt,
+    describe_stop_tokens,
+    end_of_turn,
     load_tokenizer,
     make_engine,
     resolve_engine,
@@ -73,7 +82,7 @@ EVAL_DATA = "data/eval.jsonl"
 def adamw(model, learning_rate):
     """The usual optimizer, for all parameters of a model. -> list of optimizers"""
     return [torch.optim.AdamW(model.parameters(), learning_rate, betas=(0.9, 0.95),
-                              weight_decay=0.01)]
+                              weight_decay=0.01, fused=model.device.type == "cuda")]
 
 
 def fit(model, batches, loss_of, steps, learning_rate, description, warmup=50, size_of=len,
@@ -149,25 +158,41 @@ def shuffled(rows, batch_size, rng):
 
 
 def sft_rows(tokenizer, pairs, instruction=""):
-    """(problem, response) pairs -> (prompt ids, response ids), the latter ending with <eos>."""
+    """(problem, response) pairs -> (prompt ids, response ids).
+
+    A response ends as the chat template ends a turn, or else with the end-of-sequence token.
+    """
+    stop_id = end_of_turn(tokenizer)
+    if stop_id is None:
+        stop_id = tokenizer.eos_token_id
     rows = []
     for problem, response in pairs:
         prompt_ids = chat_prompt(tokenizer, problem, instruction)
         response_ids = tokenizer(response, add_special_tokens=False)["input_ids"]
-        rows.append((prompt_ids, response_ids + [tokenizer.eos_token_id]))
+        rows.append((prompt_ids, response_ids + [stop_id]))
     return rows
 
 
-def sft_loss(model, batch):
-    """Mean cross-entropy over the response tokens of (prompt ids, response ids) rows. -> scalar"""
+def sft_loss(model, batch, response_only=False):
+    """Mean cross-entropy over the response tokens of (prompt ids, response ids) rows. -> scalar
+
+    response_only: no logits before the first response begins, which saves memory where prompts are
+    long and the vocabulary is large. The loss is the same, except for rounding.
+    """
     ids, mask = right_padded([prompt + response for prompt, response in batch])           # (B, T)
     starts = torch.tensor([len(prompt) for prompt, _ in batch])[:, None]                  # (B, 1)
     is_response = mask.bool() & (torch.arange(ids.shape[1]) >= starts)                    # (B, T)
 
-    # cross_entropy ignores the label -100. The logits at position t predict token t + 1.
-    labels = ids.masked_fill(~is_response, -100).to(model.device)                         # (B, T)
-    logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())
+    # The logits at position t predict token t + 1. K = kept: only the last K are computed.
+    kept = ids.shape[1]
+    if response_only:
+        kept -= int(starts.min()) - 1
+    logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device),
+                   logits_to_keep=kept).logits                                        # (B, K, V)
+
+    # cross_entropy ignores the label -100.
+    labels = ids.masked_fill(~is_response, -100)[:, ids.shape[1] - kept + 1:]          # (B, K - 1)
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels.flatten().to(model.device))
 
 
 def count_response_tokens(batch):
@@ -454,7 +479,11 @@ class Stage:
     def engine(self):
         """The generation engine, started on first use: a resumed stage may not need it."""
         if self._engine is None:
-            self._engine = make_engine(self.args.engine, self.args.model, self.tokenizer)
+            # Most of the GPU: nothing else is on it before the engine has slept for the first time.
+            self._engine = make_engine(self.args.engine, self.args.model, self.tokenizer,
+                                       gpu_memory_utilization=0.85)
+            if self.ranks.rank == 0:
+                print(describe_stop_tokens(self.tokenizer, self._engine.stop_ids), flush=True)
         return self._engine
 
     def close(self):
@@ -696,6 +725,8 @@ def open_training(stage):
     if args.batch_size % world_size != 0:
         raise ValueError(f"--batch_size {args.batch_size} is not divisible by {world_size} ranks: "
                          f"choose a multiple of {world_size}")
+    if stage.ranks.device.type == "cuda":
+        print_memory_plan(stage)
 
     def open_on_rank_0():
         manifest = open_stage(stage.out, recorded_settings(args))
@@ -714,15 +745,37 @@ def to_device_or_shard(stage, model):
     -> model
     """
     args = stage.args
-    device = stage.ranks.device
     model.requires_grad_(True)
-    if args.gradient_checkpointing:
+    if is_on(args.gradient_checkpointing, stage.ranks):
         model.gradient_checkpointing_enable({"use_reentrant": False})
 
-    if args.shard == "on" or (args.shard == "auto" and device.type == "cuda"):
+    if is_on(args.shard, stage.ranks):
         distributed.shard(model, type(model).forward)         # no other method is called
         return model
-    return model.to(device)
+    return model.to(stage.ranks.device)
+
+
+def is_on(choice, ranks):
+    """What a flag of the choices on, off and auto says; auto is on with GPUs."""
+    return choice == "on" or (choice == "auto" and ranks.device.type == "cuda")
+
+
+def print_memory_plan(stage):
+    """Prints what each GPU will hold when the stage trains. ValueError if it cannot fit."""
+    args = stage.args
+    rows = args.rows_at_once
+    auto_class, options = AutoModelForCausalLM, {}
+    if args.stage == "rm":
+        rows *= 2                                             # a chosen and a rejected response
+        auto_class, options = AutoModelForSequenceClassification, {"num_labels": 1}
+    gpus = stage.ranks.world_size if is_on(args.shard, stage.ranks) else 1
+    plan = training_memory_plan(
+        model_size(auto_class, args.model, **options), gpus, gpu_memory_gib(stage.ranks.device),
+        tokens=rows * (args.max_tokens + args.max_prompt_tokens),
+        logit_tokens=0 if args.stage == "rm" else rows * args.max_tokens,
+        checkpointing=is_on(args.gradient_checkpointing, stage.ranks))
+    if stage.ranks.rank == 0:
+        print(plan, flush=True)
 
 
 def training_plan(stage, num_rows):
@@ -777,10 +830,11 @@ def sft(stage):
     # 2. Train on them.
     rows = sft_rows(stage.tokenizer, pairs, args.instruction)
     batches = shuffled(rows, args.batch_size, random.Random(args.seed))
-    model = from_pretrained(AutoModelForCausalLM, args.model, dtype=torch.float32)
-    model = to_device_or_shard(stage, model)
-    losses = fit(model, batches, sft_loss, description="cold start", size_of=count_response_tokens,
-                 **training_plan(stage, len(rows)))
+    with distributed.one_rank_at_a_time():
+        model = from_pretrained(AutoModelForCausalLM, args.model, dtype=torch.float32)
+        model = to_device_or_shard(stage, model)
+    losses = fit(model, batches, partial(sft_loss, response_only=True), description="cold start",
+                 size_of=count_response_tokens, **training_plan(stage, len(rows)))
 
     # 3. Save.
     finish_training(stage, model, {"used": len(pairs), "responses": dict(counts), "losses": losses})
@@ -812,7 +866,7 @@ def collect_usable(records, count):
 
 @dataclass
 class Group:
-    """A problem, its G responses, and for each of them whether the verifier accepts it."""
+    """A problem, its finished responses, and for each of them whether the verifier accepts it."""
     problem: str
     responses: list
     verified: list
@@ -821,6 +875,8 @@ class Group:
 def rm(stage):
     """Train a reward model: the weights of --model with a new head, on its verified responses.
 
+    Responses that were cut at --max_tokens are left out: most are wrong, and the reward model would
+    learn to tell them by their length.
     Of the problems that have both right and wrong responses, the last --held_out share is not
     trained on. It measures the accuracy on pairs and the mean AUROC of a group. Writes a Hugging
     Face directory.
@@ -832,9 +888,11 @@ def rm(stage):
     if problems is None:
         return
     groups = []
+    unfinished = 0
     for record in responses_to(stage, problems[:args.count], args.samples):
-        verified = [reason == "correct" for reason in record["reasons"]]
-        groups.append(Group(record["problem"], record["responses"], verified))
+        group = finished_group(record)
+        groups.append(group)
+        unfinished += args.samples - len(group.responses)
     mixed = [group for group in groups if any(group.verified) and not all(group.verified)]
     num_held_out = max(1, round(len(mixed) * args.held_out))
     train_groups, held_out_groups = mixed[:-num_held_out], mixed[-num_held_out:]
@@ -843,8 +901,9 @@ def rm(stage):
     def write_start():
         if len(mixed) < 2:
             raise ValueError(f"{len(mixed)} of {len(groups)} problems have both right and wrong "
-                             "responses, and at least two are needed: use problems that the model "
-                             "solves sometimes, or raise --samples or --count")
+                             "responses that ended, and at least two are needed: use problems that "
+                             "the model solves sometimes, or raise --samples, --count or "
+                             "--max_tokens")
         torch.manual_seed(args.seed)
         model = from_pretrained(AutoModelForSequenceClassification, args.model, num_labels=1,
                                 dtype=torch.float32)
@@ -852,8 +911,9 @@ def rm(stage):
         stage.tokenizer.save_pretrained(stage.out / ".start")
 
     distributed.run_on_rank_0(write_start)
-    reward_model = RewardModel(stage.out / ".start", "cpu")
-    reward_model.model = to_device_or_shard(stage, reward_model.model)
+    with distributed.one_rank_at_a_time():
+        reward_model = RewardModel(stage.out / ".start", "cpu")
+        reward_model.model = to_device_or_shard(stage, reward_model.model)
 
     # 3. Train on pairs.
     rng = random.Random(args.seed)
@@ -866,10 +926,22 @@ def rm(stage):
     accuracy, mean_auroc = measure(reward_model, held_out_pairs, held_out_groups)
     finish_training(stage, reward_model.model, {
         "prompts": len(groups), "mixed_prompts": len(mixed), "pairs": len(pairs),
+        "unfinished_responses": unfinished,
         "held_out_prompts": num_held_out, "held_out_pairs": len(held_out_pairs),
         "pair_accuracy": accuracy, "auroc": mean_auroc, "losses": losses})
     if stage.ranks.rank == 0:
         shutil.rmtree(stage.out / ".start")
+
+
+def finished_group(record):
+    """The Group of a record of responses_to, without the responses that were cut."""
+    group = Group(record["problem"], [], [])
+    for text, reason, finished in zip(record["responses"], record["reasons"], record["finished"],
+                                      strict=True):
+        if finished:
+            group.responses.append(text)
+            group.verified.append(reason == "correct")
+    return group
 
 
 def pairs_of(groups, limit, rng):
@@ -964,15 +1036,18 @@ def add_training_flags(parser, samples, epochs):
                         help="learning rate of AdamW after a warm-up of a tenth of the steps")
     parser.add_argument("--shard", default="auto", choices=("auto", "on", "off"),
                         help="shard the model over the ranks by FSDP2; auto does so on GPUs")
-    parser.add_argument("--gradient_checkpointing", action="store_true",
+    parser.add_argument("--gradient_checkpointing", default="auto", choices=("auto", "on", "off"),
                         help="keep only the input of each layer for the backward pass, and compute "
-                             "the rest again: less memory, more time")
+                             "the rest again: less memory, more time; auto does so on GPUs")
 
 
 def add_common_flags(parser, out):
     """The flags of every stage that generates responses."""
     parser.add_argument("--model", required=True, default=argparse.SUPPRESS,
-                        help="directory or hub name of a model with a chat template")
+                        help="directory or hub name of a model")
+    parser.add_argument("--chat_template", default="",
+                        help="file with a Jinja chat template; empty for the model's own, or a "
+                             "plain one if it has none")
     parser.add_argument("--instruction", default=STEP_BY_STEP,
                         help="text added to every problem in the prompt")
     parser.add_argument("--engine", default="auto",
@@ -1046,7 +1121,7 @@ def main():
         return
 
     run_stage, _ = STAGES[args.stage]
-    stage = Stage(args, ranks, load_tokenizer(args.model))
+    stage = Stage(args, ranks, load_tokenizer(args.model, args.chat_template))
     run_stage(stage)
     stage.close()
 

@@ -12,6 +12,7 @@ trains with it. Standard deviations over a group are population ones (ddof 0) ev
 Paper: "Hybrid Reinforcement", arXiv 2510.07242.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -258,7 +259,7 @@ class RewardModel:
         self.name = str(name_or_path)
         self.system = system
         self.max_tokens = max_tokens
-        self.tokenizer = load_tokenizer(name_or_path)
+        self.tokenizer = load_tokenizer(name_or_path, fallback=None)      # only as it was trained
         model, info = from_pretrained(
             AutoModelForSequenceClassification, name_or_path, dtype=dtype, num_labels=1,
             ignore_mismatched_sizes=True, output_loading_info=True)
@@ -269,6 +270,12 @@ class RewardModel:
             raise ValueError(f"{name_or_path} has no trained one-label score head (not in the "
                              f"checkpoint: {', '.join(untrained)}): give a reward model")
         self.model = model.to(device).eval().requires_grad_(False)
+
+        # Beyond its positions a model was not trained, and transformers says nothing.
+        config = model.config.get_text_config()
+        self.positions = getattr(config, "max_position_embeddings", None) or math.inf
+        self.share_too_long = 0.0                # of the responses scored last
+        self.has_warned = False
 
     def token_ids(self, prompt, response):
         """The conversation as the reward model reads it. -> list of token ids"""
@@ -283,9 +290,17 @@ class RewardModel:
     def score(self, prompts, responses):
         """Raw scores of N responses, float32 on the CPU, in order. -> (N,)
 
+        Sets share_too_long, the share of rows beyond the model's positions, and warns of the first.
         Raises ValueError that names the rows whose score is not finite.
         """
         rows = [self.token_ids(p, r) for p, r in zip(prompts, responses, strict=True)]
+        too_long = [len(row) for row in rows if len(row) > self.positions]
+        self.share_too_long = len(too_long) / max(1, len(rows))
+        if too_long and not self.has_warned:
+            print(f"warning: the reward model {self.name} has {self.positions} positions and reads "
+                  f"{max(too_long)} tokens: scores of longer rows mean little (rm/too_long in the "
+                  "log is their share)", flush=True)
+            self.has_warned = True
         scores = torch.empty(len(rows))
 
         # The longest rows first, so that rows of similar length share a batch.
@@ -317,6 +332,6 @@ class RewardModel:
             pad += 1
         self.model.config.get_text_config().pad_token_id = pad
 
+        # No mask: causal attention never sees the padding on the right, and is faster without.
         ids = ids.masked_fill(mask == 0, pad).to(self.model.device)
-        mask = mask.to(self.model.device)
-        return self.model(input_ids=ids, attention_mask=mask).logits[:, 0]              # (B,)
+        return self.model(input_ids=ids, use_cache=False).logits[:, 0]                  # (B,)

@@ -14,10 +14,17 @@ import os
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    GenerationConfig,
+)
 
 import distributed
 from distributed import derive_seed, from_pretrained
@@ -37,13 +44,16 @@ class SamplingParams:
 class Rollout:
     """One response to one prompt."""
     prompt_ids: list[int]
-    response_ids: list[int]                 # the end-of-sequence token included, where there is one
+    response_ids: list[int]                 # the stop token included, where there is one
     logprobs: list[float]                   # of the distribution sampled from: temperature, top_p
-    finished: bool                          # ended by itself; False where it was cut at max_tokens
+    finished: bool                          # ended in a stop token; False where it was cut
 
 
 class Engine(Protocol):
-    """What generates. To add an engine, write a class with these methods and name it in ENGINES."""
+    """What generates. To add an engine, write a class with these members and name it in ENGINES."""
+
+    stop_ids: list[int]                     # a response ends with the first of these tokens
+    dtype: torch.dtype                      # of its weights: what is pushed needs no more
 
     def generate(self, prompt_ids: list[list[int]], n: int, params: SamplingParams,
                  seed: int | list[int]) -> list[Rollout]:
@@ -78,14 +88,80 @@ def seeds_of(seed, count):
 # ---------------------------------------------------------------------------- text and tokens
 
 
-def load_tokenizer(name_or_path):
-    """A tokenizer with a chat template and an end-of-sequence token; ValueError without."""
+# The template of base models that bring none. It has no special tokens but those of the tokenizer,
+# so a response ends with the end-of-sequence token.
+PLAIN_TEMPLATE = """{{ bos_token }}{% for message in messages -%}
+{% if message.role == 'system' %}{{ message.content }}
+
+{% elif message.role == 'user' %}User:
+{{ message.content }}
+
+{% else %}Assistant:
+{{ message.content }}{{ eos_token }}
+
+{% endif %}{% endfor %}{% if add_generation_prompt %}Assistant:
+{% endif %}"""
+
+
+def load_tokenizer(name_or_path, template_file="", fallback=PLAIN_TEMPLATE):
+    """A tokenizer with a chat template and an end-of-sequence token; ValueError without.
+
+    template_file: a file with the chat template to use, in Jinja; empty for the tokenizer's own, or
+    the fallback if it has none. save_pretrained writes the template too.
+    """
     tokenizer = from_pretrained(AutoTokenizer, name_or_path)
+    if template_file:
+        tokenizer.chat_template = Path(template_file).read_text(encoding="utf-8")
+    elif tokenizer.chat_template is None:
+        tokenizer.chat_template = fallback
     for what in ("chat_template", "eos_token"):
         if getattr(tokenizer, what) is None:
             raise ValueError(f"the tokenizer of {name_or_path} has no {what}: use a model that has "
                              "one, or set it and save the tokenizer beside the model")
     return tokenizer
+
+
+def end_of_turn(tokenizer):
+    """The id of the special token with which the chat template ends an answer; None without one.
+
+    A base model's own end-of-sequence token often is another: that of Qwen's is <|endoftext|>, and
+    their template ends a turn with <|im_end|>.
+    """
+    messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": "answer"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    _, answer, after = text.rpartition("answer")
+    if not answer:                                 # a template that does not show answers
+        return None
+    special = set(tokenizer.all_special_ids)
+    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    for token in tokenizer(after, add_special_tokens=False)["input_ids"]:
+        if token in special and token != tokenizer.unk_token_id:
+            return token
+    return None
+
+
+def find_stop_ids(tokenizer, generation_config):
+    """The tokens that end a response, ascending: the tokenizer's end-of-sequence token, the end of
+    a turn in its chat template, and those that the model's generation config declares."""
+    declared = generation_config.eos_token_id                  # a number, a list or None
+    stop_ids = {tokenizer.eos_token_id, end_of_turn(tokenizer)}
+    stop_ids |= set(declared) if isinstance(declared, list) else {declared}
+    return sorted(stop_ids - {None})
+
+
+def describe_stop_tokens(tokenizer, stop_ids):
+    """A line that names the stop tokens, for the start of a run."""
+    names = [f"{tokenizer.convert_ids_to_tokens(i)} ({i})" for i in stop_ids]
+    return "a response ends with: " + " or ".join(names)
+
+
+def load_generation_config(name_or_path):
+    """A model's generation config. Without the file it is made from the model's config, as
+    transformers does when it loads the model."""
+    try:
+        return GenerationConfig.from_pretrained(name_or_path)
+    except OSError:
+        return GenerationConfig.from_model_config(from_pretrained(AutoConfig, name_or_path))
 
 
 def chat_prompt(tokenizer, problem, instruction=""):
@@ -126,9 +202,10 @@ class TransformersEngine:
     decoded together, and with them the memory of the KV cache, down to one prompt's n.
     """
 
-    def __init__(self, model, eos_id, max_rows=512):
+    def __init__(self, model, stop_ids, max_rows=512):
         self.model = model
-        self.eos_id = eos_id
+        self.stop_ids = stop_ids
+        self.dtype = model.dtype
         self.max_rows = max_rows
 
     def generate(self, prompt_ids, n, params, seed):
@@ -170,11 +247,12 @@ class TransformersEngine:
         uniform = uniform.to(device)                                             # (B, max_tokens)
 
         # 3. One token per row and step.
-        tokens = torch.full((count, params.max_tokens), self.eos_id, device=device)
+        tokens = torch.zeros(count, params.max_tokens, dtype=torch.long, device=device)
         logprobs = torch.zeros(count, params.max_tokens, device=device)
         used = torch.full((count,), params.max_tokens, device=device)            # tokens per row
         finished = torch.zeros(count, dtype=torch.bool, device=device)
         live = torch.arange(count, device=device)
+        stop_ids = torch.tensor(self.stop_ids, device=device)
         for t in range(params.max_tokens):
             output = self.model(input_ids=ids, attention_mask=mask, position_ids=position,
                                 past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -191,7 +269,7 @@ class TransformersEngine:
             logprobs[live, t] = logp[:, 0]
 
             # A row that has ended is decoded on until it is dropped; step 4 cuts that off.
-            just_ended = live[(token[:, 0] == self.eos_id) & ~finished[live]]
+            just_ended = live[torch.isin(token[:, 0], stop_ids) & ~finished[live]]
             used[just_ended] = t + 1
             finished[just_ended] = True
             going = ~finished[live]
@@ -269,9 +347,9 @@ class VLLMEngine:
     bfloat16 on a GPU: what the trainer has changed since has to be pushed.
     """
 
-    def __init__(self, name_or_path, eos_id, max_rows, gpu_memory_utilization):
+    def __init__(self, name_or_path, stop_ids, max_rows, gpu_memory_utilization):
         ranks = distributed.init()               # first: otherwise vLLM makes a group of its own
-        self.eos_id = eos_id
+        self.stop_ids = stop_ids
         self.on_cpu = ranks.device.type == "cpu"
         self.asleep = set()                      # tags of what is not in the GPU's memory now
 
@@ -301,6 +379,7 @@ class VLLMEngine:
         distributed.set_random_state(random_state)
         self.vllm_params = vllm.SamplingParams
         self.config = self.llm.llm_engine.model_config
+        self.dtype = self.config.dtype
 
     def generate(self, prompt_ids, n, params, seed):
         """See Engine.generate. ValueError for a prompt that leaves too little room."""
@@ -312,9 +391,9 @@ class VLLMEngine:
             requests.append(self.vllm_params(
                 n=n, seed=prompt_seed,           # vLLM seeds the j-th of n with seed + j
                 max_tokens=params.max_tokens, temperature=params.temperature, top_p=params.top_p,
-                logprobs=0, detokenize=False,
-                # one stop token, whatever the model's generation config says
-                stop_token_ids=[self.eos_id], ignore_eos=True))
+                logprobs=0, flat_logprobs=True, detokenize=False,
+                # these and no others: vLLM's own reading of the model's configs is switched off
+                stop_token_ids=self.stop_ids, ignore_eos=True))
         outputs = self.llm.generate([{"prompt_token_ids": ids} for ids in prompt_ids], requests,
                                     use_tqdm=False)
 
@@ -322,10 +401,9 @@ class VLLMEngine:
         for prompt, output in zip(prompt_ids, outputs, strict=True):
             for row in output.outputs:
                 response_ids = list(row.token_ids)
-                logprobs = [step[token].logprob
-                            for token, step in zip(response_ids, row.logprobs, strict=True)]
-                finished = row.finish_reason == "stop"
-                rollouts.append(Rollout(prompt, response_ids, logprobs, finished))
+                finished = response_ids[-1] in self.stop_ids
+                # flat: one number per token, not one dictionary with an object
+                rollouts.append(Rollout(prompt, response_ids, row.logprobs.logprobs, finished))
         return rollouts
 
     def check_room(self, prompt_ids, params):
@@ -374,7 +452,7 @@ class VLLMEngine:
 
     def close(self):
         """See Engine.close. vLLM ends the process group too, hence the barrier before it."""
-        torch.distributed.barrier()
+        distributed.barrier()
         self.llm.llm_engine.engine_core.shutdown()
 
 
@@ -401,19 +479,21 @@ ENGINES = {"vllm": VLLMEngine, "transformers": TransformersEngine}
 
 
 def resolve_engine(kind):
-    """The name of the engine that `kind` stands for: "auto" is vllm where it is installed and there
-    is a GPU, else transformers.
+    """The name of the engine that `kind` stands for: "auto" is vllm where there is a GPU, else
+    transformers.
 
-    Raises ValueError for an unknown name, and for vllm where it is not installed.
+    Raises ValueError for an unknown name, and for vllm where it is not installed: the transformers
+    engine would decode the rollouts of a GPU run far slower, and with a larger KV cache.
     """
     installed = importlib.util.find_spec("vllm") is not None
     if kind == "auto":
-        return "vllm" if installed and torch.cuda.is_available() else "transformers"
+        kind = "vllm" if torch.cuda.is_available() else "transformers"
     if kind not in ENGINES:
         raise ValueError(f"engine={kind!r} is not known: choose auto, {' or '.join(ENGINES)}")
     if kind == "vllm" and not installed:
-        raise ValueError("engine='vllm' is not installed: pip install -r requirements-gpu.txt (on "
-                         "a CPU: the lines of .ci/run), or choose --engine transformers")
+        raise ValueError("vLLM is not installed, the engine for GPUs: pip install -r "
+                         "requirements-gpu.txt (on a CPU: the lines of .ci/run), or choose "
+                         "--engine transformers")
     return kind
 
 
@@ -424,10 +504,13 @@ def make_engine(kind, model, tokenizer, max_rows=512, gpu_memory_utilization=0.4
     vLLM reads the same files again. max_rows: sequences decoded together; gpu_memory_utilization:
     the share of a GPU that vLLM takes for its weights and KV cache.
     """
+    engine = resolve_engine(kind)
     by_name = not isinstance(model, torch.nn.Module)
-    if resolve_engine(kind) == "vllm":
-        name = model if by_name else model.name_or_path
-        return VLLMEngine(name, tokenizer.eos_token_id, max_rows, gpu_memory_utilization)
+    name = model if by_name else model.name_or_path
+    generation_config = load_generation_config(name) if by_name else model.generation_config
+    stop_ids = find_stop_ids(tokenizer, generation_config)
+    if engine == "vllm":
+        return VLLMEngine(name, stop_ids, max_rows, gpu_memory_utilization)
     if by_name:
         model = from_pretrained(AutoModelForCausalLM, model).to(distributed.init().device).eval()
-    return TransformersEngine(model, tokenizer.eos_token_id, max_rows)
+    return TransformersEngine(model, stop_ids, max_rows)

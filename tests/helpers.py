@@ -69,12 +69,13 @@ def hero_here(folder, *arguments):
 
 
 def metrics_of(folder, name):
-    """The rows of a run's metrics.jsonl without their times."""
+    """The rows of a run's metrics.jsonl without times and what else is of the machine."""
     lines = (folder / "runs" / name / "metrics.jsonl").read_text().splitlines()
     rows = []
     for line in lines:
         row = json.loads(line)
-        rows.append({key: value for key, value in row.items() if not key.startswith("time/")})
+        rows.append({key: value for key, value in row.items()
+                     if not key.startswith(("time/", "perf/"))})
     return rows
 
 

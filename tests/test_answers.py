@@ -20,6 +20,8 @@ quick = settings(max_examples=150, deadline=None, suppress_health_check=list(Hea
 # --- the tables -----------------------------------------------------------------------------------
 
 EQUAL = [
+    # a unit left out of a whole list, or named once for all of it
+    ("3 cm, 1 cm", "1, 3"), ("3 cm and 1 cm", "3 and 1 cm"),
     # integers, separators, decimals, scientific notation, number words
     ("7425000", "7,425,000"),
     ("14916", "14{,}916"),
@@ -347,6 +349,8 @@ EQUAL = [
     (r"\displaystyle\boxed{5}", "5"),
 ]
 DIFFERENT = [
+    # a unit left out of one item here and of another there
+    ("3 cm and 1", "1 cm and 3"), ("three tens and one", "one tens and three"),
     (r"\frac13", r"-0.\overline{3}"),
     (r"\frac73", r"2-0.\overline{3}"),
     (r"-\frac1{30}", r"-0.1\overline{6}"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import pytest
 import torch
 from helpers import ROOT, SMALL, close, metrics_of, script
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import distributed
 
@@ -61,6 +63,21 @@ def test_a_run_resumes_on_another_number_of_processes(folder):
     for row, theirs in zip(metrics_of(folder, "whole"), metrics_of(folder, "parts"), strict=True):
         assert close(row.get("hero/sigma_bar"), theirs.get("hero/sigma_bar"))
         assert close(row.get("rollout/length"), theirs.get("rollout/length"))
+
+
+@pytest.mark.slow
+def test_a_run_of_eight_resumes_on_four_and_on_one(folder):
+    """As when a job gets other nodes: 8 processes, then 4, then one."""
+    options = [*SMALL, "--prompts_per_step", 8, "--num_minibatches", 1, "--eval_every", 3]
+    whole = script(folder, "hero.py", "--name", "whole", *options, "--steps", 3)
+    assert whole.returncode == 0, whole.stderr
+    for steps, ranks in ((1, 8), (2, 4), (3, 0)):
+        arguments = [*options, "--steps", steps] if steps == 1 else ["--resume", "--steps", steps]
+        result = script(folder, "hero.py", "--name", "parts", *arguments, ranks=ranks)
+        assert result.returncode == 0, result.stderr
+    for row, theirs in zip(metrics_of(folder, "whole"), metrics_of(folder, "parts"), strict=True):
+        assert close(row.get("hero/sigma_bar"), theirs.get("hero/sigma_bar"))
+        assert close(row.get("policy/gradient_norm"), theirs.get("policy/gradient_norm"))
 
 
 @pytest.fixture
@@ -171,6 +188,86 @@ def test_reductions_in_two_processes(tmp_path):
     assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
 
 
+TURNS = """
+import sys, time
+sys.path.insert(0, {root!r})
+import torch, distributed
+from torch.distributed.tensor import DTensor
+from transformers import AutoModelForCausalLM
+def main():
+    rank = distributed.init().rank
+    with distributed.one_rank_at_a_time():
+        with open("turns", "a") as file:
+            print("begins", rank, file=file)
+        time.sleep(0.3)
+        model = AutoModelForCausalLM.from_pretrained({policy!r}, dtype=torch.float32)
+        distributed.shard(model, type(model).forward)
+        with open("turns", "a") as file:
+            print("ends", rank, file=file)
+    sent = []
+    whole = DTensor.full_tensor
+    DTensor.full_tensor = lambda tensor: sent.append(tensor.dtype) or whole(tensor)
+    for _, tensor in distributed.gathered_tensors(model, torch.bfloat16):
+        assert tensor.dtype == torch.bfloat16
+    assert set(sent) == {{torch.bfloat16}}, sent
+    print("fine")
+distributed.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_ranks_load_in_turns_and_gather_in_the_engines_dtype(world, tmp_path):
+    (tmp_path / "turns.py").write_text(TURNS.format(root=str(ROOT), policy=str(world / "policy")))
+    result = script(tmp_path, tmp_path / "turns.py", ranks=2)
+    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
+    assert (tmp_path / "turns").read_text() == "begins 0\nends 0\nbegins 1\nends 1\n"
+
+
+def test_flops_and_peaks_by_hand():
+    """A layer of width 8 and a feed-forward of 16: 4 * 64 + 3 * 128 = 640 weights in matrices, 24
+    in the norms; 2 layers, the last norm 8 and a head of 10 * 8. Two rows, of 3 and 5."""
+    config = Qwen3Config(vocab_size=10, hidden_size=8, intermediate_size=16, num_hidden_layers=2,
+                         num_attention_heads=2, num_key_value_heads=2, head_dim=4,
+                         tie_word_embeddings=False)
+    weights = 2 * (640 + 16 + 8) + 8 + 80
+    attention = 2 * (2 * 4) * 2
+    assert distributed.forward_flops(Qwen3ForCausalLM(config), [3, 5]) == (
+        2 * weights * 8 + attention * (9 + 25))
+    assert distributed.peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert distributed.peak_flops("NVIDIA H100 PCIe") == 756e12
+    assert distributed.peak_flops("NVIDIA GeForce GTX 1080") is None
+
+
+# The time-out of the group of tensors is 3 seconds, rank 0 works for 6, and rank 1 has no log.
+WAITING = """
+import sys, time
+sys.path.insert(0, {root!r})
+from datetime import timedelta
+import torch.distributed as dist
+import distributed
+start = dist.init_process_group
+dist.init_process_group = lambda *a, **k: start(*a, **k | dict(timeout=timedelta(seconds=3)))
+def main():
+    ranks = distributed.init()
+    assert distributed.run_on_rank_0(lambda: time.sleep(6) or 7) == 7
+    if ranks.rank == 1:
+        time.sleep(6)
+    assert distributed.gather_interleaved([ranks.rank]) == [0, 1]
+    log = ["log.jsonl", "elsewhere.jsonl"][ranks.rank]
+    assert distributed.truncate_log(log, 1) == [dict(step=0), dict(step=1)]
+    print("fine")
+distributed.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_long_work_and_get_the_log_of_rank_0(tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n')
+    (tmp_path / "waiting.py").write_text(WAITING.format(root=str(ROOT)))
+    result = script(tmp_path, tmp_path / "waiting.py", ranks=2)
+    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
+
+
 # ---------------------------------------------------------------------------- checkpoints
 
 
@@ -219,6 +316,55 @@ def test_checkpoint_brings_back_everything(tmp_path):
     for each in (optimizer, its_optimizer):
         each.step()
     assert torch.equal(model.weight, other.weight)
+
+
+class Payload:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("place", ["state.pt", "random_0.pt", ".metadata", "optimizer"])
+def test_loading_a_checkpoint_executes_nothing_from_it(tmp_path, place):
+    """The newest of two checkpoints has a payload somewhere: it is skipped for the one before."""
+    model, optimizer = model_and_optimizer()
+    for step in (1, 2):
+        if step == 2 and place == "optimizer":
+            optimizer.param_groups[0]["note"] = Payload(tmp_path / "executed")
+        distributed.save_checkpoint(tmp_path / f"step_{step:06d}", model, optimizer, {"step": step})
+    if place != "optimizer":
+        path = tmp_path / "step_000002" / place
+        write = pickle.dump if place == ".metadata" else torch.save
+        with open(path, "wb") as file:
+            write(Payload(tmp_path / "executed"), file)
+
+    other, its_optimizer = model_and_optimizer()
+    if place == "optimizer":
+        its_optimizer.param_groups[0]["note"] = None
+        (tmp_path / "step_000001").rename(tmp_path / "older")
+        with pytest.raises(OSError, match="none of the 1 checkpoints"):
+            distributed.load_checkpoint(tmp_path, other, its_optimizer)
+    else:
+        assert distributed.load_checkpoint(tmp_path, other, its_optimizer) == {"step": 1}
+    assert not (tmp_path / "executed").exists()
+
+
+def test_random_state_is_the_processes_own(monkeypatch):
+    """A node of eight GPUs has saved, one of a single GPU resumes: only the own state counts."""
+    states = {"own": torch.tensor([1], dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: states["own"])
+    monkeypatch.setattr(torch.cuda, "get_rng_state_all", lambda: [states["own"]] * 8)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state: states.update(own=state))
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", lambda saved: [None][len(saved) - 1])
+    saved = distributed.random_state()
+    states["own"] = None
+    distributed.set_random_state(saved)
+    assert torch.equal(states["own"], torch.tensor([1], dtype=torch.uint8))
 
 
 def test_only_whole_and_only_the_newest_checkpoints_are_found(tmp_path):

@@ -122,7 +122,7 @@ def test_every_flag_of_a_command_exists(command, monkeypatch, capsys):
 
 @release
 def test_every_flag_that_stands_alone_exists(monkeypatch, capsys):
-    known = {"nproc_per_node", "nnodes"}
+    known = {"nproc_per_node", "nnodes", "shutdown_timeout"}
     for command in COMMANDS:
         known |= set(re.findall(r"--(\w+)", help_of(command, monkeypatch, capsys)))
     for page in PAGES:
@@ -266,10 +266,11 @@ def test_every_log_key_is_explained(unbroken):
     explained = set(re.findall(r"`([\w/@]+)`", page))
     assert logged | evaluated <= explained
 
-    # and nothing is explained that no run logs
+    # and nothing is explained that no run logs, on a CPU or a GPU, with or without a KL term
     tables = page.split("## metrics.jsonl")[1].split("### Evaluation")[0]
     explained = set(re.findall(r"`(\w+/\w+)`", "\n".join(re.findall(r"^\| .*? \|", tables, re.M))))
-    assert explained == logged - {"step"} | {"policy/kl_ref"}
+    elsewhere = {"policy/kl_ref", "perf/mfu", "perf/peak_memory_gib"}
+    assert explained == logged - {"step"} | elsewhere
 
 
 @release
@@ -301,7 +302,8 @@ def test_every_key_of_an_evaluation_is_explained(unbroken, tmp_path):
 @release
 @pytest.mark.parametrize("page, name", [
     ("docs/gpu.md", "phases"), ("docs/gpu.md", "trl_speed"), ("docs/gpu.md", "logprob_memory"),
-    ("docs/gpu.md", "rollout_speed"), ("docs/reproduce.md", "references")])
+    ("docs/gpu.md", "rollout_speed"), ("docs/gpu.md", "plans"), ("docs/gpu.md", "balance"),
+    ("docs/reproduce.md", "references")])
 def test_the_tables_are_the_measured_ones(page, name):
     """The tables that a results script has written, and their commands, stand in the page."""
     lines = [line.strip() for line in text_of(f"results/{name}.md").splitlines()]
@@ -314,7 +316,7 @@ def test_the_tables_are_the_measured_ones(page, name):
 # Decimals that no measurement makes: versions of licenses and software, settings, and the worked
 # examples, which tests above compute.
 NOT_MEASURED = {"2.0", "4.0", "0.2", "0.95", "0.6", "0.05", "0.10", "0.005", "0.9", "0.8", "1.28",
-                "1.7", "0.4", "0.25", "0.1",
+                "1.7", "0.4", "0.25", "0.1", "0.999",
                 "1.10", "0.50", "2.50", "0.60", "0.90", "0.40", "0.45", "0.55", "0.01", "0.02",
                 "1.00", "1.71", "3.00", "1.19", "0.79", "0.89", "1.09", "2.03", "1.35", "1.52",
                 "1.86", "3.56", "2.37", "2.67", "3.26", "1.39", "0.28", "0.5"}

@@ -5,11 +5,12 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 import torch
-from helpers import SMALL, hero_here, metrics_of, script, start
+from helpers import ROOT, SMALL, environment, hero_here, metrics_of, script, start
 from transformers import AutoModelForSequenceClassification
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,37 @@ def test_sigterm_saves_and_ends_well(folder, ranks):
     result = script(folder, "hero.py", "--resume", "--name", "t", "--steps", last + 1, ranks=ranks)
     assert result.returncode == 0, result.stderr
     assert metrics_of(folder, "t")[-1]["step"] == last + 1
+
+
+SLOW_TO_SAVE = """
+import sys, time
+sys.path.insert(0, {root!r})
+import distributed
+def main():
+    distributed.init()
+    open("started", "w")
+    while not distributed.SIGTERM_CAME.wait(0.1):
+        pass
+    time.sleep(6)                                  # the rest of a step
+    open("saved", "w")
+distributed.run(main)
+"""
+
+
+@pytest.mark.parametrize("timeout, saved", [("2", False), ("60", True)])
+def test_torchrun_waits_as_long_as_its_shutdown_timeout(tmp_path, timeout, saved):
+    """Its own is 30 seconds, less than a step on GPUs: hence the flag in the commands of docs/."""
+    (tmp_path / "slow.py").write_text(SLOW_TO_SAVE.format(root=str(ROOT)))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1",
+         "--shutdown_timeout", timeout, "slow.py"], cwd=tmp_path, env=environment(),
+        stderr=subprocess.DEVNULL)
+    while not (tmp_path / "started").exists():
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) != 0                   # torchrun's own exit code, saved or not
+    assert (tmp_path / "saved").exists() == saved
 
 
 def test_a_torn_checkpoint_is_skipped(folder):

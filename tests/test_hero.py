@@ -7,11 +7,29 @@ import shutil
 import pytest
 import torch
 from helpers import SMALL, hero_here, metrics_of, refuse, refused, script
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from hero import Config, microbatches, next_prompts, policy_loss, token_logprobs
+import distributed
+import hero
+from hero import (
+    Config,
+    k3,
+    microbatches,
+    next_prompts,
+    policy_loss,
+    split_minibatch,
+    token_logprobs,
+    work_of,
+)
 from problems import load_problems
-from rollout import right_padded
+from rollout import (
+    Rollout,
+    load_generation_config,
+    load_tokenizer,
+    right_padded,
+)
 
 # ---------------------------------------------------------------------------- policy_loss
 
@@ -83,6 +101,12 @@ def test_kl_to_the_reference_by_hand():
     assert loss == pytest.approx(0.5 * (1 - gap.item()))
     assert gradient[0][0] == pytest.approx(-0.5)
     assert stats["kl_ref"] == pytest.approx(1 - gap.item())
+
+
+def test_small_divergences_keep_their_digits():
+    """Of a gap x of 1e-4 the estimate is x^2 / 2 = 5e-9, which float32 loses in e^x - 1 - x."""
+    estimate = k3(torch.tensor([1e-4, -1e-4])).tolist()
+    assert estimate == pytest.approx([5e-9, 5e-9], rel=2e-2)
 
 
 # ---------------------------------------------------------------------------- token_logprobs
@@ -162,6 +186,58 @@ def test_microbatches_keep_the_budget_and_every_row():
     assert len(microbatches(lengths, 10**6)) == 1
 
 
+@given(st.lists(st.integers(1, 100), min_size=1, max_size=12), st.sampled_from([1, 2, 4, 8]),
+       st.integers(50, 1000))
+def test_a_minibatch_is_shared_out_whole_and_in_equal_steps(lengths, world_size, budget):
+    lengths = lengths * world_size                             # as many rows for each rank
+    plan = split_minibatch(lengths, world_size, budget)
+    assert len(plan) == world_size and len({len(groups) for groups in plan}) == 1
+    groups = [group for rank in plan for group in rank]
+    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
+    assert all(len(g) == 1 or len(g) * max(lengths[i] for i in g) <= budget for g in groups)
+    if world_size == 1:
+        assert plan[0] == microbatches(lengths, budget)
+
+
+def test_ranks_work_in_step():
+    """Ten long rows and thirty short ones: whatever rank generated them, none waits for long."""
+    lengths = [100] * 10 + [10] * 30
+    for world_size in (1, 2, 4, 8):
+        tokens, padded, elapsed = work_of(lengths, split_minibatch(lengths, world_size, 200))
+        assert tokens == padded == 1300
+        assert elapsed <= 1.25 * tokens
+
+
+def test_work_is_counted_by_hand():
+    """Two ranks, two micro-batches each. The first: rows of 3 and 5, padded to 10, beside one of 6:
+    both ranks could have computed 10 + 10. The second: 4 beside 4."""
+    assert work_of([3, 5, 6, 4, 4], [[[0, 1], [3]], [[2], [4]]]) == (22, 24, 28)
+
+
+@pytest.mark.parametrize("world_size", [2, 4, 8])
+def test_the_gradient_does_not_depend_on_how_rows_are_dealt(policy, tokenizer, world_size):
+    """Each rank's micro-batches, divided by the mean tokens per rank, averaged over ranks."""
+    policy = policy.double()
+    ids, real, mask = rows_and_mask(tokenizer, rows=8)
+    lengths = real.sum(1).tolist()
+    advantages = torch.linspace(-1, 1, 8, dtype=torch.float64)
+
+    def gradient(plan):
+        policy.zero_grad()
+        for groups in plan:
+            for rows in groups:
+                width = max(lengths[i] for i in rows)
+                logp = token_logprobs(policy, ids[rows, :width], mask[rows, :width])
+                loss, _ = policy_loss(logp, logp.detach(), advantages[rows], mask[rows, :width],
+                                      num_tokens=mask.sum() / len(plan))
+                (loss / len(plan)).backward()
+        return torch.cat([p.grad.flatten() for p in policy.parameters()])
+
+    one = gradient(split_minibatch(lengths, 1, 60))
+    many = gradient(split_minibatch(lengths, world_size, 60))
+    assert (one - many).norm() <= 1e-6 * one.norm()
+
+
 # ---------------------------------------------------------------------------- the data
 
 
@@ -225,6 +301,65 @@ def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
     assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
 
 
+def test_a_gpu_step_has_its_mfu_and_peak(policy, monkeypatch):
+    """Two rows of 5 tokens, 2 of the response; 3 passes for the gradient and 3/4 for the old
+    log-probabilities, in 2 seconds on 2 GPUs of 100 FLOP/s."""
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Toy 100")
+    monkeypatch.setitem(distributed.PEAK_FLOPS, "Toy", 100.0)
+    monkeypatch.setattr(distributed, "forward_flops", lambda model, lengths: 8.0 * sum(lengths))
+    ranks = distributed.Ranks(0, 2, torch.device("cuda"))
+    models = hero.Models(None, policy, None, None, None, None)
+    rollouts = [Rollout([1, 2, 3], [4, 5], [0.0, 0.0], True)] * 2
+    logged = hero.performance(Config(), ranks, models, rollouts,
+                              {"time/generate": 4.0, "time/update": 2.0})
+    assert logged == {"perf/generate_tokens_per_second": 1.0, "perf/update_tokens_per_second": 5.0,
+                      "perf/peak_memory_gib": 3.0, "perf/mfu": 3.75 * 80 / 2 / (100 * 2)}
+
+    with_lora = hero.performance(Config(lora_rank=4), ranks, models, rollouts,
+                                 {"time/generate": 4.0, "time/update": 2.0})
+    assert with_lora["perf/mfu"] == 2.75 * 80 / 2 / (100 * 2)
+
+
+def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monkeypatch, capsys):
+    """The engine needs their memory. The gap of a CPU run is not 0, and here the limit is."""
+    pushes = []
+
+    def push_weights(models):
+        pushes.append(all(p.grad is None for p in models.policy.parameters()))
+
+    monkeypatch.setattr(hero, "push_weights", push_weights)
+    monkeypatch.setattr(hero, "LARGEST_GAP", 0.0)
+    hero_here(folder, "--name", "g", *SMALL, "--steps", 1)
+    assert pushes == [True]
+    out = capsys.readouterr().out
+    assert "warning: rollout/logprob_gap is 0.00 nats per token" in out
+
+    row = json.loads((folder / "runs/g/metrics.jsonl").read_text().splitlines()[1])
+    assert row["rm/too_long"] == 0
+    assert 0 < row["perf/useful"] <= 1 - row["perf/padding"]
+    assert row["perf/generate_tokens_per_second"] > 0 and row["perf/update_tokens_per_second"] > 0
+
+
+def test_a_base_model_runs_and_final_has_template_and_stop_tokens(folder, tokenizer):
+    """A policy without a chat template and with two stop tokens, trained with a user's template."""
+    template = tokenizer.chat_template
+    (folder / "mine.jinja").write_text(template)
+    base = shutil.copytree(folder / "runs/world-0/policy", folder / "base")
+    (base / "chat_template.jinja").unlink()
+    semicolon = tokenizer.convert_tokens_to_ids(";")
+    generation = json.loads((base / "generation_config.json").read_text())
+    generation["eos_token_id"] = [1, semicolon]
+    (base / "generation_config.json").write_text(json.dumps(generation))
+
+    hero_here(folder, "--name", "b", *SMALL, "--steps", 1, "--policy", "base", "--chat_template",
+              "mine.jinja")
+    final = folder / "runs/b/final"
+    assert load_tokenizer(final, fallback=None).chat_template == template
+    assert load_generation_config(final).eos_token_id == [1, semicolon]
+
+
 @pytest.mark.parametrize("options", [
     ["--reward", "naive", "--advantage_norm", "std", "--kl_coef", 0.1, "--regime", "mixed"],
     ["--weight_on", "reward", "--beta", 0, "--max_tokens_per_microbatch", 64,
@@ -241,6 +376,15 @@ def test_other_settings_run(folder, options):
 
 def test_an_unknown_flag_is_named(folder):
     refuse(folder, "--lerning_rate", 1, says="--lerning_rate")
+
+
+def test_presets_on_a_gpu(monkeypatch, capsys):
+    """Without a choice the paper's; the tiny one says that it is only a check."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert hero.parse_args([]).preset == "qwen3-4b"
+    assert "first check" not in capsys.readouterr().out
+    assert hero.parse_args(["--preset", "tiny"]).preset == "tiny"
+    assert "first check of its path" in capsys.readouterr().out
 
 
 def test_a_bad_type_names_the_field(folder):

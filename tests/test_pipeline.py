@@ -171,17 +171,25 @@ def auroc_by_hand(scores, verified):
 
 
 def test_the_reward_model_is_measured_on_prompts_it_has_not_seen(prepared):
+    """And on responses that ended: those that were cut are in no group."""
     manifest = manifest_of(prepared / "reward_model")
     records = rows_of(prepared / "reward_model" / "responses.jsonl")
-    mixed = [record for record in records if 0 < record["reasons"].count("correct") < 4]
+    mixed = []
+    cut = 0
+    for record in records:
+        ended = [i for i in range(4) if record["finished"][i]]
+        cut += 4 - len(ended)
+        verified = [record["reasons"][i] == "correct" for i in ended]
+        if any(verified) and not all(verified):
+            mixed.append((record["problem"], [record["responses"][i] for i in ended], verified))
     assert manifest["mixed_prompts"] == len(mixed)
+    assert manifest["unfinished_responses"] == cut > 0
     assert len(records) == 24
 
     model = RewardModel(prepared / "reward_model")
     aurocs = []
-    for record in mixed[-manifest["held_out_prompts"]:]:
-        scores = model.score([record["problem"]] * 4, record["responses"]).tolist()
-        verified = [reason == "correct" for reason in record["reasons"]]
+    for problem, responses, verified in mixed[-manifest["held_out_prompts"]:]:
+        scores = model.score([problem] * len(responses), responses).tolist()
         aurocs.append(auroc_by_hand(scores, verified))
     assert manifest["auroc"] == pytest.approx(sum(aurocs) / len(aurocs), abs=1e-6)
     assert 0 <= manifest["pair_accuracy"] <= 1

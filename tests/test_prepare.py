@@ -21,7 +21,7 @@ from transformers import (
 )
 
 import prepare
-from distributed import memory_plan, model_size
+from distributed import Ranks, memory_plan, model_size, training_memory_plan
 from hero import PRESETS
 from prepare import (
     count_response_tokens,
@@ -203,6 +203,20 @@ def test_sft_loss_counts_response_tokens_only(policy, tokenizer):
     assert sft_loss(policy, rows).item() == pytest.approx(total / count, abs=1e-5)
 
 
+def test_logits_of_the_responses_alone_give_the_same_loss(policy, tokenizer, monkeypatch):
+    """Rows whose prompts differ in length: what is left out lies before the first response."""
+    rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;\\boxed{9}"), ("x", "\\boxed{7}")])
+    shortest = min(len(prompt) for prompt, _ in rows)
+    longest = max(len(prompt + response) for prompt, response in rows)
+    asked = []
+    forward = policy.forward
+    monkeypatch.setattr(policy, "forward", lambda **options: asked.append(
+        options["logits_to_keep"]) or forward(**options))
+    losses = [sft_loss(policy, rows, response_only).item() for response_only in (False, True)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert asked == [longest, longest - shortest + 1]
+
+
 def test_shuffled_leaves_no_row_out_of_a_pass():
     batches = shuffled(list(range(10)), 4, random.Random(0))
     drawn = []
@@ -213,6 +227,15 @@ def test_shuffled_leaves_no_row_out_of_a_pass():
 
 
 # ---------------------------------------------------------------------------- reward model
+
+
+def test_responses_that_were_cut_are_in_no_pair():
+    record = {"problem": "p", "responses": ["a", "b", "c"], "finished": [True, False, True],
+              "reasons": ["correct", "wrong", "wrong"]}
+    group = prepare.finished_group(record)
+    assert (group.responses, group.verified) == (["a", "c"], [True, False])
+    pairs = prepare.pairs_of([group], 4, random.Random(0))
+    assert pairs == [("p", "a", "c")]
 
 
 def test_preference_pairs_golden():
@@ -285,6 +308,51 @@ def test_memory_plan_refuses_with_advice(paper_models):
         memory_plan(*paper_models, gpus=1, gpu_gib=24, tokens=16384)
     with pytest.raises(ValueError, match="raise --gpu_memory_utilization"):
         memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384, vllm_share=0.05)
+
+
+def test_memory_plan_counts_host_disk_and_overhead(paper_models):
+    """Loading the float32 policy takes 4 bytes of each weight, 14.98 GiB; a checkpoint 12, three of
+    them 134.9 GiB. The reward model of 7.07e9 weights is read in bfloat16: 13.2 GiB, less."""
+    plan = memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384)
+    assert "   2.50 GiB  CUDA, communication" in plan
+    assert "15.0 GiB while models are loaded, one at a time; 7.5 GiB per GPU" in plan
+    assert "134.9 GiB for two checkpoints and one that is being written, 15.0 GiB for" in plan
+
+
+def test_training_plan_of_prepare_by_hand(paper_models):
+    """The cold start of the 4B model on 8 GPUs: 16 bytes of each of its 4,022,468,096 weights over
+    8 GPUs are 7.49 GiB; logits of 8,192 tokens 12 * 151,936 * 8,192 bytes, 13.91 GiB. A pair of
+    the reward model without checkpointing does not fit: 18,432 tokens, 122 GiB of activations."""
+    size = model_size(AutoModelForCausalLM, paper_models[0])
+    plan = training_memory_plan(size, 8, 80, tokens=9216, logit_tokens=8192, checkpointing=True)
+    assert "   7.49 GiB  weights, gradients" in plan and "  13.91 GiB  logits" in plan
+    training_memory_plan(size, 8, 80, tokens=18432, logit_tokens=0, checkpointing=True)
+    with pytest.raises(ValueError, match="leave gradient checkpointing on"):
+        training_memory_plan(size, 8, 80, tokens=18432, logit_tokens=0, checkpointing=False)
+
+
+@pytest.mark.parametrize("stage, says", [("sft", "13.91 GiB  logits"), ("rm", "0.00 GiB  logits")])
+def test_a_stage_prints_its_plan_on_gpus(paper_models, monkeypatch, capsys, stage, says):
+    args = prepare.parse_args([stage, "--model", str(paper_models[0])])
+    ranks = Ranks(0, 8, torch.device("cuda"))
+    monkeypatch.setattr(prepare, "gpu_memory_gib", lambda device: 79.1)
+    prepare.print_memory_plan(prepare.Stage(args, ranks, tokenizer=None))
+    out = capsys.readouterr().out
+    assert "memory for training on each of 8 GPUs of 79 GiB" in out and says in out
+
+    args.gradient_checkpointing = "off"
+    args.max_tokens = 30000
+    with pytest.raises(ValueError, match="training needs .* GiB on GPUs of 79.1"):
+        prepare.print_memory_plan(prepare.Stage(args, ranks, tokenizer=None))
+
+
+def test_checkpointing_and_sharding_are_on_with_gpus_by_default():
+    args = prepare.parse_args(["rm", "--model", "m"])
+    for device, expected in (("cuda", True), ("cpu", False)):
+        ranks = Ranks(0, 1, torch.device(device))
+        assert prepare.is_on(args.gradient_checkpointing, ranks) == expected
+        assert prepare.is_on(args.shard, ranks) == expected
+        assert prepare.is_on("on", ranks) and not prepare.is_on("off", ranks)
 
 
 # ---------------------------------------------------------------------------- AceMath-7B-RM

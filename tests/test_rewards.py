@@ -1,6 +1,8 @@
 """Eq. 1, 3, 4, 5, the baselines, the advantage, and the reward model's scores."""
 
+import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -312,6 +314,30 @@ def test_rows_that_end_in_the_pad_token_are_scored_there(reward_model):
                                    atol=1e-5, rtol=0)
 
 
+def test_a_model_beyond_its_positions_warns_once_and_counts(world, capsys):
+    """As AceMath-7B-RM, whose positions end at 4,096: three of the four rows are longer than 12."""
+    limited = RewardModel(world / "reward_model")
+    limited.score(PROMPTS, RESPONSES)
+    assert limited.share_too_long == 0 and capsys.readouterr().out == ""
+    lengths = [len(limited.token_ids(p, r)) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
+    limited.positions = sorted(lengths)[0]
+    limited.score(PROMPTS, RESPONSES)
+    limited.score(PROMPTS, RESPONSES)
+    assert limited.share_too_long == 0.75
+    out = capsys.readouterr().out
+    assert out.count("warning:") == 1 and f"{max(lengths)} tokens" in out
+
+
+def test_scoring_keeps_no_cache_and_builds_no_mask(reward_model, monkeypatch):
+    calls = []
+    forward = reward_model.model.forward
+    monkeypatch.setattr(reward_model.model, "forward",
+                        lambda **options: calls.append(options) or forward(**options))
+    reward_model.score(PROMPTS, RESPONSES)
+    assert calls
+    assert all(call["use_cache"] is False and "attention_mask" not in call for call in calls)
+
+
 def test_a_system_message_changes_the_score(world, reward_model):
     told = RewardModel(world / "reward_model", system="perimeter")
     assert told.token_ids("x", "y") != reward_model.token_ids("x", "y")
@@ -320,6 +346,46 @@ def test_a_system_message_changes_the_score(world, reward_model):
 def test_a_model_without_a_score_head_is_refused(world):
     with pytest.raises(ValueError, match=r"no trained one-label score head.*score\.weight"):
         RewardModel(world / "policy")
+
+
+def test_a_reward_model_without_a_chat_template_is_refused(world, tokenizer, tmp_path):
+    """The plain template of base models is not what it was trained with."""
+    shutil.copytree(world / "reward_model", tmp_path / "rm")
+    for path in (tmp_path / "rm").glob("chat_template*"):
+        path.unlink()
+    with pytest.raises(ValueError, match="has no chat_template"):
+        RewardModel(tmp_path / "rm")
+
+
+class Payload:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_loading_a_reward_model_executes_nothing_from_it(world, tmp_path):
+    """Neither a pickle among its weights nor code that its config names; safetensors go first."""
+    folder = shutil.copytree(world / "reward_model", tmp_path / "rm")
+    torch.save({"score.weight": Payload(tmp_path / "executed")}, folder / "pytorch_model.bin")
+    RewardModel(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="cannot load"):
+        RewardModel(folder)
+
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForSequenceClassification": "code.Model"}
+    config["architectures"] = ["Model"]
+    config["model_type"] = "unheard_of"
+    config["auto_map"]["AutoConfig"] = "code.Config"
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "code.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')")
+    with pytest.raises(ValueError, match="cannot load"):
+        RewardModel(folder)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_head_of_two_labels_is_refused(world, tokenizer, tmp_path):

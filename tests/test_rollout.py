@@ -1,14 +1,23 @@
 """The transformers engine: log-probabilities, seeds, stopping, top-p."""
 
+import copy
+
+import pytest
 import torch
 from helpers import PROBLEMS, prompts
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import AddedToken
+from transformers import GenerationConfig
 
 from distributed import derive_seed
 from hero import token_logprobs
 from rollout import (
+    PLAIN_TEMPLATE,
     SamplingParams,
+    end_of_turn,
+    find_stop_ids,
+    load_tokenizer,
     make_engine,
     nucleus,
     response_text,
@@ -57,6 +66,77 @@ def test_finished_responses_end_with_eos_and_cut_ones_do_not(policy, tokenizer):
         assert (r.response_ids[-1] == tokenizer.eos_token_id) == r.finished
         assert r.finished or len(r.response_ids) == 16
         assert "<eos>" not in response_text(tokenizer, r)
+
+
+# ---------------------------------------------------------------------------- stop tokens
+
+
+CHATML = ("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+          "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
+
+
+@pytest.fixture
+def base_tokenizer(tokenizer):
+    """As of a Qwen base model: its end-of-sequence token is not what its template ends a turn with.
+
+    The marks of a turn are special tokens, but not among the tokenizer's named ones.
+    """
+    base = copy.deepcopy(tokenizer)
+    base.add_tokens([AddedToken("<|im_start|>", special=True), AddedToken("<|im_end|>",
+                                                                          special=True)])
+    base.chat_template = CHATML
+    return base
+
+
+def test_every_stop_token_is_found_once(base_tokenizer, tokenizer):
+    eos = base_tokenizer.eos_token_id
+    turn = base_tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert turn not in base_tokenizer.all_special_ids
+    assert end_of_turn(base_tokenizer) == turn
+    for declared, others in ((None, []), (7, [7]), ([eos, 9], [9])):
+        config = GenerationConfig(eos_token_id=declared)
+        assert find_stop_ids(base_tokenizer, config) == sorted([eos, turn, *others])
+
+    # The tiny world's template ends a turn with the end-of-sequence token, the plain one too.
+    assert find_stop_ids(tokenizer, GenerationConfig()) == [eos]
+    base_tokenizer.chat_template = PLAIN_TEMPLATE
+    assert end_of_turn(base_tokenizer) == eos
+    base_tokenizer.chat_template = "{% for m in messages %}{{ m.content }}\n{% endfor %}"
+    assert end_of_turn(base_tokenizer) is None
+    base_tokenizer.chat_template = "<|im_start|>{{ messages[0].content }}"
+    assert end_of_turn(base_tokenizer) is None
+
+
+def test_a_response_ends_with_any_stop_token(policy, tokenizer):
+    """With ';' declared as another: responses end there or with <eos>, and only there."""
+    semicolon = tokenizer.convert_tokens_to_ids(";")
+    policy.generation_config.eos_token_id = [tokenizer.eos_token_id, semicolon]
+    engine = make_engine("transformers", policy, tokenizer)
+    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
+    assert {r.response_ids[-1] for r in rollouts if r.finished} == {1, semicolon}
+    for r in rollouts:
+        assert not set(r.response_ids[:-1]) & set(engine.stop_ids)
+        assert (r.response_ids[-1] in engine.stop_ids) == r.finished
+        assert r.finished or len(r.response_ids) == 16
+
+
+def test_a_base_model_gets_a_plain_template_or_the_users(world, tokenizer, tmp_path):
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path / "bare")
+    messages = [{"role": "user", "content": "2+3"}]
+    plain = load_tokenizer(tmp_path / "bare")
+    text = plain.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert text == "User:\n2+3\n\nAssistant:\n"
+
+    # What is used is saved with the model. A template of the user's goes before the model's own.
+    plain.save_pretrained(tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved").chat_template == PLAIN_TEMPLATE
+    (tmp_path / "mine.jinja").write_text(CHATML)
+    for name in (tmp_path / "bare", world / "policy"):
+        assert load_tokenizer(name, tmp_path / "mine.jinja").chat_template == CHATML
+    with pytest.raises(ValueError, match="has no chat_template"):
+        load_tokenizer(tmp_path / "bare", fallback=None)
 
 
 def test_samples_follow_the_models_distribution(policy, tokenizer):
