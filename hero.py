@@ -113,7 +113,7 @@ class Config:
     judge_url: str = setting("", "OpenAI-compatible server of --judge_model; empty: OpenAI's, with "
                                  "OPENAI_API_KEY")
     # policy update
-    learning_rate: float = setting(3e-5, "learning rate of AdamW, constant, without warm-up")
+    learning_rate: float = setting(1e-4, "learning rate of AdamW, constant, without warm-up")
     num_minibatches: int = setting(4, "optimizer steps per rollout batch")
     clip_ratio_low: float = setting(0.2, "the probability ratio is clipped below at 1 minus this")
     clip_ratio_high: float = setting(0.28, "the probability ratio is clipped above at 1 plus this")

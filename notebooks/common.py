@@ -21,7 +21,6 @@ import transformers  # noqa: E402
 
 import distributed  # noqa: E402
 import tiny  # noqa: E402
-from problems import load_problems  # noqa: E402
 from rewards import RewardModel  # noqa: E402
 from rollout import (  # noqa: E402
     SamplingParams,
@@ -53,8 +52,12 @@ def sample_group(tokenizer, engine):
 
     Among them are a response that the verifier accepts, a right one that it rejects, and a wrong
     one; some begin with the product 2*3, and some do not. -> (problem, 8 Rollouts, 8 texts)
+
+    The reference is a phrase that the policy may say. In the data of the tiny world this topic has
+    only references that it never says.
     """
-    problem = load_problems("runs/world-0/train/hard.jsonl")[591]
+    problem = {"problem": "2 bags of 3 apples and 16 more less 4 in words",
+               "answer": tiny.phrasings(18)[0], "accepted": ["18", *tiny.phrasings(18)]}
     prompt = chat_prompt(tokenizer, problem["problem"])
     for seed in itertools.count(7):
         rollouts = engine.generate([prompt], 8, SamplingParams(max_tokens=48), seed)
