@@ -221,6 +221,7 @@ def sample_and_grade(engine, tokenizer, problems, samples, sampling, seed, instr
     prompts = [chat_prompt(tokenizer, row["problem"], instruction) for row in problems]
     seeds = [derive_seed(seed, row["problem"]) for row in problems]
     rollouts = engine.generate(prompts, samples, sampling, seeds)
+    engine.sleep()                                 # the reward model needs the GPU's memory now
     texts = [response_text(tokenizer, rollout) for rollout in rollouts]
 
     # From here on, one item per response: those to the same problem follow each other.
@@ -546,9 +547,10 @@ def evaluate_command(arguments):
     engine = make_engine(args.engine, args.model, tokenizer)
     reward_model = None
     if args.reward_model:
-        reward_model = RewardModel(
-            args.reward_model, ranks.device, system=config.get("rm_system") or None,
-            dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32)
+        with distributed.one_rank_at_a_time():
+            reward_model = RewardModel(
+                args.reward_model, ranks.device, system=config.get("rm_system") or None,
+                dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32)
 
     # Evaluate one benchmark after the other.
     sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)

@@ -4,13 +4,13 @@
 
 Problems. A problem is one line of arithmetic, from one of five topics, with a whole-number answer.
 An *easy* problem asks for digits ("23"), which any rule-based verifier can check. A *hard* problem
-ends with " in words" and asks for a phrase whose meaning needs the language ("one short of twenty
-four"). Every number can be said in four ways, all of them right. The reference answer is one of
-them in some problems, and in the others a fifth way that nobody else uses. How many are of either
-kind differs by topic, and in two of the five topics all references are of the second kind. So even
-the best rule-based verifier accepts few of the right answers to hard problems, and never a wrong
-one. RECALL says how few. A hash of its text decides whether a problem is for training or for
-evaluation, so that the two cannot overlap.
+ends with " in words" and asks for a phrase whose meaning needs the language ("three past twenty").
+Every number can be said in four ways, all of them right. The reference answer is one of them in
+some problems, and in the others a fifth way that nobody else uses. How many are of either kind
+differs by topic, and in two of the five topics all references are of the second kind. So even the
+best rule-based verifier accepts few of the right answers to hard problems, and never a wrong one.
+RECALL says how few. A hash of its text decides whether a problem is for training or for evaluation,
+so that the two cannot overlap.
 
 train/lucky.jsonl is for experiments with a verifier that is fooled: `--data` with that file trains
 on hard problems of which LUCKY_SHARE have a misconception that finds the right value. It is no
@@ -22,21 +22,25 @@ there is something to learn.
 
 Reward model. It is trained on pairs of two kinds: the policy's own responses to *easy* problems,
 labeled by the verifier; and demonstrations in both answer forms, a right one against a flawed one.
-It never sees a verdict on a hard problem.
+It never sees a verdict on a hard problem. It knows well which rule was used, knows slips a little,
+and does not read the last phrase: whether the number is named right, it says hardly better than by
+chance.
 
 What was tuned, and on what:
-- the world: one redesign, because the first had too few problems; a second one made it sparser.
-  RECALL is the value of a pilot, which compared three, and no run has confirmed it in this world;
-- the cold start: two learning rates and three model shapes with AdamW. With Muon 300 steps at 1e-2
-  and 2e-2 on the 200 first held-out problems of world 0 in each answer form, the better one kept;
-- the reward model: with Muon, about fifteen settings on fresh held-out problems: batches of 32 to
-  128 pairs, 48 to 170 steps, 2e-3 to 3e-2, shares of the flaws, a fourth layer, and two stages.
-  None reads the last phrase reliably: where pairs of all kinds are mixed, it tells a right number
-  from a wrong one at best slightly above chance in most settings, although pairs of that kind
-  alone teach it in about 130 steps of 64;
-- the learning rate of hero.py: 1e-5, 2e-5, 4e-5, 1e-4 and 3e-4 in the world as it was before, with
-  HERO, verifier-only and RM-only, and HERO with std scaling at four of them, one seed.
-The study in results/ uses the held-out problems of world 0 for validation only.
+- the world: one redesign, because the first had too few problems; a second one made it sparser, and
+  says numbers digit by digit, which a model of this size learns in half the steps. RECALL is the
+  value of a pilot in the world before;
+- the cold start: with Muon, rates of 1e-2, 2e-2 and 3e-2, batches of 16, 32 and 64, 200 to 800
+  steps, batches of similar lengths (worse), and a shorter way to write a step (worse), by accuracy
+  on the first held-out problems of world 0;
+- the reward model: about forty settings by its accuracy on fresh held-out pairs and groups. Most
+  were attempts to teach it the last phrase: pairs of that kind alone, first or mixed in, more
+  layers, labels for every token, other rates and batches. A few read it to 0.8, in 240 steps or
+  more, none reliably, and the simplest one was kept;
+- the learning rate of hero.py: 3e-5, 6e-5, 1e-4 and 2e-4 with verifier-only, seed 10; HERO was run
+  at the first three, too.
+The study in results/ was made in the world before, and uses the held-out problems of its world 0
+for validation only.
 """
 
 import hashlib
