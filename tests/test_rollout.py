@@ -26,7 +26,7 @@ from rollout import (
 
 
 def test_text_survives_ids(tokenizer):
-    text = "3*4=12;12+5=17;\\boxed{one short of eighteen}"
+    text = "3*4=12;12+5=17;\\boxed{seven past ten}"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert tokenizer.unk_token_id not in tokenizer(text)["input_ids"]
 
