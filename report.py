@@ -644,7 +644,7 @@ def outcome(config, metrics):
     """Whether the run has learned, has become worse, or hacks its reward model. -> Finding
 
     By the held-out problems. A change counts if the 95% intervals of both evaluations do not touch.
-    Hacking: pass@1 has fallen from its best value, while the reward model's score rose.
+    Hacking: at some step after its best pass@1 has fallen, while the reward model's score rose.
     """
     hacked = []
     worse = []
@@ -655,16 +655,18 @@ def outcome(config, metrics):
         rows = [row for row in metrics if f"{key}/pass@1" in row]
         first, last = rows[0], rows[-1]
         best = max(rows, key=lambda row: row[f"{key}/pass@1"])
-        sentences.append(change_in_words(name, first, best, last))
+        lowest = min(rows[rows.index(best):], key=lambda row: row[f"{key}/pass@1"])
 
-        has_fallen = last[f"{key}/high"] < best[f"{key}/low"]
-        scores = [row.get(f"{key}/rm") for row in (best, last)]
-        if has_fallen and None not in scores and scores[1] > scores[0]:
+        told = [first, best, last]
+        if is_hacking(key, best, lowest):
             hacked.append(name)
-        elif has_fallen:
+            told.append(lowest)
+        elif last[f"{key}/high"] < best[f"{key}/low"]:
             worse.append(name)
         elif last[f"{key}/low"] > first[f"{key}/high"]:
             learned.append(name)
+        steps = {row["step"] for row in told}
+        sentences.append(course_in_words(name, [row for row in rows if row["step"] in steps]))
 
     text = " ".join(sentences)
     if hacked:
@@ -679,25 +681,22 @@ def outcome(config, metrics):
                    "overlap.", text)
 
 
-def change_in_words(name, first, best, last):
-    """The numbers behind an outcome on one held-out set, of three rows of the metrics."""
+def is_hacking(key, best, later):
+    """Whether pass@1 has clearly fallen from one evaluation to a later one, and the score risen."""
+    has_fallen = later[f"{key}/high"] < best[f"{key}/low"]
+    scores = (best.get(f"{key}/rm"), later.get(f"{key}/rm"))
+    return has_fallen and None not in scores and scores[1] > scores[0]
+
+
+def course_in_words(name, rows):
+    """The numbers behind an outcome: pass@1 and score of one held-out set in some evaluations."""
     key = f"eval/{name}"
-
-    def accuracy(row):
-        return (f"{row[f'{key}/pass@1']:.3f} ({row[f'{key}/low']:.3f} to {row[f'{key}/high']:.3f}) "
-                f"at step {row['step']}")
-
-    text = f"Held-out {name} problems: pass@1 {accuracy(first)}"
-    if best is not first and best is not last:
-        text += f", at best {accuracy(best)}"
-    if last is not first:
-        text += f", {accuracy(last)}"
-    if None not in [row.get(f"{key}/rm") for row in (first, best, last)]:
-        text += f"; reward model's score {first[f'{key}/rm']:.2f}"
-        if best is not first and best is not last:
-            text += f", {best[f'{key}/rm']:.2f}"
-        text += f", {last[f'{key}/rm']:.2f}"
-    return text + "."
+    accuracies = " \u2192 ".join(f"{row[f'{key}/pass@1']:.3f}" for row in rows)
+    text = f"Held-out {name} problems: pass@1 {accuracies}"
+    if all(row.get(f"{key}/rm") is not None for row in rows):
+        scores = " \u2192 ".join(f"{row[f'{key}/rm']:.2f}" for row in rows)
+        text += f", reward model's score {scores}"
+    return f"{text} (steps {', '.join(str(row['step']) for row in rows)})."
 
 
 def why_no_loss(metrics):
