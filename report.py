@@ -363,8 +363,8 @@ LARGEST_PAGE = 5_000_000                                    # bytes
 
 # A page that is too large is made smaller step by step: responses are cut to this many characters,
 # and of the steps with samples only every Nth is kept.
-SMALLER_PAGES = ((None, 1), (8000, 1), (4000, 1), (2000, 1), (2000, 2), (2000, 4), (1000, 8),
-                 (1000, 16), (500, 32), (500, 64), (0, 1024))
+SMALLER_PAGES = ((None, 1), (8000, 1), (4000, 1), (2000, 1), (1000, 1), (1000, 2), (1000, 4),
+                 (1000, 8), (1000, 16), (500, 32), (500, 64), (0, 1024))
 MOST_METRICS = 2000                                         # steps that a curve shows
 
 # What the page holds of each response: columns of rollouts.jsonl.
@@ -391,6 +391,7 @@ def write_page(folder, other=None, largest=LARGEST_PAGE):
     for each in folders:
         config, metrics = load_run(each)
         runs.append((config, metrics, load_rollouts(each)))
+
     for most_characters, every in SMALLER_PAGES:
         page = fill_template(runs, most_characters, every)
         if len(page) <= largest:
@@ -441,43 +442,51 @@ def fill_template(runs, most_characters, every):
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     text = text.replace("<", "\\u003c")
 
-    # The policy of the page allows the one script with this hash.
+    # The page's content security policy allows the one script with this hash.
     before_data, after_data = TEMPLATE.read_text(encoding="utf-8").split("@DATA@")
     script = after_data.split("<script>")[1].split("</script>")[0]
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = before_data.replace("@SCRIPT_HASH@", f"sha256-{digest}") + text + after_data
 
-    # Half of a surrogate pair, which is no character, becomes its escape in JSON.
+    # Half of a surrogate pair is no character in UTF-8; as an escape, JSON may hold it.
     return page.encode("utf-8", "backslashreplace")
 
 
 def run_data(config, metrics, rollouts, most_characters, every):
     """What the page shows of one run. -> dict, ready for JSON"""
-    groups = split_groups(rollouts, config["rollouts_per_prompt"])
-    scores = [row["rm_score"] for row in rollouts] or [0.0]
-    high_score = score_of_right(rollouts)
     findings = [outcome(config, metrics), *why_no_loss(metrics), *broken_numbers(metrics),
                 *missed_by_verifier(rollouts)]
 
-    shown = []
-    for group in groups:
+    # The samples.
+    high_score = score_of_right(rollouts)
+    groups = []
+    for group in split_groups(rollouts, config["rollouts_per_prompt"]):
         if group[0]["step"] % every == 0:
-            shown.append(group_data(config, group, high_score, most_characters))
+            groups.append(group_data(config, group, high_score, most_characters))
+    scores = [row["rm_score"] for row in rollouts] or [0.0]
+
     rows = thin_out(metrics)
     return {
         "name": config["name"],
         "method": method_of(config),
         "color": COLORS.get(method_of(config), OTHER_COLOR),
-        "settings": config,
+        "steps_planned": config["steps"],
+        "seed": config["seed"],
+        "settings": {name: setting_text(value) for name, value in config.items()},
         "steps": column(rows, "step"),
         "metrics": {key: [rounded(row.get(key)) for row in rows] for key in metric_keys(rows)},
         "findings": [finding._asdict() for finding in findings],
-        "groups": shown,
+        "groups": groups,
         "scores": {"lowest": rounded(min(scores)), "highest": rounded(max(scores))},
         "knows_truth": any(row.get("truth") is not None for row in rollouts),
         "has_bands": config["reward"] == "hero",
         "note": what_is_missing(config, rollouts, most_characters, every),
     }
+
+
+def setting_text(value):
+    """A setting as text: a string as it is, anything else as in config.json."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def split_groups(rollouts, size):
@@ -668,7 +677,7 @@ def outcome(config, metrics):
         steps = {row["step"] for row in told}
         sentences.append(course_in_words(name, [row for row in rows if row["step"] in steps]))
 
-    text = " ".join(sentences)
+    text = "\n".join(sentences)
     if hacked:
         return Finding("bad", "This run hacks its reward model: the score rises, the truth falls.",
                        text)

@@ -259,7 +259,7 @@ def test_the_data_of_a_page(tmp_path):
     assert [group["step"] for group in run["groups"]] == [1, 2]
     assert run["groups"][0]["advantage"] == [0.25, -0.25]
     assert run["groups"][0]["place"] == [0.5, 0.5]
-    assert run["settings"]["alpha"] == 0.05
+    assert run["settings"]["alpha"] == "0.05"
     assert not run["knows_truth"]
     # only the held-out set of this run has charts, and the truth is beside the score
     assert [chart["key"] for chart in data_of(path)["charts"]][:3] == [
@@ -275,7 +275,7 @@ def test_the_page_of_two_runs(tmp_path):
 
 
 def test_a_page_is_whole_where_the_run_is_not(tmp_path):
-    folder = page_folder(tmp_path, "a", steps=1)
+    folder = page_folder(tmp_path, "a", steps=1, max_grad_norm=math.inf)
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "rm/mean": NaN, "policy/gradient_norm": Infinity}\n{"step": 3, "rm')
     (folder / "rollouts.jsonl").unlink()
@@ -314,8 +314,8 @@ def test_a_page_that_is_too_large_leaves_out_and_says_so(tmp_path):
     assert len(run["groups"]) == 40                         # shorter, but all of them
     assert run["groups"][0]["response"][0].startswith("x" * 2000 + " [... 26,000 characters ...] x")
     assert "Texts are cut to 4,000 characters." in run["note"]
-    path = write_page(folder, largest=100_000)
-    assert path.stat().st_size <= 100_000
+    path = write_page(folder, largest=70_000)
+    assert path.stat().st_size <= 70_000
     run, = data_of(path)["runs"]
     assert [group["step"] for group in run["groups"]] == list(range(4, 41, 4))
     assert "only every 4th step is here" in run["note"]
@@ -447,14 +447,12 @@ def test_the_command_line_of_the_page(tmp_path):
     assert result.returncode == 0, result.stderr
     assert result.stdout == "written to runs/a/report.html (0.0 MB)\n"
     assert (folder / "report.html").exists()
-    result = script(tmp_path, "report.py", "runs/a", "runs/b")
-    assert result.returncode != 0
-    assert result.stderr.startswith("error: runs/b is not the folder of a run")
-    assert len(result.stderr.splitlines()) == 1
 
 
 def test_a_run_that_cannot_be_shown(tmp_path):
     folder = page_folder(tmp_path, "a", steps=1)
+    with pytest.raises(ValueError, match="runs/b is not the folder of a run"):
+        write_page(folder, tmp_path / "runs/b")
     (folder / "metrics.jsonl").write_text("")
     with pytest.raises(ValueError, match="holds no metrics"):
         load_run(folder)
