@@ -147,7 +147,7 @@ def test_hostile_texts_stay_texts(tmp_path, server):
     assert asked == []
 
 
-# The page's own ways out, each of which would be a way in.
+# Changes to the template, each of which takes one of its two walls down.
 WITHOUT_POLICY = ("default-src 'none'; script-src '@SCRIPT_HASH@'; style-src 'unsafe-inline'",
                   "style-src * 'unsafe-inline'")
 WITH_MARKUP = ("element.append(...children);",
@@ -179,7 +179,7 @@ def test_the_policy_alone_lets_nothing_run(tmp_path, server, monkeypatch):
 
 # ---------------------------------------------------------------------------- what a reader does
 
-# What the page shows, after each of some actions, as the text of its first list.
+# Appended to the page's script: what look() has seen becomes the last text of class "model".
 READ = """
 const seen = [];
 const look = () => seen.push({
