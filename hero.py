@@ -43,7 +43,7 @@ from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_pla
 from eval import evaluate, grade, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
 from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems, write_file
-from report import format_metrics, plot_curves, run_summary
+from report import format_metrics, plot_curves, run_summary, write_page
 from rewards import REWARDS, Batch, RewardModel, compute_advantages, group_stats
 from rollout import (
     Rollout,
@@ -844,6 +844,12 @@ def logged_groups(cfg, step, prompts, groups, result):
     """The first groups of a step as rows of rollouts.jsonl, with everything computed about them."""
     rows = []
     for p, group in enumerate(groups[:cfg.groups_logged]):
+        # The oracle knows where the problem lists every phrasing that is right. Training does not
+        # use what it says; the page of the run shows where verifier or reward model erred.
+        truth = [None] * len(group)
+        if prompts[p].get("accepted"):
+            _, truth = grade([response.text for response in group], [prompts[p]] * len(group))
+
         for g, response in enumerate(group):
             rows.append({
                 "step": step,
@@ -853,6 +859,7 @@ def logged_groups(cfg, step, prompts, groups, result):
                 "answer": response.verdict.answer,
                 "verified": response.verdict.correct,
                 "reason": response.verdict.reason,
+                "truth": truth[g],
                 "rm_score": response.rm_score,
                 "r_hat": result.r_hat[p, g].item(),
                 "weight": result.weight[p].item(),
@@ -1039,6 +1046,7 @@ def train(cfg):
         distributed.save_model(folder / "final", models.policy, tokenizer)
     if ranks.rank == 0 and progress.step >= cfg.steps:
         plot_curves(progress.history, folder / "curves.png", cfg.name)
+        write_page(folder)
         print(run_summary(cfg, progress.history, folder), flush=True)
     elif ranks.rank == 0:
         print(f"stopped by SIGTERM after step {progress.step}; resume with: python hero.py "

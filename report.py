@@ -1,10 +1,22 @@
-"""What a run or an evaluation shows: tables of numbers, and figures of learning curves."""
+"""What a run or an evaluation shows: tables of numbers, figures of curves, and a run's own page.
 
+    python report.py runs/NAME              writes runs/NAME/report.html, to be opened in a browser
+    python report.py runs/NAME runs/OTHER   writes runs/NAME/diff-OTHER.html, which compares the two
+"""
+
+import argparse
+import base64
+import hashlib
 import json
+import math
 from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+import distributed
+from problems import first_line, read_jsonl, write_file
 
 # A method has the same color in every figure. The palette is that of Okabe and Ito, which
 # color-blind readers can tell apart.
@@ -158,6 +170,7 @@ def run_summary(cfg, metrics, folder):
     lines = ["", f"held-out problems, responses per problem: {cfg.eval_samples} (T 0.6, top-p "
              "0.95)", "",
              summary_table(summaries), "", summary_legend(summaries), "",
+             f"page:     {folder}/report.html (curves and samples; open it in a browser)",
              f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl", "",
              "try next:"]
     for reward in ("hero", "verifier", "rm"):
@@ -340,3 +353,439 @@ def label(group, differing):
     parts += [f"{name} {group.settings.get(name)}" for name in differing]
     count = len(group.seeds)
     return ", ".join(parts) + (" (1 seed)" if count == 1 else f" ({count} seeds)")
+
+
+# ---------------------------------------------------------------------------- the page of a run
+
+# The page is this template with the data of a run, or of two to compare, filled in.
+TEMPLATE = Path(__file__).with_suffix(".html")
+LARGEST_PAGE = 5_000_000                                    # bytes
+
+# A page that is too large is made smaller step by step: responses are cut to this many characters,
+# and of the steps with samples only every Nth is kept.
+SMALLER_PAGES = ((None, 1), (8000, 1), (4000, 1), (2000, 1), (1000, 1), (1000, 2), (1000, 4),
+                 (1000, 8), (1000, 16), (500, 32), (500, 64), (0, 1024))
+MOST_METRICS = 2000                                         # steps that a curve shows
+
+# What the page holds of each response: columns of rollouts.jsonl.
+RESPONSE_COLUMNS = ("response", "answer", "verified", "reason", "truth", "rm_score", "reward",
+                    "advantage")
+
+
+def write_page(folder, other=None, largest=LARGEST_PAGE):
+    """Writes report.html into a run's folder: one file that shows the run in a browser. -> its path
+
+    other: the folder of a second run. Then the page compares the two, and is called diff-NAME.html
+    after the second.
+    largest: bytes that the page may have. What is too much is left out, and the page says so.
+    Raises ValueError if a folder is not that of a run that has begun.
+    """
+    folder = Path(folder)
+    folders = [folder]
+    path = folder / "report.html"
+    if other is not None:
+        folders.append(Path(other))
+        path = folder / f"diff-{Path(other).resolve().name}.html"
+
+    runs = []
+    for each in folders:
+        config, metrics = load_run(each)
+        runs.append((config, metrics, load_rollouts(each)))
+
+    for most_characters, every in SMALLER_PAGES:
+        page = fill_template(runs, most_characters, every)
+        if len(page) <= largest:
+            break
+    write_file(path, page.decode())
+    return path
+
+
+def load_run(folder):
+    """The settings of a run and the rows of its metrics. ValueError if it cannot be shown."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} is not the folder of a run: its config.json cannot be read "
+                         f"({first_line(error)})") from error
+    if "advantage_norm" not in config:
+        raise ValueError(f"{folder} was made by an older version, whose settings have other names: "
+                         "use that version, or run it again")
+
+    rows = read_jsonl(folder / "metrics.jsonl", required=("step",), skip_torn=True)
+    metrics = [row for _, row in rows]
+    if not metrics:
+        raise ValueError(f"{folder} holds no metrics: give the folder of a run that has begun")
+    return config, metrics
+
+
+def load_rollouts(folder):
+    """The rows of a run's rollouts.jsonl; none before its first step has ended."""
+    path = folder / "rollouts.jsonl"
+    if not path.exists():
+        return []
+    rows = read_jsonl(path, required=("step", "problem", "reference", "response", "weight", "r_hat",
+                                      "reward", "advantage"), skip_torn=True)
+    return [row for _, row in rows]
+
+
+def fill_template(runs, most_characters, every):
+    """The page of one or two runs. -> bytes of HTML
+
+    runs: list of (config, metrics rows, rollouts rows).
+    most_characters, every: what is left out, as in SMALLER_PAGES.
+
+    What a model wrote is data. The JSON in the page holds no "<", so no text in it ends its element
+    or begins another, and the script of the template shows texts through text nodes only.
+    """
+    data = {"runs": [run_data(*run, most_characters, every) for run in runs],
+            "charts": chart_list(runs)}
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = text.replace("<", "\\u003c")
+
+    # The page's content security policy allows the one script with this hash.
+    before_data, after_data = TEMPLATE.read_text(encoding="utf-8").split("@DATA@")
+    script = after_data.split("<script>")[1].split("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = before_data.replace("@SCRIPT_HASH@", f"sha256-{digest}") + text + after_data
+
+    # Half of a surrogate pair is no character in UTF-8; as an escape, JSON may hold it.
+    return page.encode("utf-8", "backslashreplace")
+
+
+def run_data(config, metrics, rollouts, most_characters, every):
+    """What the page shows of one run. -> dict, ready for JSON"""
+    findings = [outcome(config, metrics), *why_no_loss(metrics), *broken_numbers(metrics),
+                *missed_by_verifier(rollouts)]
+
+    # The samples.
+    high_score = score_of_right(rollouts)
+    groups = []
+    for group in split_groups(rollouts, config["rollouts_per_prompt"]):
+        if group[0]["step"] % every == 0:
+            groups.append(group_data(config, group, high_score, most_characters))
+    scores = [row["rm_score"] for row in rollouts] or [0.0]
+
+    rows = thin_out(metrics)
+    return {
+        "name": config["name"],
+        "method": method_of(config),
+        "color": COLORS.get(method_of(config), OTHER_COLOR),
+        "steps_planned": config["steps"],
+        "seed": config["seed"],
+        "settings": {name: setting_text(value) for name, value in config.items()},
+        "steps": column(rows, "step"),
+        "metrics": {key: [rounded(row.get(key)) for row in rows] for key in metric_keys(rows)},
+        "findings": [finding._asdict() for finding in findings],
+        "groups": groups,
+        "scores": {"lowest": rounded(min(scores)), "highest": rounded(max(scores))},
+        "knows_truth": any(row.get("truth") is not None for row in rollouts),
+        "has_bands": config["reward"] == "hero",
+        "note": what_is_missing(config, rollouts, most_characters, every),
+    }
+
+
+def setting_text(value):
+    """A setting as text: a string as it is, anything else as in config.json."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def split_groups(rollouts, size):
+    """The rows of rollouts.jsonl as groups: lists of at most `size` rows of a step and problem."""
+    groups = []
+    for row in rollouts:
+        is_new = True
+        if groups:
+            first = groups[-1][0]
+            is_same = (first["step"], first["problem"]) == (row["step"], row["problem"])
+            is_new = not is_same or len(groups[-1]) == size
+        if is_new:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
+def group_data(config, group, high_score, most_characters):
+    """What the page shows of a group: values of the group, and a list per column of its rows."""
+    data = {
+        "step": group[0]["step"],
+        "problem": shorten(group[0]["problem"], most_characters),
+        "reference": shorten(group[0]["reference"], most_characters),
+        "weight": rounded(group[0]["weight"]),
+        "silent": all(row["advantage"] == 0 for row in group),
+        "hacked": [not is_right(row) and row["rm_score"] >= high_score for row in group],
+    }
+    for name in RESPONSE_COLUMNS:
+        data[name] = [shorten(rounded(row.get(name)), most_characters) for row in group]
+    if config["reward"] == "hero":
+        data["place"] = [place_in_band(row, config) for row in group]
+    return data
+
+
+def is_right(row):
+    """Whether a response is right: the truth where it is known, otherwise the verdict."""
+    truth = row.get("truth")
+    return row["verified"] if truth is None else truth
+
+
+def score_of_right(rollouts):
+    """The median score of the right responses: what a wrong one has to reach to be called hacked.
+
+    Infinite if no response is right.
+    """
+    scores = [row["rm_score"] for row in rollouts if is_right(row)]
+    return float(np.median(scores)) if scores else math.inf
+
+
+def place_in_band(row, config):
+    """Where in the band of its verdict a response is, 0 to 1; 0 in a closed band. Eq. 3"""
+    if row["verified"]:
+        half_width = config["beta"]
+        low = 1 - half_width
+    else:
+        half_width = config["alpha"]
+        low = -half_width
+    if half_width == 0:
+        return 0.0
+    place = (row["r_hat"] - low) / (2 * half_width)
+    return round(min(1.0, max(0.0, place)), 3)            # float32 is not exact at the ends
+
+
+# ---------------------------------------------------------------------------- a page that fits
+
+
+def rounded(value):
+    """A float with four significant digits, or None if it is not finite; anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.4g}") if math.isfinite(value) else None
+
+
+def shorten(value, most_characters):
+    """A text without its middle if it is too long; anything else as it is."""
+    if not isinstance(value, str) or most_characters is None or len(value) <= most_characters:
+        return value
+    half = most_characters // 2
+    left_out = len(value) - 2 * half
+    return f"{value[:half]} [... {left_out:,} characters ...] {value[len(value) - half:]}"
+
+
+def thin_out(metrics):
+    """At most about MOST_METRICS rows, evenly spaced, and those with an evaluation besides."""
+    every = math.ceil(len(metrics) / MOST_METRICS)
+    evaluated = {f"eval/{name}/pass@1" for name in evaluation_names(metrics)}
+    return [row for row in metrics if row["step"] % every == 0 or not evaluated.isdisjoint(row)]
+
+
+def what_is_missing(config, rollouts, most_characters, every):
+    """What the page does not show of the run's rollouts, in words."""
+    if not rollouts:
+        return "There are no samples: rollouts.jsonl is empty."
+    sentences = [f"{config['groups_logged']} of the {config['prompts_per_step']} groups of each "
+                 "step are logged, in rollouts.jsonl."]
+    if every > 1:
+        sentences.append(f"To keep the page small, only every {every}th step is here.")
+    longest = max(len(row["response"]) for row in rollouts)
+    if most_characters is not None and longest > most_characters:
+        sentences.append(f"Texts are cut to {most_characters:,} characters.")
+    return " ".join(sentences)
+
+
+def metric_keys(metrics):
+    """The keys of a metrics log but for the step, sorted."""
+    keys = set()
+    for row in metrics:
+        keys |= row.keys()
+    return sorted(keys - {"step"})
+
+
+# ---------------------------------------------------------------------------- what a run says
+
+
+class Chart(NamedTuple):
+    """One quantity over the steps. low and high: the keys of its interval, if it has one."""
+    key: str
+    title: str
+    low: str | None = None
+    high: str | None = None
+
+
+TRAINING_CHARTS = [
+    Chart("rm/mean", "training: reward model's mean score"),
+    Chart("rm/auroc", "training: AUROC of the scores, mixed groups"),
+    Chart("verify/accuracy", "training: share the verifier accepts"),
+    Chart("verify/mixed", "groups with both verdicts (share)"),
+    Chart("reward/zero_advantages", "responses that teach nothing (share)"),
+    Chart("policy/entropy", "entropy (nats per token)"),
+    Chart("policy/gradient_norm", "gradient norm"),
+    Chart("rollout/length", "response length (tokens)"),
+]
+
+
+def chart_list(runs):
+    """The charts of a page: truth and score of each held-out set, then the training. -> dicts
+
+    runs: list of (config, metrics rows, rollouts rows).
+    """
+    names = held_out_names(runs[0][0], [row for _, metrics, _ in runs for row in metrics])
+    charts = []
+    for name in names:
+        key = f"eval/{name}"
+        charts.append(Chart(f"{key}/pass@1", f"held-out {name}: pass@1, the truth",
+                            f"{key}/low", f"{key}/high"))
+        charts.append(Chart(f"{key}/rm", f"held-out {name}: reward model's score"))
+    return [chart._asdict() for chart in charts + TRAINING_CHARTS]
+
+
+def held_out_names(config, metrics):
+    """As evaluation_names, but the set that is called as the run's regime comes first."""
+    names = evaluation_names(metrics)
+    return sorted(names, key=lambda name: name != config["regime"])
+
+
+class Finding(NamedTuple):
+    """An answer to a question that everybody asks of a run."""
+    kind: str                       # "bad", "good" or "note"
+    question: str
+    answer: str
+
+
+def outcome(config, metrics):
+    """Whether the run has learned, has become worse, or hacks its reward model. -> Finding
+
+    By the held-out problems. A change counts if the 95% intervals of both evaluations do not touch.
+    Hacking: at some step after its best pass@1 has fallen, while the reward model's score rose.
+    """
+    hacked = []
+    worse = []
+    learned = []
+    sentences = []
+    for name in held_out_names(config, metrics):
+        key = f"eval/{name}"
+        rows = [row for row in metrics if f"{key}/pass@1" in row]
+        first, last = rows[0], rows[-1]
+        best = max(rows, key=lambda row: row[f"{key}/pass@1"])
+        lowest = min(rows[rows.index(best):], key=lambda row: row[f"{key}/pass@1"])
+
+        told = [first, best, last]
+        if is_hacking(key, best, lowest):
+            hacked.append(name)
+            told.append(lowest)
+        elif last[f"{key}/high"] < best[f"{key}/low"]:
+            worse.append(name)
+        elif last[f"{key}/low"] > first[f"{key}/high"]:
+            learned.append(name)
+        steps = {row["step"] for row in told}
+        sentences.append(course_in_words(name, [row for row in rows if row["step"] in steps]))
+
+    text = "\n".join(sentences)
+    if hacked:
+        return Finding("bad", "This run hacks its reward model: the score rises, the truth falls.",
+                       text)
+    if worse:
+        return Finding("bad", f"This run has become worse on {' and '.join(worse)} problems.", text)
+    if learned:
+        return Finding("good", f"This run has learned: pass@1 rose on {' and '.join(learned)} "
+                       "problems.", text)
+    return Finding("note", "Nothing has changed for certain: the intervals of the evaluations "
+                   "overlap.", text)
+
+
+def is_hacking(key, best, later):
+    """Whether pass@1 has clearly fallen from one evaluation to a later one, and the score risen."""
+    has_fallen = later[f"{key}/high"] < best[f"{key}/low"]
+    scores = (best.get(f"{key}/rm"), later.get(f"{key}/rm"))
+    return has_fallen and None not in scores and scores[1] > scores[0]
+
+
+def course_in_words(name, rows):
+    """The numbers behind an outcome: pass@1 and score of one held-out set in some evaluations."""
+    key = f"eval/{name}"
+    accuracies = " \u2192 ".join(f"{row[f'{key}/pass@1']:.3f}" for row in rows)
+    text = f"Held-out {name} problems: pass@1 {accuracies}"
+    if all(row.get(f"{key}/rm") is not None for row in rows):
+        scores = " \u2192 ".join(f"{row[f'{key}/rm']:.2f}" for row in rows)
+        text += f", reward model's score {scores}"
+    return f"{text} (steps {', '.join(str(row['step']) for row in rows)})."
+
+
+def why_no_loss(metrics):
+    """Answers "why is my loss 0?" with what the last ten steps say about learning. -> Findings"""
+    rows = [row for row in metrics if row["step"] > 0][-10:]
+    if not rows:
+        return []
+
+    def mean(key):
+        values = [row[key] for row in rows if row.get(key) is not None]
+        return sum(values) / len(values) if values else None
+
+    def in_words(key, number_format):
+        value = mean(key)
+        return "none" if value is None else format(value, number_format)
+
+    silent = mean("reward/zero_advantages")
+    answer = (
+        "It always is about 0: the advantages of a group sum to 0, and the loss right after "
+        "sampling is minus their mean. So it says nothing and is not logged; its gradient counts. "
+        f"In the last {len(rows)} steps the gradient norm was "
+        f"{in_words('policy/gradient_norm', '.3g')} before clipping, "
+        f"{in_words('reward/zero_advantages', '.0%')} of the responses had advantage 0, and "
+        f"{in_words('verify/mixed', '.0%')} of the groups had both verdicts, with advantages of "
+        f"{in_words('reward/abs_adv_mixed', '.3g')} in size. In groups of one verdict, where the "
+        f"reward model alone decides, it was {in_words('reward/abs_adv_uniform', '.3g')}.")
+    if silent is not None and silent > 0.9:
+        return [Finding("bad", "Why is my loss 0? Here hardly anything is learned.", answer)]
+    return [Finding("note", "Why is my loss 0?", answer)]
+
+
+def broken_numbers(metrics):
+    """What in the log is a sign that the run is broken. -> Findings"""
+    rows = [row for row in metrics if row["step"] > 0]
+    if not rows:
+        return []
+
+    signs = []
+    for row in rows:
+        bad = [key for key, value in row.items()
+               if isinstance(value, float) and not math.isfinite(value)]
+        if bad:
+            signs.append(f"From step {row['step']} on {', '.join(bad)} is not finite.")
+            break
+    last = rows[-1]
+    if last.get("policy/entropy") is not None and last["policy/entropy"] < 0.01:
+        signs.append(f"The entropy is {last['policy/entropy']:.2g} nats per token: all responses "
+                     "to a problem are nearly the same, so nothing can be compared.")
+    if last.get("rollout/truncated", 0) > 0.5:
+        signs.append(f"{last['rollout/truncated']:.0%} of the responses are cut at the longest "
+                     "length: raise --max_response_tokens.")
+    return [Finding("bad", "Something looks broken.", " ".join(signs))] if signs else []
+
+
+def missed_by_verifier(rollouts):
+    """How many right responses the verifier refuses, where the truth is known. -> Findings"""
+    right = [row for row in rollouts if row.get("truth")]
+    if not right:
+        return []
+    missed = sum(not row["verified"] for row in right)
+    return [Finding("note", "Does the verifier see what is right?",
+                    f"Of the {len(right):,} logged responses that are right it refused {missed:,} "
+                    f"({missed / len(right):.0%}): the false negatives below Samples.")]
+
+
+# ---------------------------------------------------------------------------- the command line
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        allow_abbrev=False,
+        description="Writes the page of a run, RUN/report.html, or with two runs a page that "
+                    "compares them, RUN/diff-OTHER.html. Open it in any browser.")
+    parser.add_argument("run", metavar="RUN", help="The folder of a run: runs/NAME.")
+    parser.add_argument("other", metavar="OTHER", nargs="?", help="A second run to compare with.")
+    args = parser.parse_args()
+
+    path = write_page(args.run, args.other)
+    print(f"written to {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+
+if __name__ == "__main__":
+    distributed.run(main)
