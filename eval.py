@@ -42,7 +42,7 @@ from problems import (
     read_jsonl,
     write_file,
 )
-from report import plot_runs, results_table, summary_legend, summary_table
+from report import load_run, plot_runs, results_table, summary_legend, summary_table
 from rewards import Batch, RewardModel, auroc, compute_advantages
 from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
 from verify import note_unreadable, verify_all
@@ -413,24 +413,6 @@ def plot_command(arguments):
 
     plot_runs([load_run(Path(folder)) for folder in args.runs], args.out)
     print(f"written to {args.out}")
-
-
-def load_run(folder):
-    """The settings of a run and the rows of its metrics. ValueError if it cannot be plotted."""
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder} is not the folder of a run: its config.json cannot be read "
-                         f"({first_line(error)})") from error
-    if "advantage_norm" not in config:
-        raise ValueError(f"{folder} was made by an older version, whose settings have other names: "
-                         "plot it with that version, or run it again")
-
-    rows = read_jsonl(folder / "metrics.jsonl", required=("step",), skip_torn=True)
-    metrics = [row for _, row in rows]
-    if not metrics:
-        raise ValueError(f"{folder} holds no metrics: give the folder of a run that has begun")
-    return config, metrics
 
 
 # ---------------------------------------------------------------------------- python eval.py screen

@@ -148,7 +148,7 @@ def missing_names(text):
         for name in path.split("."):
             annotations = getattr(value, "__annotations__", {})
             value = annotations.get(name) or getattr(value, name, None)
-        if value is None and path not in ("py", "json", "jsonl", "md"):
+        if value is None and path not in ("py", "json", "jsonl", "md", "html"):
             missing.append(f"{module}.{path}")
     return missing
 
