@@ -160,6 +160,7 @@ PAPER = {
     "learning_rate": 1e-6,
     "max_tokens_per_microbatch": 16384,
     "gradient_checkpointing": True,
+    "eval_every": 10,
     "eval_samples": 1,
 }
 ONE_GPU = PAPER | {

@@ -69,7 +69,7 @@ class Size:
     sweep_rates: tuple
     problems: int = 1000                # fresh evaluation problems of each kind
     validation: int = 300               # hard validation problems; a third as many easy ones
-    rm_steps: int = 300                 # of training the misleading reward model
+    rm_steps: int = tiny.RM_STEPS       # of training the misleading reward model
 
 
 FULL = Size("runs/study", steps=60, seeds=range(5), more_seeds=range(10),
@@ -228,11 +228,7 @@ def prepare_world(world, size):
         write_problems(partial / f"share_{share}.jsonl", hard[:count] + easy[count:])
 
     # 4. The misleading reward model: no demonstrations, so no answer in words.
-    tokenizer = load_tokenizer(home / "policy")
-    engine = make_engine("transformers", home / "policy", tokenizer)
-    pairs = tiny.reward_pairs(engine, tokenizer, world, demonstrations=0)
-    tiny.train_reward_model(partial / "misleading", home / "policy", tokenizer, pairs,
-                            size.rm_steps, random.Random(f"misleading {world}"))
+    tiny.build_reward_model(partial / "misleading", home / "policy", world, "weak", size.rm_steps)
     partial.rename(folder)
 
 
