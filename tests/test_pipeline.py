@@ -32,7 +32,8 @@ SPLIT = ["split", "--model", "solver", "--source", "source.jsonl", *FAST, "--cou
          "--sample", 50, "--held_out", 4]
 TRAIN = [*FAST, "--batch_size", 4, "--rows_at_once", 1, "--learning_rate", 1e-3]
 SFT = ["sft", "--model", "solver", *TRAIN, "--count", 12]
-RM = ["rm", "--model", "solver", *TRAIN, "--count", 24, "--samples", 4, "--held_out", 0.3]
+RM = ["rm", "--model", "solver", *TRAIN, "--count", 24, "--samples", 4, "--held_out", 0.3,
+      "--max_tokens", 28]                          # a few responses are cut
 HERO = ["--policy", "sft", "--reward_model", "reward_model", "--rm_system", "", "--instruction", "",
         "--steps", 1, "--prompts_per_step", 4, "--num_minibatches", 1, "--rollouts_per_prompt", 2,
         "--max_response_tokens", 32]
@@ -53,7 +54,7 @@ def start(world, tmp_path_factory):
     pairs = []
     for row in problems:
         for _ in range(4):
-            pairs.append((row["problem"], tiny.solution(row, rng, right=1, misname=0.3)))
+            pairs.append((row["problem"], tiny.solution(row, rng, right=1, misname=0.5)))
     batches = prepare.shuffled(prepare.sft_rows(tokenizer, pairs), 32, rng)
     prepare.fit(policy, batches, prepare.sft_loss, steps=70, learning_rate=5e-3,
                 description="solver", warmup=5)

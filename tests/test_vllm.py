@@ -179,7 +179,7 @@ def test_finished_responses_end_with_eos_and_cut_ones_do_not(engine, tokenizer):
 def test_a_response_ends_with_any_stop_token(engine, tokenizer, monkeypatch):
     semicolon = tokenizer.convert_tokens_to_ids(";")
     monkeypatch.setattr(engine, "stop_ids", [tokenizer.eos_token_id, semicolon])
-    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
+    rollouts = engine.generate(prompts(tokenizer), 64, SamplingParams(16), 0)
     assert {r.response_ids[-1] for r in rollouts if r.finished} == {1, semicolon}
     for r in rollouts:
         assert not set(r.response_ids[:-1]) & set(engine.stop_ids)
