@@ -18,7 +18,7 @@ from hero import Config  # noqa: E402
 from problems import read_jsonl, write_file  # noqa: E402
 
 RATES = ("3e-5", "6e-5", "1e-4", "2e-4")
-SWEPT = ("verifier", "hero")
+SWEPT = ("verifier", "rm", "hero")
 SWEEP_SEED = 10
 METHODS = ("hero", "verifier", "rm", "oracle")
 SEEDS = (0, 1, 2)
