@@ -1,8 +1,8 @@
 """How the time of a training step grows with the work: responses, their length, parameters.
 
-    OMP_NUM_THREADS=1 python results/scaling.py      ten minutes; writes scaling.md here
+    OMP_NUM_THREADS=1 python results/scaling.py      a few minutes; writes scaling.md here
 
-Runs hero.py for a few steps with untrained models of the tiny world's shape, widened and deepened.
+Runs hero.py for a few steps with untrained models of the tiny world's shape, and a wider one.
 A response of such a policy ends by chance, once in 88 tokens, or at the longest length.
 """
 
