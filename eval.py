@@ -182,7 +182,8 @@ def grade(responses, rows):
     """Grades responses by the verifier and by the oracle. -> (N Verdicts, N bools of the truth)
 
     responses: N strings.  rows: their N problems. The verdict is against a row's "answer". The
-    truth is also True if the response says one of the row's "accepted" phrasings.
+    truth is also True if the response says one of the row's "accepted" phrasings. It is False if
+    the response begins with the row's "wrong_start": such a working finds the answer by luck.
     """
     verdicts = verify_all(responses, [row["answer"] for row in rows])
     truth = []
@@ -202,6 +203,10 @@ def grade(responses, rows):
     for i, verdict in zip(indices, second_verdicts, strict=True):
         if verdict.correct:
             truth[i] = True
+
+    for i, row in enumerate(rows):
+        if "wrong_start" in row and responses[i].startswith(row["wrong_start"]):
+            truth[i] = False
     return verdicts, truth
 
 

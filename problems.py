@@ -272,8 +272,9 @@ def stream_problems(source, split="cot", revision=None):
                 continue
             found = True
             result = {"problem": problem, "answer": answer}
-            if "accepted" in row:
-                result["accepted"] = row["accepted"]
+            for key in ("accepted", "wrong_start"):
+                if key in row:
+                    result[key] = row[key]
             yield result
         elif from_file:
             raise ValueError(f"{where}: every row needs a 'problem' and an 'answer' (or "

@@ -13,8 +13,9 @@ RECALL says how few. A hash of its text decides whether a problem is for trainin
 so that the two cannot overlap.
 
 train/lucky.jsonl is for experiments with a verifier that is fooled: `--data` with that file trains
-on hard problems of which LUCKY_SHARE have a misconception that finds the right value. It is no
-default.
+on hard problems of which LUCKY_SHARE have a misconception that finds the right value. The verifier
+accepts it, and the oracle does not: "wrong_start" of such a row is how a response by the
+misconception begins. It is no default.
 
 Policy. A Qwen3 of 0.1M parameters, cold-started by SFT on worked solutions that are deliberately
 flawed: 60 % follow a common misconception instead of the right rule, and 10 % slip on the way. So
@@ -85,8 +86,10 @@ MISNAMED_BY = (-12, -10, -4, -3, -2, -1, 1, 2, 3, 4, 10, 12)
 # to accept. At most 0.25.
 RECALL = 0.07
 
-# The share of the problems of lucky.jsonl whose misconception finds the right value.
+# The share of problems whose misconception finds the right value: in lucky.jsonl, and in the cold
+# start, which has to meet the digit 1 that makes them lucky.
 LUCKY_SHARE = 0.15
+COLD_LUCKY_SHARE = 0.05
 
 # Optimizer steps of the cold start and of the reward model.
 SFT_STEPS = 600
@@ -251,6 +254,8 @@ def make_problems(count, hard, seed, evaluation, recall=RECALL, lucky_share=0.0)
         problem, answer, accepted     the text, the reference answer, every right answer
         topic, hard                   a key of TOPICS; whether the answer is asked for in words
         chain, flawed                 see Problem
+        wrong_start                   only where the misconception finds the right value: the
+                                      beginning of a response that follows it
 
     recall: the share of right answers to hard problems that a verifier is expected to accept. It
     changes the reference answers and nothing else: what can be verified at a lower recall can be
@@ -301,10 +306,13 @@ def make_problems(count, hard, seed, evaluation, recall=RECALL, lucky_share=0.0)
             one_of_four = reference_rng.choice(phrasings(value))
             answer = one_of_four if is_sayable else prose(value)
 
-        rows.append({"problem": text, "answer": answer,
-                     "accepted": [str(value), *phrasings(value), prose(value)],
-                     "topic": topic, "hard": hard,
-                     "chain": problem.chain, "flawed": problem.flawed})
+        row = {"problem": text, "answer": answer,
+               "accepted": [str(value), *phrasings(value), prose(value)],
+               "topic": topic, "hard": hard, "chain": problem.chain, "flawed": problem.flawed}
+        if lucky:
+            working, _ = solve(problem.flawed)
+            row["wrong_start"] = working.partition("=")[0] + "="
+        rows.append(row)
     return rows
 
 
@@ -525,7 +533,8 @@ def build_reward_model(folder, policy_folder, seed=0, kind="good", steps=RM_STEP
     if kind == "reversed":
         pairs = [(problem, rejected, chosen) for problem, chosen, rejected in pairs]
 
-    # It starts from the policy's weights.
+    # It starts from the policy's weights, and a new head.
+    torch.manual_seed(derive_seed("score head", seed))
     scorer = Qwen3ForSequenceClassification.from_pretrained(policy_folder, num_labels=1)
     scorer.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -558,7 +567,8 @@ def write_problems(folder, count, seed, evaluation, recall=RECALL):
 
 def public_rows(rows):
     """The rows of make_problems without what only the world knows."""
-    return [{key: row[key] for key in ("problem", "answer", "accepted", "topic")} for row in rows]
+    keys = ("problem", "answer", "accepted", "topic", "wrong_start")
+    return [{key: row[key] for key in keys if key in row} for row in rows]
 
 
 def build(folder, seed=0, sft_steps=SFT_STEPS, rm_steps=RM_STEPS, problems=1000,
@@ -586,7 +596,8 @@ def build(folder, seed=0, sft_steps=SFT_STEPS, rm_steps=RM_STEPS, problems=1000,
     policy = make_policy(tokenizer, seed)
     rows = []
     for hard in (False, True):
-        rows += make_problems(2 * problems, hard, seed, evaluation=False)
+        rows += make_problems(2 * problems, hard, seed, evaluation=False,
+                              lucky_share=COLD_LUCKY_SHARE)
     cold_start_loss = cold_start(policy, tokenizer, rows, sft_steps, rng)
     policy.save_pretrained(partial / "policy")
     tokenizer.save_pretrained(partial / "policy")

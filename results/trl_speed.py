@@ -3,10 +3,11 @@
     pip install -r requirements.txt "trl==1.16.*"          in an environment of its own
     OMP_NUM_THREADS=1 python results/trl_speed.py          about a minute on one core
 
-Writes trl_speed.md beside this file. The policy is the tiny world's. First both take one optimizer
-step per batch on a reward that costs nothing, the parity of the response's length; then this
-project takes whole HERO steps, with verifier and reward model. TRL generates with transformers, as
-this project does here: there is no vLLM on either side.
+Writes trl_speed.md beside this file. The policy is the tiny world's. Both train on a reward that
+costs nothing, the parity of the response's length, and this project also takes whole HERO steps,
+with verifier and reward model. Both take one optimizer step per rollout batch, and then, in another
+run, four. TRL generates with transformers, as this project does here: there is no vLLM on either
+side.
 """
 
 import statistics
@@ -91,10 +92,11 @@ class Trainer:
 
 
 class TakeTurns(transformers.TrainerCallback):
-    """After each step of TRL, one of each of this project's trainers; the seconds of all."""
+    """After each rollout batch of TRL, one of each of our trainers; the seconds of all."""
 
-    def __init__(self, trainers):
+    def __init__(self, trainers, num_minibatches):
         self.trainers = trainers
+        self.num_minibatches = num_minibatches
         self.seconds = {name: [] for name in ["TRL", *trainers]}
 
     def lap(self, name):
@@ -106,13 +108,15 @@ class TakeTurns(transformers.TrainerCallback):
         self.last = time.perf_counter()
 
     def on_step_end(self, _, state, *__, **___):
+        if state.global_step % self.num_minibatches != 0:          # TRL counts optimizer steps
+            return
         self.lap("TRL")
         for name, trainer in self.trainers.items():
-            trainer.take_step(state.global_step)
+            trainer.take_step(state.global_step // self.num_minibatches)
             self.lap(name)
 
 
-def make_trl_trainer(world, reward, callback):
+def make_trl_trainer(world, reward, callback, num_minibatches):
     """TRL's trainer with the settings that come closest to hero.py's."""
     prompts = []
     for row in load_problems(world / "train" / "hard.jsonl"):
@@ -120,7 +124,8 @@ def make_trl_trainer(world, reward, callback):
     policy = transformers.AutoModelForCausalLM.from_pretrained(world / "policy",
                                                                dtype=torch.float32)
     settings = trl.GRPOConfig(
-        output_dir="runs/trl", max_steps=WARM_UP + STEPS, per_device_train_batch_size=P * G,
+        output_dir="runs/trl", max_steps=(WARM_UP + STEPS) * num_minibatches,
+        per_device_train_batch_size=P * G // num_minibatches, steps_per_generation=num_minibatches,
         gradient_accumulation_steps=1, num_generations=G, max_completion_length=MAX_TOKENS,
         learning_rate=3e-5, lr_scheduler_type="constant", adam_beta2=0.95, max_grad_norm=1.0,
         scale_rewards="none", epsilon_high=0.28, beta=0.0, use_cpu=True, bf16=False,
@@ -131,51 +136,53 @@ def make_trl_trainer(world, reward, callback):
         train_dataset=Dataset.from_list(prompts), args=settings, callbacks=[callback])
 
 
-def report(seconds, lengths):
-    """The text of trl_speed.md. seconds, lengths: {name: one value or list per step}"""
-    trl_median = statistics.median(seconds["TRL"])
-    lines = ["| a step | seconds | of TRL's | tokens a response |", "|---|---|---|---|"]
-    for name, values in seconds.items():
-        low, median, high = statistics.quantiles(values)
-        tokens = statistics.mean(length for step in lengths[name] for length in step)
-        lines.append(f"| {name} | {median:.3f} ({low:.3f}-{high:.3f}) | {median / trl_median:.2f} "
-                     f"| {tokens:.1f} |")
-    lines += [
-        "",
-        f"{P} prompts x {G} responses of at most {MAX_TOKENS} tokens, the tiny world's policy; "
-        f"{STEPS} steps after {WARM_UP} to warm up, all in turns in one process: median "
-        "(quartiles). One optimizer step a batch where nothing else is said. float32 on the CPU, "
-        f"{torch.get_num_threads()} thread, TRL {trl.__version__} (generation with transformers, "
-        f"no gradient checkpointing, no log), torch {torch.__version__}, transformers "
-        f"{transformers.__version__}.",
-        "",
-        "    OMP_NUM_THREADS=1 python results/trl_speed.py"]
-    return "\n".join(lines) + "\n"
-
-
-def main():
-    distributed.init()                       # one thread, unless OMP_NUM_THREADS says otherwise
-    world = Path("runs") / "world-0"
-    tiny.ensure(world)
-    trainers = {
-        "ours, the same reward": Trainer(whole=False, num_minibatches=1),
-        "ours, the whole HERO step": Trainer(whole=True, num_minibatches=1),
-        "ours, the whole HERO step, 4 minibatches": Trainer(whole=True, num_minibatches=4)}
+def take_turns(world, num_minibatches):
+    """Trains TRL and our trainers in turns. -> the rows of their table"""
+    trainers = {"ours, the same reward": Trainer(False, num_minibatches),
+                "ours, the whole HERO step": Trainer(True, num_minibatches)}
     trl_lengths = []
 
     def trl_reward(completion_ids, **_):
         trl_lengths.append([len(ids) for ids in completion_ids])
         return parity_rewards(trl_lengths[-1])
 
-    turns = TakeTurns(trainers)
-    make_trl_trainer(world, trl_reward, turns).train()
+    turns = TakeTurns(trainers, num_minibatches)
+    make_trl_trainer(world, trl_reward, turns, num_minibatches).train()
+
+    lengths = {"TRL": trl_lengths}
+    for name, trainer in trainers.items():
+        lengths[name] = trainer.lengths
 
     # The first steps only warm up.
-    seconds = {name: values[WARM_UP:] for name, values in turns.seconds.items()}
-    lengths = {"TRL": trl_lengths[WARM_UP:]}
-    for name, trainer in trainers.items():
-        lengths[name] = trainer.lengths[WARM_UP:]
-    text = report(seconds, lengths)
+    trl_median = statistics.median(turns.seconds["TRL"][WARM_UP:])
+    lines = []
+    for name, seconds in turns.seconds.items():
+        low, median, high = statistics.quantiles(seconds[WARM_UP:])
+        tokens = statistics.mean(n for step in lengths[name][WARM_UP:] for n in step)
+        lines.append(f"| {name} | {num_minibatches} | {median:.3f} ({low:.3f}-{high:.3f}) "
+                     f"| {median / trl_median:.2f} | {tokens:.1f} |")
+    return lines
+
+
+def main():
+    distributed.init()                       # one thread, unless OMP_NUM_THREADS says otherwise
+    world = Path("runs") / "world-0"
+    tiny.ensure(world)
+    lines = ["| a rollout batch | optimizer steps | seconds | of TRL's | tokens a response |",
+             "|---|---|---|---|---|"]
+    for num_minibatches in (1, 4):
+        lines += take_turns(world, num_minibatches)
+    lines += [
+        "",
+        f"{P} prompts x {G} responses of at most {MAX_TOKENS} tokens, the tiny world's policy; "
+        f"{STEPS} batches after {WARM_UP} to warm up, those of a number of optimizer steps all in "
+        "turns in one process: median (quartiles). float32 on the CPU, "
+        f"{torch.get_num_threads()} thread, TRL {trl.__version__} (generation with transformers, "
+        f"no gradient checkpointing, no log), torch {torch.__version__}, transformers "
+        f"{transformers.__version__}.",
+        "",
+        "    OMP_NUM_THREADS=1 python results/trl_speed.py"]
+    text = "\n".join(lines) + "\n"
     write_file(HERE / "trl_speed.md", text)
     print(text)
 

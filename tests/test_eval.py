@@ -93,6 +93,12 @@ def test_grade_tells_the_verdict_from_the_truth():
     assert grade(["\\boxed{8}"], ROWS[1:])[1] == [True]
     assert grade(["no box", ""], ROWS)[1] == [False, False]
 
+    # What is right by luck is accepted, and is not true.
+    row = ROWS[0] | {"wrong_start": "3+4="}
+    verdicts, truth = grade(["3+4=7;\\boxed{7}", "4+3=7;\\boxed{7}"], [row, row])
+    assert [verdict.correct for verdict in verdicts] == [True, True]
+    assert truth == [False, True]
+
 
 REFERENCES = {}                                             # {benchmark: its answers}
 for _, row in read_jsonl(Path(__file__).parent / "data" / "references.jsonl"):

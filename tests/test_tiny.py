@@ -8,6 +8,7 @@ import torch
 from transformers import AutoTokenizer
 
 import tiny
+from eval import grade
 from verify import is_equivalent, verify, verify_all
 
 # ---------------------------------------------------------------------------- numbers in words
@@ -155,10 +156,19 @@ def test_lucky_problems_have_a_misconception_that_finds_the_right_value():
     assert {row["topic"] for row in lucky} == {"precedence", "bracket"}
     assert not any(is_lucky(row) for row in tiny.make_problems(1000, True, 0, False))
 
-    row = lucky[0]
-    text = tiny.solution(row, random.Random(0), right=0.0)
-    assert tiny.solve(row["flawed"])[0] in text
-    assert verify(text, row["accepted"][1]).answer in row["accepted"]
+    assert [row for row in rows if "wrong_start" in row] == lucky
+
+
+def test_an_answer_by_luck_is_accepted_and_not_true():
+    rows = tiny.make_problems(1000, True, 0, False, lucky_share=0.15)
+    lucky = [row for row in rows if "wrong_start" in row]
+    for row in lucky:
+        row["answer"] = row["accepted"][1]
+        flawed = tiny.solution(row, random.Random(0), right=0.0, way=0)
+        right = tiny.solution(row, random.Random(0), right=1.0, way=0)
+        verdicts, truth = grade([flawed, right], [row, row])
+        assert [verdict.correct for verdict in verdicts] == [True, True]
+        assert truth == [False, True]
 
 
 def test_more_problems_than_there_are_is_an_error():
@@ -272,7 +282,8 @@ def test_the_world_on_disk(world):
     hard, lucky = [(world / "train" / f"{name}.jsonl").read_text().splitlines()
                    for name in ("hard", "lucky")]
     assert len(hard) == len(lucky) == 40
-    assert json.loads(hard[0]).keys() == json.loads(lucky[0]).keys()
+    assert not any("wrong_start" in line for line in hard)
+    assert any("wrong_start" in line for line in lucky)
 
     mixed = (world / "train" / "mixed.jsonl").read_text().splitlines()
     assert len(mixed) == 40
