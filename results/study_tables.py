@@ -677,7 +677,9 @@ STEPS = "step (batches of 16 prompts x 8 rollouts)"
 def save_figure(figure, path):
     for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
-        axis.legend(frameon=False, fontsize=8)
+        has_lines = axis.get_legend_handles_labels()[0]
+        if has_lines:
+            axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot().close(figure)
 
