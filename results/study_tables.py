@@ -1,18 +1,18 @@
 """Tables and figures of the study, from its CSV files alone.
 
-    python results/study_tables.py          both pages of tables, and the figures, of results/
-    python results/study_tables.py DIR      the same from the CSV files of `study.py --out DIR`
+    python results/study_tables.py          study.md and the figures of results/
+    python results/study_tables.py DIR      the same in another folder that holds the CSV files
 
-A mean over seeds is shown with half of its 95 % interval (Student's t over the runs). A difference
-is paired: the same seed, and so the same world, with both methods.
-
-study.md holds the tables that the study was made for. study_differences.md holds the other paired
-differences that README.md names, and among them those that were chosen when the results were known.
+DESIGN.md says what the outcomes, the family of claims and the verdicts are; it was written before
+the runs. Every interval is a 95 % interval of Student's t over worlds, and every difference is
+paired by world. What has no runs is "not run".
 """
 
 import csv
 import math
 import sys
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,88 +21,178 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 from problems import write_file  # noqa: E402
-from report import COLORS, pyplot  # noqa: E402
+from report import COLORS, OTHER_COLOR, pyplot  # noqa: E402
 from rewards import auroc  # noqa: E402
 
-# The methods whose learning rate was swept, and the rates at which three of them are compared.
-SWEPT = ("verifier", "RM only", "HERO", "HERO std", "naive 0.5")
-SAME_RATES = ("1e-05", "3e-05", "6e-05", "0.0001")
-TABLE_2 = ("verifier", "RM only", "HERO", "HERO std", "naive 0.1", "naive 0.5", "naive 0.9")
-THREE = ("verifier", "RM only", "HERO")
+# ---------------------------------------------------------------------------- what is claimed
 
-# The rows of each ablation, by the paper's figure: {name of the row: cell of "hard / ..."}.
-ABLATIONS = {
-    "Fig. 2a, dense range": {
-        "none (verifier only)": "verifier",
-        "correct only": "dense correct",
-        "wrong only": "dense wrong",
-        "both (HERO)": "HERO"},
-    "Fig. 2b, alpha and beta": {
-        "0.05, 0.05": "HERO",
-        "0.1, 0.1": "alpha 0.1 beta 0.1",
-        "0.2, 0.2": "alpha 0.2 beta 0.2",
-        "0.05, 0.2": "alpha 0.05 beta 0.2",
-        "0.2, 0.05": "alpha 0.2 beta 0.05"},
-    "Table 4, weight, mean-only": {
-        "none": "no weight",
-        "on the reward": "weight on reward",
-        "on the advantage": "HERO"},
-    "Table 4, weight, std": {
-        "none": "std, no weight",
-        "on the reward": "std, weight on reward",
-        "on the advantage": "HERO std"}}
 
-# The reliability gate was an idea of this project, and its code is gone: see README.md. The study
-# has no gate cells any more, but the committed CSV files do. Rows without runs are left out.
-GOOD = ("verifier", "RM only", "naive 0.5", "HERO", "HERO gate", "HERO std", "HERO std gate")
-MISLEADING = ("RM only", "naive 0.5", "HERO", "HERO gate", "HERO std", "HERO std gate",
-              "no weight", "dense correct")
-GATE_CLAIM = [
-    ("good RM: HERO gate minus HERO", "hard / HERO gate", "hard / HERO"),
-    ("good RM: HERO std gate minus HERO std", "hard / HERO std gate", "hard / HERO std"),
-    ("misleading RM: HERO gate minus verifier", "misleading / HERO gate", "hard / verifier"),
-    ("misleading RM: HERO std gate minus verifier", "misleading / HERO std gate",
-     "hard / verifier"),
-    ("misleading RM: HERO gate minus HERO", "misleading / HERO gate", "misleading / HERO"),
-    ("misleading RM: HERO std gate minus HERO std", "misleading / HERO std gate",
-     "misleading / HERO std")]
+@dataclass(frozen=True)
+class Claim:
+    """That a difference is above 0: the sum of an outcome over cells, minus that over others."""
+    text: str
+    plus: tuple
+    minus: tuple
+    outcome: str = "course"                       # a key of outcomes
 
-# Paired differences of study_differences.md: (name, cell, the cell that it is compared with).
-CLAIMS = [
-    ("Table 2: HERO minus RM only, trained on hard data", "hard / HERO", "hard / RM only"),
-    ("Table 2: HERO minus RM only, trained on mixed data", "mixed / HERO", "mixed / RM only"),
-    ("Table 2: HERO minus RM only, trained on easy data", "easy / HERO", "easy / RM only"),
-    ("both at 1e-5: HERO minus RM only", "rate 1e-05 / HERO", "rate 1e-05 / RM only"),
-    ("Table 4: no weight minus HERO", "hard / no weight", "hard / HERO"),
-    ("Table 4, std: no weight minus HERO std", "hard / std, no weight", "hard / HERO std"),
-    ("Table 4, std: weight on the reward minus no weight", "hard / std, weight on reward",
-     "hard / std, no weight"),
-    ("Table 9: naive 0.1 minus HERO", "hard / naive 0.1", "hard / HERO"),
-    ("Table 9: naive 0.5 minus HERO", "hard / naive 0.5", "hard / HERO"),
-    ("Table 9: naive 0.9 minus HERO", "hard / naive 0.9", "hard / HERO"),
-    ("misleading RM: no weight minus HERO", "misleading / no weight", "misleading / HERO"),
-    ("misleading RM: dense correct minus HERO", "misleading / dense correct", "misleading / HERO")]
-CHOSEN_LATER = [
-    ("Fig. 2a: both sides dense (HERO) minus verifier", "hard / HERO", "hard / verifier"),
-    ("Fig. 2a: wrong side only minus verifier", "hard / dense wrong", "hard / verifier"),
-    ("Fig. 2a: correct side only minus verifier", "hard / dense correct", "hard / verifier"),
-    ("Fig. 2a: wrong side only minus HERO", "hard / dense wrong", "hard / HERO"),
-    ("Fig. 2a: correct side only minus HERO", "hard / dense correct", "hard / HERO"),
-    ("Fig. 2b: alpha 0.1, beta 0.1 minus HERO", "hard / alpha 0.1 beta 0.1", "hard / HERO"),
-    ("Fig. 2b: alpha 0.2, beta 0.2 minus HERO", "hard / alpha 0.2 beta 0.2", "hard / HERO"),
-    ("Fig. 2b: alpha 0.2, beta 0.05 minus HERO", "hard / alpha 0.2 beta 0.05", "hard / HERO"),
-    ("Fig. 2b: alpha 0.05, beta 0.2 minus HERO", "hard / alpha 0.05 beta 0.2", "hard / HERO"),
-    ("Table 9, both at 3e-5: naive 0.1 minus HERO", "hard / naive 0.1", "rate 3e-05 / HERO"),
-    ("Table 9, both at 3e-5: naive 0.5 minus HERO", "hard / naive 0.5", "rate 3e-05 / HERO"),
-    ("Table 9, both at 3e-5: naive 0.9 minus HERO", "hard / naive 0.9", "rate 3e-05 / HERO"),
-    ("Table 9, both at 3e-5: naive 0.9 minus verifier", "hard / naive 0.9",
-     "rate 3e-05 / verifier"),
-    ("both at 3e-5: HERO std minus HERO", "hard / HERO std", "rate 3e-05 / HERO"),
-    ("both at 3e-5, good RM: HERO std gate minus verifier", "hard / HERO std gate",
-     "rate 3e-05 / verifier"),
-    ("both at 3e-5, misleading RM: HERO std gate minus verifier", "misleading / HERO std gate",
-     "rate 3e-05 / verifier"),
-    ("verifier: trained on easy data minus on hard data", "easy / verifier", "hard / verifier")]
+
+def lead(recall, method="HERO", other="verifier"):
+    """The cells of a method and of another at a recall. -> (the one,), (the other,)"""
+    condition = "hard" if recall == DEFAULT_RECALL else f"recall {recall}"
+    return (f"{condition} / {method}",), (f"{condition} / {other}",)
+
+
+def cells_of(conditions, methods):
+    """The names of the cells of every condition with every method."""
+    return [f"{condition} / {method}" for condition, method in product(conditions, methods)]
+
+
+DEFAULT_RECALL = "0.07"
+RECALLS = ("0", "0.02", "0.05", DEFAULT_RECALL, "0.1", "0.21")
+HERO = ("hard / HERO",)
+VERIFIER = ("hard / verifier",)
+
+# The twelve claims that are tested together, in the order of DESIGN.md.
+FAMILY = [
+    *(Claim(f"HERO beats the verifier alone at a recall of {recall}", *lead(recall))
+      for recall in ("0.21", "0.1", "0.07", "0.05", "0.02")),
+    Claim("without any accepted answer HERO still learns", ("recall 0 / HERO",), ("start",)),
+    Claim("the sparser the verifier, the larger HERO's lead (0.02 against 0.21)",
+          ("recall 0.02 / HERO", "recall 0.21 / verifier"),
+          ("recall 0.02 / verifier", "recall 0.21 / HERO")),
+    Claim("HERO beats the reward model alone", HERO, ("hard / RM only",)),
+    Claim("a dense range on the wrong side matters more than on the correct side (Fig. 2a)",
+          ("hard / wrong side only",), ("hard / correct side only",)),
+    Claim("HERO beats the naive sum of 0.9 (Table 9)", HERO, ("hard / naive 0.9",)),
+    Claim("stratification matters, not only the bands' width: HERO beats the naive sum of 0.95",
+          HERO, ("hard / naive 0.95",)),
+    Claim("the weight helps (Table 4)", HERO, ("hard / no weight",)),
+]
+
+# Claims that are judged alone. Those that the predictions of DESIGN.md need have a name.
+EASY_MORE = Claim("HERO's lead is larger on easy than on hard problems", HERO, VERIFIER,
+                  "easy minus hard")
+FASTER = Claim("bands of 0.2 are ahead of HERO at the first evaluation", ("hard / bands 0.2",),
+               HERO, "first")
+HACKED_LATER = Claim("bands of 0.2 lose ground on HERO from the first evaluation to the last",
+                     HERO, ("hard / bands 0.2",), "gain")
+HACKED = Claim("the reward model alone at 2e-4: its best evaluation is better than its last",
+               ("sweep 0.0002 / RM only",), (), "best minus last")
+SCORE_RISES = Claim("the reward model alone at 2e-4: its score rises from the start to the last",
+                    ("sweep 0.0002 / RM only",), (), "score gain")
+LUCKY_ORDER = Claim("lucky answers: the correct side only beats the wrong side only",
+                    ("lucky / correct side only",), ("lucky / wrong side only",))
+LUCKY_BETA = Claim("lucky answers: a beta of 0.5 beats the wrong side only (a beta of 0)",
+                   ("lucky / beta 0.5",), ("lucky / wrong side only",))
+LEASH = Claim("the reward model with a leash beats HERO", ("hard / RM leash",), HERO)
+WEAK_LEASH = Claim("weak reward model: HERO beats the reward model with a leash",
+                   ("weak / HERO",), ("weak / RM leash",))
+LONG = Claim("HERO ends higher than the verifier alone after three times the steps",
+             ("long / HERO",), ("long / verifier",), "end")
+SURVIVES = [
+    Claim(f"{kind} reward model: HERO beats {other}", (f"{kind} / HERO",), (f"{kind} / {other}",))
+    for kind, other in product(("weak", "reversed"), ("RM only", "naive 0.5"))]
+ALONE = {
+    "Table 2": [
+        EASY_MORE,
+        Claim("HERO ends higher than the verifier alone, hard data", HERO, VERIFIER, "end"),
+        Claim("HERO beats the verifier alone, mixed data", ("mixed / HERO",),
+              ("mixed / verifier",)),
+        Claim("HERO beats the reward model alone, mixed data", ("mixed / HERO",),
+              ("mixed / RM only",)),
+        Claim("HERO beats the verifier alone, easy data", ("easy / HERO",), ("easy / verifier",)),
+        Claim("HERO beats the reward model alone, easy data", ("easy / HERO",),
+              ("easy / RM only",))],
+    "Fig. 2a": [
+        Claim("both sides beat the wrong side only", HERO, ("hard / wrong side only",)),
+        Claim("both sides beat the correct side only", HERO, ("hard / correct side only",)),
+        Claim("the correct side only beats the verifier alone", ("hard / correct side only",),
+              VERIFIER)],
+    "Fig. 2b": [
+        Claim("bands of 0.1 beat those of 0.05", ("hard / bands 0.1",), HERO),
+        Claim("bands of 0.1 beat those of 0.2", ("hard / bands 0.1",), ("hard / bands 0.2",)),
+        FASTER, HACKED_LATER],
+    "Table 9": [
+        Claim("HERO beats the naive sum of 0.1", HERO, ("hard / naive 0.1",)),
+        Claim("HERO beats the naive sum of 0.5", HERO, ("hard / naive 0.5",))],
+    "Std scaling": [
+        Claim("HERO with std scaling beats HERO", ("hard / HERO std",), HERO),
+        Claim("the verifier with std scaling beats it without", ("hard / verifier std",),
+              VERIFIER)],
+    "Fig. 5": [HACKED, SCORE_RISES],
+    "Misleading reward model": [
+        Claim("weak: HERO beats the verifier alone", ("weak / HERO",), VERIFIER),
+        Claim("reversed: HERO beats the verifier alone", ("reversed / HERO",), VERIFIER),
+        *SURVIVES],
+    "Lucky answers": [
+        Claim("the verifier alone beats the start", ("lucky / verifier",), ("start",)),
+        Claim("HERO beats the verifier alone", ("lucky / HERO",), ("lucky / verifier",)),
+        LUCKY_ORDER, LUCKY_BETA],
+    "Controls": [
+        LEASH,
+        Claim("HERO with a leash beats HERO", ("hard / HERO leash",), HERO),
+        Claim("a length guard helps the reward model alone", ("hard / RM length guard",),
+              ("hard / RM only",)),
+        WEAK_LEASH,
+        Claim("weak: HERO with a leash beats the reward model with a leash",
+              ("weak / HERO leash",), ("weak / RM leash",))],
+    "Three times the steps": [LONG],
+}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A prediction of DESIGN.md. It came true if all of what it names did."""
+    text: str
+    confirmed: tuple = ()                         # claims of the family, by number, from 1
+    not_confirmed: tuple = ()
+    above_0: tuple = ()                           # claims of which the mean is above 0
+
+
+PREDICTIONS = {
+    "a": Prediction("the sparser the verifier, the larger HERO's lead", confirmed=(7,)),
+    "b": Prediction("at a recall of 0 HERO still learns", confirmed=(6,)),
+    "c": Prediction("the lead on easy problems is at least that on hard ones",
+                    above_0=(EASY_MORE,)),
+    "d": Prediction("Fig. 2a's order holds over the course", confirmed=(9,)),
+    "e": Prediction("the weight of Eq. 4 does not help", not_confirmed=(12,)),
+    "f": Prediction("a naive sum with a small coefficient is as good as HERO",
+                    not_confirmed=(11,)),
+    "g": Prediction("wider bands are faster, and are hacked later",
+                    above_0=(FASTER, HACKED_LATER)),
+    "h": Prediction("the reward model alone is hacked at a high rate",
+                    above_0=(HACKED, SCORE_RISES)),
+    "i": Prediction("with lucky answers Fig. 2a's order turns round, and beta matters",
+                    above_0=(LUCKY_ORDER, LUCKY_BETA)),
+    "j": Prediction("a leash puts the reward model ahead of HERO, and behind it if it is weak",
+                    above_0=(LEASH, WEAK_LEASH)),
+    "k": Prediction("a misleading reward model costs HERO less than the methods that trust it",
+                    above_0=tuple(SURVIVES)),
+    "l": Prediction("HERO keeps a lead at three times the steps", above_0=(LONG,)),
+}
+
+# Cells that are shown together: {heading: (cells, the cell that the others are compared with)}.
+TABLES = {
+    "Table 2: what is trained on": ([
+        *cells_of(("hard", "mixed", "easy"), ("verifier", "RM only", "HERO")),
+        "hard / oracle", "hard / verifier std", "hard / HERO std"], "hard / verifier"),
+    "Fig. 2a, Fig. 2b and Table 4": ([
+        "hard / verifier", "hard / correct side only", "hard / wrong side only", "hard / HERO",
+        "hard / bands 0.1", "hard / bands 0.2", "hard / no weight"], "hard / HERO"),
+    "Table 9: naive sums": ([
+        "hard / naive 0.1", "hard / naive 0.5", "hard / naive 0.9", "hard / naive 0.95",
+        "hard / HERO"], "hard / HERO"),
+    "Misleading reward models": (
+        cells_of(("hard", "weak", "reversed"), ("HERO", "RM only", "naive 0.5")),
+        "hard / verifier"),
+    "Lucky answers": ([
+        "lucky / verifier", "lucky / correct side only", "lucky / wrong side only", "lucky / HERO",
+        "lucky / beta 0.5"], "lucky / verifier"),
+    "Controls": ([
+        "hard / RM only", "hard / RM length guard", "hard / RM leash", "hard / HERO leash",
+        "hard / HERO", "weak / RM leash", "weak / HERO leash", "weak / HERO"], "hard / HERO"),
+    "Three times the steps": (["long / verifier", "long / HERO"], "long / verifier"),
+}
 
 # ---------------------------------------------------------------------------- the CSV files
 
@@ -128,67 +218,97 @@ def parse_cell(text):
         return text
 
 
-class Runs:
-    """The runs by cell and seed, each with two more columns from its curve:
+def group_runs(rows):
+    """{cell: {world: its rows, by step}}"""
+    cells = {}
+    for row in rows:
+        cells.setdefault(row["cell"], {}).setdefault(row["world"], []).append(row)
+    return cells
 
-    curve mean: mean hard validation accuracy over the evaluated steps, step 0 not included
-    first half: the same up to half of the last step
+
+def course(rows, cell):
+    """{world: the primary outcome of a cell}. rows: of study.csv."""
+    runs = group_runs(rows).get(cell, {})
+    return {world: outcomes(run)["course"] for world, run in runs.items()}
+
+
+def outcomes(run):
+    """What is known of a run. run: its rows, by step, the first one before training. -> dict
+
+    course: the mean of pass@1 over the evaluations after step 0, and over hard and easy problems
+    end: the last evaluation, first: the first one after step 0, likewise over both
+    """
+    hard = [row["hard"] for row in run[1:]]
+    easy = [row["easy"] for row in run[1:]]
+    both = [(row["hard"] + row["easy"]) / 2 for row in run[1:]]
+    return {
+        "course": np.mean(both),
+        "course hard": np.mean(hard),
+        "course easy": np.mean(easy),
+        "easy minus hard": np.mean(easy) - np.mean(hard),
+        "end": both[-1],
+        "end hard": hard[-1],
+        "end easy": easy[-1],
+        "first": both[0],
+        "gain": both[-1] - both[0],
+        "best minus last": max(both) - both[-1],
+        "score gain": run[-1]["hard rm"] - run[0]["hard rm"],
+        "score": run[-1]["hard rm"],
+        "all wrong": np.mean([row["all wrong"] for row in run[1:]]),
+        "rate": run[-1]["rate"],
+    }
+
+
+class Study:
+    """The outcomes of all runs, {cell: {world: outcomes}}.
+
+    The cell "start" is the policy before training: every outcome is that of step 0. It is the
+    cell "recall 0 / verifier" as well, where every group is all wrong and nothing is learned.
     """
 
-    def __init__(self, rows, curves):
-        accuracies = {}                           # (cell, seed): {step: hard validation accuracy}
-        for row in curves:
-            if row["hard"] is not None and row["step"] > 0:
-                accuracies.setdefault((row["cell"], row["seed"]), {})[row["step"]] = row["hard"]
+    def __init__(self, rows):
+        self.runs = group_runs(rows)
+        start = {}                                # world: step 0, twice
+        for cell, by_world in self.runs.items():
+            for world, run in by_world.items():
+                if cell.startswith("hard / "):
+                    start[world] = [run[0], run[0] | {"all wrong": 1.0}]
+        if start:
+            self.runs |= {"start": start, "recall 0 / verifier": start}
 
         self.cells = {}
-        for row in rows:
-            by_step = accuracies[row["cell"], row["seed"]]
-            early = [value for step, value in by_step.items() if step <= max(by_step) / 2]
-            means = {"curve mean": np.mean(list(by_step.values())),
-                     "first half": np.mean(early) if early else np.nan}
-            self.cells.setdefault(row["cell"], {})[row["seed"]] = row | means
+        for cell, by_world in self.runs.items():
+            self.cells[cell] = {world: outcomes(run) for world, run in by_world.items()}
 
-    def values(self, cell, column):
-        return [row[column] for row in self.cells.get(cell, {}).values()]
+    def values(self, cell, outcome):
+        """The outcome in every world that the cell was run in."""
+        return [values[outcome] for values in self.cells.get(cell, {}).values()]
 
-    def minus(self, cell, other, column, world=None):
-        """Differences between two cells, one per seed that both have. world: only its seeds."""
-        ours = self.cells.get(cell, {})
-        theirs = self.cells.get(other, {})
+    def common_worlds(self, cells):
+        """The worlds that all of these cells were run in."""
+        return sorted(set.intersection(*(set(self.cells.get(cell, {})) for cell in cells)))
+
+    def difference(self, plus, minus, outcome):
+        """The sum over the cells `plus` minus that over `minus`, in each world that has all."""
         differences = []
-        for seed in ours:
-            if seed in theirs and world in (None, ours[seed]["world"]):
-                differences.append(ours[seed][column] - theirs[seed][column])
+        for world in self.common_worlds(plus + minus):
+            gained = sum(self.cells[cell][world][outcome] for cell in plus)
+            lost = sum(self.cells[cell][world][outcome] for cell in minus)
+            differences.append(gained - lost)
         return differences
 
-
-def curve(rows, cell, column, window=1):
-    """{step: one value per seed} of study_curves.csv, each the mean of `window` steps up to it."""
-    by_seed = {}
-    for row in rows:
-        if row["cell"] == cell and row.get(column) is not None:
-            step = math.ceil(int(row["step"]) / window) * window
-            by_seed.setdefault((row["seed"], step), []).append(row[column])
-
-    by_step = {}
-    for (_, step), values in by_seed.items():
-        by_step.setdefault(step, []).append(np.mean(values))
-    return by_step
+    def gap_shares(self, cell, verifier):
+        """Per world, how much of the way from the verifier alone to the oracle a cell goes."""
+        shares = []
+        for world in self.common_worlds((cell, verifier, "hard / oracle")):
+            low, value, high = (self.cells[name][world]["course"]
+                                for name in (verifier, cell, "hard / oracle"))
+            if high > low:
+                shares.append((value - low) / (high - low))
+        return shares
 
 
-def steps_to(rows, cell, target):
-    """First step at which the mean curve of a cell reaches target, interpolated; None if never."""
-    points = []
-    for step, values in sorted(curve(rows, cell, "hard").items()):
-        points.append((step, np.mean(values)))
-    for (step, low), (next_step, high) in zip(points, points[1:], strict=False):
-        if low < target <= high:
-            return step + (next_step - step) * (target - low) / (high - low)
-    return None
-
-
-# ---------------------------------------------------------------------------- numbers as text
+# ---------------------------------------------------------------------------- statistics
 
 # Two-sided 95 % quantiles of Student's t, by the number of values.
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
@@ -204,30 +324,103 @@ def mean_interval(values):
     return values.mean(), T95[len(values)] * values.std(ddof=1) / len(values) ** 0.5
 
 
-def show(values):
-    """0.744 ± 0.069; a dash for no values, no interval for one."""
-    return show_interval(values, ".3f")
+def p_value(values):
+    """Two-sided p-value of Student's t test that a mean is 0. 1 for fewer than two values.
+
+    With t = sqrt(n) tan(angle), n degrees of freedom, the density of t is cos(angle)^(n - 1).
+    """
+    values = np.asarray(values, float)
+    if len(values) < 2:
+        return 1.0
+    deviation = values.std(ddof=1)
+    if deviation == 0:
+        return 1.0 if values.mean() == 0 else 0.0
+    freedom = len(values) - 1
+    t = abs(values.mean()) / (deviation / len(values) ** 0.5)
+    angles = np.linspace(0, np.pi / 2, 100_001)
+    density = np.cos(angles) ** (freedom - 1)
+    tail = angles >= math.atan(t / freedom ** 0.5)
+    return float(np.trapezoid(density[tail], angles[tail]) / np.trapezoid(density, angles))
 
 
-def show_difference(values):
-    """+0.018 ± 0.024, as show."""
-    return show_interval(values, "+.3f")
+def holm(p_values):
+    """Holm's adjusted p-values, in the order given: significant at 5 % where below 0.05."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
 
 
-def show_interval(values, number):
+def family_verdicts(study):
+    """The verdict on each claim of FAMILY, and its adjusted p-value. -> two lists"""
+    differences = [study.difference(claim.plus, claim.minus, claim.outcome) for claim in FAMILY]
+    adjusted = holm([p_value(values) for values in differences])
+    verdicts = []
+    for values, p in zip(differences, adjusted, strict=True):
+        if not values:
+            verdicts.append("not run")
+        elif p >= 0.05:
+            verdicts.append("open")
+        else:
+            verdicts.append("confirmed" if np.mean(values) > 0 else "contradicted")
+    return verdicts, adjusted
+
+
+def verdict_alone(differences):
+    """The verdict on a claim that is judged by its own interval."""
+    mean, half = mean_interval(differences)
+    if math.isnan(mean):
+        return "not run"
+    if math.isnan(half) or abs(mean) <= half:
+        return "open"
+    return "seen" if mean > 0 else "opposite seen"
+
+
+def came_true(study, prediction, verdicts):
+    """Whether a prediction came true, as text. verdicts: of the family."""
+    tests = []
+    for number in prediction.confirmed:
+        tests.append((verdicts[number - 1], verdicts[number - 1] == "confirmed"))
+    for number in prediction.not_confirmed:
+        tests.append((verdicts[number - 1], verdicts[number - 1] != "confirmed"))
+    for claim in prediction.above_0:
+        differences = study.difference(claim.plus, claim.minus, claim.outcome)
+        mean = np.mean(differences) if differences else math.nan
+        tests.append(("run" if differences else "not run", mean > 0))
+
+    if any(state == "not run" for state, _ in tests):
+        return "not run"
+    return "came true" if all(passed for _, passed in tests) else "failed"
+
+
+# ---------------------------------------------------------------------------- numbers as text
+
+
+def show(values, number=".3f"):
+    """0.744 ± 0.069; "not run" for no values, no interval for one."""
     mean, half = mean_interval(values)
-    if np.isnan(mean):
-        return "-"
-    if np.isnan(half):
+    if math.isnan(mean):
+        return "not run"
+    if math.isnan(half):
         return f"{mean:{number}}"
     return f"{mean:{number}} ± {half:.3f}"
 
 
-def show_ahead(differences):
-    """How many of the differences are above 0: "5 of 5"."""
-    if not differences:
-        return "-"
-    return f"{sum(value > 0 for value in differences)} of {len(differences)}"
+def show_difference(values):
+    """+0.018 ± 0.024, as show."""
+    return show(values, "+.3f")
+
+
+def show_p(p):
+    """0.0123; what is below the last digit is said to be so."""
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def show_mean(values):
+    """0.744, or a dash for no values: the worlds' spread is not an uncertainty of anything."""
+    return f"{np.mean(values):.3f}" if len(values) else "-"
 
 
 def markdown_table(columns, rows):
@@ -238,197 +431,6 @@ def markdown_table(columns, rows):
     return lines
 
 
-# ---------------------------------------------------------------------------- study.md
-
-
-def result_columns(first, other):
-    """Names of the columns that result_row fills."""
-    return [first, "hard pass@1", "easy pass@1", f"hard, minus {other}", "RM score, hard", "rate",
-            "runs"]
-
-
-def result_row(runs, name, cell, other):
-    """One cell of the study: accuracies, and the paired difference to the cell `other`."""
-    difference = ""
-    if cell != other:
-        difference = show_difference(runs.minus(cell, other, "hard pass@1"))
-    rates = sorted(set(runs.values(cell, "learning_rate")))
-    return [name, show(runs.values(cell, "hard pass@1")), show(runs.values(cell, "easy pass@1")),
-            difference, show(runs.values(cell, "hard rm")), f"{rates[0]:g}" if rates else "-",
-            str(len(runs.cells.get(cell, {})))]
-
-
-def table_2(runs, curves):
-    rows = []
-    for regime in ("easy", "hard", "mixed"):
-        verifier = f"{regime} / verifier"
-        accuracies = curve(curves, verifier, "hard")
-        target = np.mean(accuracies[max(accuracies)]) if accuracies else np.inf
-        for method in TABLE_2:
-            cell = f"{regime} / {method}"
-            step = steps_to(curves, cell, target)
-            rows.append([*result_row(runs, cell, cell, verifier),
-                         "-" if step is None else f"{step:.0f}"])
-    return markdown_table(
-        [*result_columns("trained on / method", "verifier"), "steps to verifier's end"], rows)
-
-
-def same_rate(runs):
-    rows = []
-    for rate in SAME_RATES:
-        for method in THREE:
-            rows.append(result_row(runs, f"{rate} / {method}", f"rate {rate} / {method}",
-                                   f"rate {rate} / verifier"))
-    return markdown_table(result_columns("hard data, rate / method", "verifier"), rows)
-
-
-def ablations(runs):
-    rows = []
-    for title, cells in ABLATIONS.items():
-        for name, cell in cells.items():
-            rows.append(result_row(runs, f"{title}: {name}", f"hard / {cell}", "hard / HERO"))
-    return markdown_table(result_columns("on hard data", "HERO"), rows)
-
-
-def misleading(runs):
-    """Good and misleading reward model, and what the gate did under both."""
-    rows = []
-    for reward_model, regime, methods in (("good", "hard", GOOD),
-                                          ("misleading", "misleading", MISLEADING)):
-        for method in methods:
-            cell = f"{regime} / {method}"
-            if cell in runs.cells:
-                rows.append(result_row(runs, f"{reward_model} / {method}", cell, "hard / verifier"))
-    lines = markdown_table(result_columns("reward model / method", "verifier"), rows)
-
-    claim = []
-    for name, cell, other in GATE_CLAIM:
-        if cell in runs.cells:
-            claim.append([name, show_difference(runs.minus(cell, other, "hard pass@1"))])
-    if claim:
-        lines += ["", *markdown_table(["the gate's claim, hard pass@1, paired", "difference"],
-                                      claim)]
-    return lines
-
-
-def hard_share(runs):
-    columns = ["hard share of the training problems"]
-    columns += [f"{method}: hard / easy" for method in THREE]
-    rows = []
-    for percent, prefix in ((0, "easy"), (25, "share 25"), (50, "mixed"), (75, "share 75"),
-                            (100, "hard")):
-        row = [f"{percent} %"]
-        for method in THREE:
-            cell = f"{prefix} / {method}"
-            row.append(f"{show(runs.values(cell, 'hard pass@1'))} / "
-                       f"{show(runs.values(cell, 'easy pass@1'))}")
-        rows.append(row)
-    return markdown_table(columns, rows)
-
-
-def table_1(cold_start):
-    """Verifier and RM thresholds against the truth, on cold-start responses to hard problems."""
-    good = [row for row in cold_start if row["reward model"] == "good"]
-    right = np.array([row["right"] for row in good]) > 0
-    scores = np.array([row["rm"] for row in good])
-
-    accepted_by = {"verifier": np.array([row["correct"] for row in good]) > 0}
-    for percent in (50, 70, 80, 90):
-        threshold = np.percentile(scores, percent)
-        name = f"reward model above {threshold:.2f} (its {percent} % point)"
-        accepted_by[name] = scores > threshold
-
-    rows = []
-    for name, accepted in accepted_by.items():
-        recall = accepted[right].mean()
-        precision = right[accepted].mean()
-        false_positives = accepted[~right].mean()
-        accuracy = (accepted == right).mean()
-        shares = (recall, precision, false_positives, accuracy)
-        rows.append([name, *(f"{100 * share:.1f} %" for share in shares)])
-    return markdown_table(["on cold-start responses to hard problems", "recall", "precision",
-                           "false positives", "accuracy"], rows)
-
-
-def figure_6(cold_start):
-    """AUROC of each reward model in each group of eight, against the verdicts and the truth."""
-    rows = []
-    for reward_model in ("good", "misleading"):
-        groups = {}
-        for row in cold_start:
-            if row["reward model"] == reward_model:
-                groups.setdefault((row["world"], row["group"]), []).append(row)
-
-        for label, name in (("correct", "the verifier's verdicts"), ("right", "the truth")):
-            aurocs = []
-            for group in groups.values():
-                scores = torch.tensor([row["rm"] for row in group])
-                labels = torch.tensor([row[label] for row in group])
-                aurocs.append(auroc(scores, labels))
-            aurocs = np.array([value for value in aurocs if not math.isnan(value)])
-            high = (aurocs >= 0.9).mean()
-            near_chance = ((aurocs >= 0.4) & (aurocs <= 0.6)).mean()
-            rows.append([f"{reward_model} RM against {name}", str(len(aurocs)),
-                         f"{aurocs.mean():.2f}", f"{np.median(aurocs):.2f}", f"{100 * high:.0f} %",
-                         f"{100 * near_chance:.0f} %"])
-    return markdown_table(["AUROC a group, cold start, hard", "groups", "mean", "median",
-                           "at least 0.9", "0.4 to 0.6"], rows)
-
-
-def hacked_samples(samples):
-    """The three highest-scored wrong responses at the end of RM-only training at 1e-4."""
-    hacked = [row for row in samples if row["cell"] == "rate 0.0001 / RM only"]
-    by_problem = {}
-    for row in sorted(hacked, key=lambda row: row["rm"], reverse=True):
-        by_problem.setdefault(row["problem"], row)
-    rows = []
-    for row in list(by_problem.values())[:3]:
-        rows.append([row["problem"], row["reference"], f"`{row['response']}`", f"{row['rm']:.2f}"])
-    return markdown_table(["problem", "reference", "response", "RM score"], rows)
-
-
-def learning_rates(rows):
-    """Validation accuracy of every swept method at every rate: mean (lowest-highest)."""
-    accuracies = {}                               # cell: one value per seed
-    rates = set()
-    for row in rows:
-        if row["cell"].startswith("sweep "):
-            rates.add(row["learning_rate"])
-            accuracies.setdefault(row["cell"], []).append(row["validation hard"])
-
-    table = []
-    for method in SWEPT:
-        line = [method]
-        for rate in sorted(rates):
-            values = accuracies.get(f"sweep {rate:g} / {method}", [])
-            if values:
-                line.append(f"{np.mean(values):.3f} ({min(values):.3f}-{max(values):.3f})")
-            else:
-                line.append("-")
-        table.append(line)
-    columns = ["validation accuracy, hard", *(f"{rate:g}" for rate in sorted(rates))]
-    return markdown_table(columns, table)
-
-
-def tables(folder):
-    """The text of study.md, from the CSV files in `folder`."""
-    curves = read_csv(folder / "study_curves.csv")
-    rows = read_csv(folder / "study_runs.csv")
-    samples = read_csv(folder / "study_samples.csv")
-    cold_start = read_csv(folder / "study_cold_start.csv")
-    runs = Runs(rows, curves)
-    return page("The study's tables", {
-        "Table 2 in miniature": table_2(runs, curves),
-        "The same rate for all": same_rate(runs),
-        "Fig. 2a, 2b and Table 4 in miniature": ablations(runs),
-        "A misleading reward model, and the gate": misleading(runs),
-        "The share of hard problems": hard_share(runs),
-        "Table 1 in miniature": table_1(cold_start),
-        "Fig. 6 in miniature": figure_6(cold_start),
-        "Three hacked samples": hacked_samples(samples),
-        "Learning rates": learning_rates(rows)})
-
-
 def page(title, sections):
     """A markdown page. sections: {heading: lines}. -> str"""
     text = f"# {title}\n"
@@ -437,256 +439,358 @@ def page(title, sections):
     return text
 
 
-# ---------------------------------------------------------------------------- study_differences.md
+# ---------------------------------------------------------------------------- study.md
 
 
-def hero_minus_verifier(runs, curves):
-    """HERO minus verifier at equal rates, on both kinds of evaluation problems and by world."""
+def claim_columns(study, claim):
+    """The difference that a claim is judged by, the same by kind of problem, and the worlds."""
+    differences = study.difference(claim.plus, claim.minus, claim.outcome)
+    by_kind = []
+    for kind in ("hard", "easy"):
+        outcome = f"{claim.outcome} {kind}"
+        is_known = claim.outcome in ("course", "end")
+        values = study.difference(claim.plus, claim.minus, outcome) if is_known else []
+        by_kind.append(show_difference(values) if values else "-")
+    return [show_difference(differences), *by_kind, str(len(differences))]
+
+
+def family_table(study):
+    verdicts, adjusted = family_verdicts(study)
     rows = []
-    for rate in SAME_RATES:
-        hero, verifier = f"rate {rate} / HERO", f"rate {rate} / verifier"
-        hard = runs.minus(hero, verifier, "hard pass@1")
-        easy = runs.minus(hero, verifier, "easy pass@1")
-        extra = [e - h for e, h in zip(easy, hard, strict=True)]
-        row = [rate, show_difference(hard), show_ahead(hard), show_difference(easy),
-               show_ahead(easy), show_difference(extra)]
-        for world in (0, 1):
-            row.append(show_difference(runs.minus(hero, verifier, "hard pass@1", world)))
+    for number, (claim, verdict, p) in enumerate(zip(FAMILY, verdicts, adjusted, strict=True), 1):
+        rows.append([str(number), f"**{verdict}**", claim.text, *claim_columns(study, claim),
+                     show_p(p) if verdict != "not run" else "-"])
+    return markdown_table(["", "verdict", "claim", "difference of the course", "on hard problems",
+                           "on easy problems", "worlds", "p, Holm"], rows)
 
-        end = curve(curves, verifier, "hard")
-        step = steps_to(curves, hero, np.mean(end[max(end)])) if end else None
-        row.append("-" if step is None else f"{step:.0f}")
+
+def alone_table(study):
+    rows = []
+    for topic, claims in ALONE.items():
+        for claim in claims:
+            differences = study.difference(claim.plus, claim.minus, claim.outcome)
+            rows.append([topic, verdict_alone(differences), claim.text, claim.outcome,
+                         *claim_columns(study, claim)])
+    return markdown_table(["", "verdict", "claim", "outcome", "difference", "on hard problems",
+                           "on easy problems", "worlds"], rows)
+
+
+def prediction_table(study):
+    verdicts, _ = family_verdicts(study)
+    rows = [[letter, came_true(study, prediction, verdicts), prediction.text]
+            for letter, prediction in PREDICTIONS.items()]
+    return markdown_table(["", "result", "prediction"], rows)
+
+
+def cell_row(study, cell, reference):
+    """One cell: its means, and the paired difference to the cell `reference`."""
+    difference = "" if cell == reference else show_difference(
+        study.difference((cell,), (reference,), "course"))
+    rates = study.values(cell, "rate")
+    means = [show_mean(study.values(cell, outcome)) for outcome in
+             ("course hard", "course easy", "end hard", "end easy", "all wrong", "score")]
+    return [cell, *means, difference, f"{rates[0]:g}" if rates else "-",
+            str(len(rates)) if rates else "not run"]
+
+
+def cell_table(study, cells, reference):
+    rows = [cell_row(study, cell, reference) for cell in cells]
+    return markdown_table(["trained on / method", "course, hard", "course, easy", "end, hard",
+                           "end, easy", "all wrong", "RM score",
+                           f"course minus {reference}", "rate", "worlds"], rows)
+
+
+def sparseness_table(study):
+    rows = []
+    for recall in RECALLS:
+        (hero,), (verifier,) = lead(recall)
+        row = [recall, show_mean(study.values(verifier, "all wrong"))]
+        for cell in (verifier, hero):
+            for outcome in ("course", "end"):
+                row.append(show_mean(study.values(cell, outcome)))
+        for outcome in ("course hard", "course easy", "end hard", "end easy"):
+            row.append(show_difference(study.difference((hero,), (verifier,), outcome)))
+        row.append(show(study.gap_shares(hero, verifier), ".2f"))
         rows.append(row)
-    return markdown_table(["rate", "hard, end", "ahead", "easy, end", "ahead", "easy minus hard",
-                           "hard, world 0", "hard, world 1", "steps to verifier's end"], rows)
+    lines = markdown_table(
+        ["recall", "all wrong", "verifier: course", "end", "HERO: course", "end",
+         "HERO minus verifier: course, hard", "course, easy", "end, hard", "end, easy",
+         "share of the gap"], rows)
+
+    bounds = []
+    for cell in ("start", "hard / RM only", "hard / oracle"):
+        bounds.append(f"{cell}: course {show_mean(study.values(cell, 'course'))}, end "
+                      f"{show_mean(study.values(cell, 'end'))}")
+    return [*lines, "", "At every recall alike: " + "; ".join(bounds) + "."]
 
 
-def paired_differences(runs, comparisons):
-    """comparisons: (name, cell, other). Those without runs are left out."""
+def sweep_cells(study):
+    """{swept method: {rate: its cell}}, both in the order of study.csv"""
+    cells = {}
+    for cell in study.cells:
+        if cell.startswith("sweep "):
+            rate, method = cell.removeprefix("sweep ").split(" / ")
+            cells.setdefault(method, {})[rate] = cell
+    return cells
+
+
+def rate_table(study):
+    """The course of every swept method at every rate, and its end."""
     rows = []
-    for name, cell, other in comparisons:
-        if cell not in runs.cells:
-            continue
-        curve_mean = runs.minus(cell, other, "curve mean")
-        rows.append([name, show_difference(runs.minus(cell, other, "hard pass@1")),
-                     show_difference(runs.minus(cell, other, "easy pass@1")),
-                     show_difference(runs.minus(cell, other, "first half")),
-                     show_difference(curve_mean), show_ahead(curve_mean)])
-    return markdown_table(["paired difference", "hard, end", "easy, end", "first half",
-                           "curve mean", "ahead"], rows)
+    for method, cells in sweep_cells(study).items():
+        for rate, cell in cells.items():
+            texts = [show_mean(study.values(cell, outcome)) for outcome in
+                     ("course", "course hard", "course easy", "end", "score")]
+            rows.append([method, rate, *texts, str(len(study.cells[cell]))])
+    return markdown_table(["method", "rate", "course", "on hard", "on easy", "end", "RM score",
+                           "worlds"], rows)
 
 
-def accuracy_at(curves, cell, column, step):
-    """{seed: validation accuracy at a step} of a cell."""
-    accuracies = {}
-    for row in curves:
-        if row["cell"] == cell and row["step"] == step and row[column] is not None:
-            accuracies[row["seed"]] = row[column]
-    return accuracies
+def envelope(study, cells, column):
+    """The accuracy at each evaluated step, at the rate that is best there.
+
+    cells: {rate: cell}. -> {step: (mean over worlds, rate)}
+    """
+    best = {}
+    for rate, cell in cells.items():
+        by_step = {}
+        for run in study.runs[cell].values():
+            for row in run:
+                by_step.setdefault(row["step"], []).append(row[column])
+        for step, values in by_step.items():
+            best[step] = max(best.get(step, (0.0, "")), (float(np.mean(values)), rate))
+    return best
 
 
-def best_at(curves, method, column, step):
-    """The rate at which a method has the best mean at a step. -> rate, {seed: accuracy}"""
-    by_rate = {}
-    for rate in SAME_RATES:
-        by_rate[rate] = accuracy_at(curves, f"rate {rate} / {method}", column, step)
-    best = max(SAME_RATES, key=lambda rate: np.mean(list(by_rate[rate].values())))
-    return best, by_rate[best]
-
-
-def paired(ours, theirs):
-    """Differences between two {seed: accuracy}, over the seeds of both."""
-    return [ours[seed] - theirs[seed] for seed in ours if seed in theirs]
-
-
-def step_by_step(curves):
-    """HERO minus verifier at every evaluated step: at 6e-5, and each at its best rate there."""
-    evaluated = [row for row in curves if row["cell"].startswith("rate ") and row["step"] > 0
-                 and row["hard"] is not None]
+def envelope_table(study):
     rows = []
-    for step in sorted({row["step"] for row in evaluated}):
-        row = [f"{step:.0f}"]
+    steps = []
+    for method, cells in sweep_cells(study).items():
         for column in ("hard", "easy"):
-            hero = accuracy_at(evaluated, "rate 6e-05 / HERO", column, step)
-            verifier = accuracy_at(evaluated, "rate 6e-05 / verifier", column, step)
-            row.append(show_difference(paired(hero, verifier)))
-
-            hero_rate, hero = best_at(evaluated, "HERO", column, step)
-            verifier_rate, verifier = best_at(evaluated, "verifier", column, step)
-            row.append(show_difference(paired(hero, verifier)))
-            row.append(f"{hero_rate}, {verifier_rate}")
-        rows.append(row)
-    return markdown_table(
-        ["step", "hard, both at 6e-05", "hard, each at its best rate", "HERO's, verifier's",
-         "easy, both at 6e-05", "easy, each at its best rate", "HERO's, verifier's"], rows)
+            best = envelope(study, cells, column)
+            steps = sorted(best)[1:]
+            rows.append([f"{method}, {column}",
+                         *(f"{best[step][0]:.3f} at {best[step][1]}" for step in steps)])
+    return markdown_table(["accuracy", *(f"step {step:.0f}" for step in steps)], rows)
 
 
-def last_third(curves):
-    """How much the last third of the training still adds, at 6e-5."""
-    steps = sorted({row["step"] for row in curves if row["hard"] is not None})
-    last = steps[-1]
-    start = max(step for step in steps if step <= 2 / 3 * last)
+def table_1(cold_start):
+    """Verifier and RM thresholds against the truth, on cold-start responses to hard problems."""
+    good = [row for row in cold_start if row["reward model"] == "good"]
+    truth = np.array([row["truth"] for row in good]) > 0
+    scores = np.array([row["score"] for row in good])
+
+    accepted_by = {"verifier": np.array([row["verified"] for row in good]) > 0}
+    for percent in (50, 70, 80, 90):
+        threshold = np.percentile(scores, percent)
+        name = f"reward model above {threshold:.2f} (its {percent} % point)"
+        accepted_by[name] = scores > threshold
+
     rows = []
-    for method in ("HERO", "verifier"):
-        cell = f"rate 6e-05 / {method}"
-        gain = paired(accuracy_at(curves, cell, "hard", last),
-                      accuracy_at(curves, cell, "hard", start))
-        rows.append([method, show_difference(gain)])
-    return markdown_table([f"hard validation, step {last:.0f} minus step {start:.0f}", "gain"],
-                          rows)
+    for name, accepted in accepted_by.items():
+        shares = (share_of(accepted, truth), share_of(truth, accepted),
+                  share_of(accepted, ~truth), (accepted == truth).mean())
+        rows.append([name, *(f"{100 * share:.1f} %" for share in shares)])
+    return markdown_table(["on cold-start responses to hard problems", "recall", "precision",
+                           "false positives", "accuracy"], rows)
 
 
-def difference_tables(folder):
-    """The text of study_differences.md, from the CSV files in `folder`."""
-    curves = read_csv(folder / "study_curves.csv")
-    runs = Runs(read_csv(folder / "study_runs.csv"), curves)
-    return page("Paired differences", {
+def share_of(chosen, members):
+    """The share of the members that are chosen; nan if there are no members."""
+    return chosen[members].mean() if members.any() else math.nan
+
+
+def figure_6(cold_start):
+    """AUROC of each reward model in each group of eight, against the verdicts and the truth."""
+    groups = {}                                   # (reward model, world, group): rows
+    for row in cold_start:
+        key = (row["reward model"], row["world"], row["group"])
+        groups.setdefault(key, []).append(row)
+
+    rows = []
+    for reward_model in dict.fromkeys(row["reward model"] for row in cold_start):
+        for label, name in (("verified", "the verdicts"), ("truth", "the truth")):
+            aurocs = []
+            for key, group in groups.items():
+                if key[0] == reward_model:
+                    aurocs.append(auroc(torch.tensor([row["score"] for row in group]),
+                                        torch.tensor([row[label] for row in group])))
+            aurocs = np.array([value for value in aurocs if not math.isnan(value)])
+            if len(aurocs) == 0:
+                continue
+            near_chance = (aurocs >= 0.4) & (aurocs <= 0.6)
+            rows.append([f"{reward_model} RM against {name}", str(len(aurocs)),
+                         f"{aurocs.mean():.2f}", f"{np.median(aurocs):.2f}",
+                         f"{100 * (aurocs >= 0.9).mean():.0f} %",
+                         f"{100 * near_chance.mean():.0f} %"])
+    return markdown_table(["AUROC per group, cold start, hard", "groups", "mean", "median",
+                           "at least 0.9", "0.4 to 0.6"], rows)
+
+
+def how_many(rows):
+    """How many runs there are, and how long they took."""
+    last_rows = [run[-1] for by_world in group_runs(rows).values() for run in by_world.values()]
+    seconds = [row["seconds"] for row in last_rows]
+    return [f"{len(seconds)} runs, {np.sum(seconds) / 3600:.1f} hours of one worker, two at once; "
+            f"{np.median(seconds):.0f} seconds per run (median)."]
+
+
+def tables(folder):
+    """The text of study.md, from the CSV files in `folder`."""
+    rows = read_csv(folder / "study.csv")
+    cold_start = read_csv(folder / "study_cold_start.csv")
+    study = Study(rows)
+    sections = {
         "How to read this page": [
-            "`python results/study_tables.py` writes this page.",
+            "`python results/study_tables.py` writes this page. [DESIGN.md](DESIGN.md) says what",
+            "the words mean: it was written before the runs. The course is the mean of pass@1 over",
+            "the evaluations after step 0, and over hard and easy problems where nothing else is",
+            "said. Differences are paired by world, ± half of the 95 % interval. Means are without",
+            "intervals, because worlds differ by more than methods do. All wrong: the share of the",
+            "groups of training in which no response is accepted. RM score: at the end, on hard",
+            "problems, of the reward model that the run was trained with.",
             "",
-            "- hard, end and easy, end: pass@1 on the evaluation problems after the last step, as",
-            "  in study.md",
-            "- curve mean: mean accuracy on the hard validation problems over the evaluated steps",
-            "  after step 0; first half: the same up to half of the steps",
-            "- ahead: how many of the differences in the column to the left are above 0",
-            "",
-            "Of the first two tables, the column hard, end was planned. Everything else was chosen",
-            "when the results were known: it says where to look with new seeds, and confirms",
-            "nothing."],
-        "HERO minus verifier at equal rates": hero_minus_verifier(runs, curves),
-        "The claims": paired_differences(runs, CLAIMS),
-        "Chosen later": paired_differences(runs, CHOSEN_LATER),
-        "HERO minus verifier, step by step": [
-            "Validation accuracy. The best rate is chosen at every step on these same runs, so the",
-            "intervals of those columns are too narrow.",
-            "",
-            *step_by_step(curves)],
-        "Who is still learning at the end": last_third(curves)})
+            *how_many(rows)],
+        "The family: twelve claims, tested together": family_table(study),
+        "Predictions": prediction_table(study),
+        "Sparseness": sparseness_table(study),
+        "Claims that are judged alone": [
+            "With this many intervals, some exclude 0 by chance.", "", *alone_table(study)]}
+    for heading, (cells, reference) in TABLES.items():
+        sections[heading] = cell_table(study, cells, reference)
+    sections |= {
+        "The sweep": rate_table(study),
+        "The envelope: each method at the rate that is best at the step": envelope_table(study)}
+    if cold_start:
+        sections |= {"Table 1": table_1(cold_start), "Fig. 6": figure_6(cold_start)}
+    return page("The study's tables", sections)
 
 
 # ---------------------------------------------------------------------------- figures
 
-# Color and line of each label.
-STYLE = {
-    "verifier": (COLORS["verifier"], "-"),
-    "RM only": (COLORS["rm"], "-"),
-    "RM only, 1e-4": (COLORS["rm"], "--"),
-    "HERO": (COLORS["hero"], "-"),
-    "HERO std": (COLORS["hero std"], "-"),
-    "HERO gate": ("black", "-"),
-    "HERO std gate": ("black", "--"),
-    "naive 0.5": (COLORS["naive"], "-"),
-    "reward model transfers": ("black", "-"),
-    "reward model misleads": (COLORS["rm"], "-"),
-}
+METHOD_COLORS = {"verifier": COLORS["verifier"], "RM only": COLORS["rm"], "HERO": COLORS["hero"],
+                 "oracle": COLORS["oracle"], "naive 0.5": COLORS["naive"],
+                 "naive 0.9": OTHER_COLOR, "naive 0.95": OTHER_COLOR}
 STEPS = "step (batches of 16 prompts x 8 rollouts)"
 
 
-def draw_band(axis, curves, cell, column, label, window=1):
-    """Mean over seeds as a line, lowest to highest as a band."""
-    by_step = curve(curves, cell, column, window)
-    if not by_step:
-        return
-    color, line = STYLE[label]
-    steps = sorted(by_step)
-    means = [np.mean(by_step[step]) for step in steps]
-    lowest = [min(by_step[step]) for step in steps]
-    highest = [max(by_step[step]) for step in steps]
-    axis.plot(steps, means, color=color, ls=line, label=label)
-    axis.fill_between(steps, lowest, highest, color=color, alpha=0.12, lw=0)
-
-
-def save_figure(figure, axes, path, xlabel=STEPS):
-    for axis in np.ravel(axes):
-        axis.set_xlabel(xlabel)
+def save_figure(figure, path):
+    for axis in figure.axes:
         axis.spines[["top", "right"]].set_visible(False)
-    np.ravel(axes)[0].legend(frameon=False, fontsize=8)
+        has_lines = axis.get_legend_handles_labels()[0]
+        if has_lines:
+            axis.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
     pyplot().close(figure)
 
 
-def draw_rates(curves, path):
-    """Three methods, one panel per learning rate."""
-    figure, axes = pyplot().subplots(1, len(SAME_RATES), figsize=(14, 3.6), sharey=True,
-                                     constrained_layout=True)
-    for axis, rate in zip(axes, SAME_RATES, strict=True):
-        for method in THREE:
-            draw_band(axis, curves, f"rate {rate} / {method}", "hard", method)
-        axis.set(title=f"learning rate {rate}", ylim=(0, 1))
-    axes[0].set_ylabel("hard validation pass@1 (share)")
-    save_figure(figure, axes, path)
+def draw_sparseness(study, path):
+    """HERO minus the verifier by recall, over the course and at the end; and where both end."""
+    figure, axes = pyplot().subplots(1, 3, figsize=(13, 4), constrained_layout=True)
+    places = np.arange(len(RECALLS))
+
+    # 1. Differences, with intervals. Hard and easy problems stand side by side.
+    titles = {"course": "the whole course", "end": "the end"}
+    for axis, (outcome, title) in zip(axes, titles.items(), strict=False):
+        for shift, kind, color in ((-0.08, "hard", COLORS["hero"]), (0.08, "easy", OTHER_COLOR)):
+            intervals = []
+            for recall in RECALLS:
+                hero, verifier = lead(recall)
+                intervals.append(mean_interval(
+                    study.difference(hero, verifier, f"{outcome} {kind}")))
+            means, halves = np.array(intervals).T
+            axis.errorbar(places + shift, means, np.nan_to_num(halves), fmt="o", capsize=3,
+                          color=color, label=f"{kind} problems")
+        axis.axhline(0, color="gray", lw=0.8)
+        axis.set(title=f"{title}: HERO minus verifier", ylabel="difference of pass@1, paired")
+
+    # 2. Where each method ends. Two of the four do not read the verdicts.
+    for method in ("oracle", "HERO", "RM only", "verifier"):
+        ends = []
+        for recall in RECALLS:
+            reads_verdicts = method in ("HERO", "verifier")
+            (cell,), _ = lead(recall if reads_verdicts else DEFAULT_RECALL, method)
+            values = study.values(cell, "end")
+            ends.append(np.mean(values) if values else math.nan)
+        axes[2].plot(places, ends, marker="o", color=METHOD_COLORS[method], label=method)
+    axes[2].set(title="the end, mean over worlds", ylabel="pass@1, hard and easy", ylim=(0, 1))
+
+    for axis in axes:
+        axis.set_xticks(places, RECALLS)
+        axis.set_xlabel("recall of the verifier")
+    save_figure(figure, path)
 
 
-def draw_curves(curves, path):
-    """Every method at its own best rate: a column per training regime, a row per evaluation."""
-    figure, axes = pyplot().subplots(2, 3, figsize=(12, 7), sharey=True, constrained_layout=True)
-    for column, regime in enumerate(("easy", "mixed", "hard")):
-        for row, kind in enumerate(("hard", "easy")):
-            axis = axes[row, column]
-            for method in SWEPT:
-                draw_band(axis, curves, f"{regime} / {method}", kind, method)
-            axis.set(title=f"trained on {regime} problems",
-                     ylabel=f"{kind} validation pass@1 (share)", ylim=(0, 1))
-    save_figure(figure, axes, path)
+def draw_courses(study, path):
+    """Several methods minus the verifier at every evaluated step, at the default recall."""
+    figure, axes = pyplot().subplots(1, 2, figsize=(10, 4), sharey=True, constrained_layout=True)
+    verifier = study.runs.get("hard / verifier", {})
+    for axis, kind in zip(axes, ("hard", "easy"), strict=True):
+        for shift, method in enumerate(("oracle", "naive 0.95", "HERO", "RM only")):
+            by_step = {}                          # step: differences, one per world
+            for world, run in study.runs.get(f"hard / {method}", {}).items():
+                for ours, theirs in zip(run[1:], verifier.get(world, [])[1:], strict=False):
+                    by_step.setdefault(ours["step"], []).append(ours[kind] - theirs[kind])
+            if not by_step:
+                continue
+
+            steps = np.array(sorted(by_step))
+            means, halves = np.array([mean_interval(by_step[step]) for step in steps]).T
+            axis.errorbar(steps + 0.6 * shift, means, np.nan_to_num(halves), marker="o",
+                          capsize=3, color=METHOD_COLORS[method], label=method)
+            axis.set_xticks(steps)
+        axis.axhline(0, color="gray", lw=0.8)
+        axis.set(title=f"{kind} problems", xlabel=STEPS,
+                 ylabel="pass@1 minus the verifier's, paired")
+    save_figure(figure, path)
 
 
-def draw_hacking(curves, path):
-    """The reward model's score beside the truth, on hard validation problems."""
-    figure, (scores, truth) = pyplot().subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    for cell, label in (("hard / RM only", "RM only"), ("rate 0.0001 / RM only", "RM only, 1e-4"),
-                        ("hard / HERO", "HERO"), ("hard / verifier", "verifier")):
-        draw_band(scores, curves, cell, "hard rm", label)
-        draw_band(truth, curves, cell, "hard", label)
-    scores.set_ylabel("reward model's mean score (logit)")
-    truth.set(ylabel="hard validation pass@1 (share)", ylim=(0, 1))
-    save_figure(figure, (scores, truth), path)
+def draw_envelope(study, path):
+    """Every swept method at the rate that is best at each step."""
+    figure, axes = pyplot().subplots(1, 2, figsize=(10, 4), sharey=True, constrained_layout=True)
+    for axis, kind in zip(axes, ("hard", "easy"), strict=True):
+        for method, cells in sweep_cells(study).items():
+            best = envelope(study, cells, kind)
+            steps = sorted(best)
+            axis.plot(steps, [best[step][0] for step in steps], marker="o",
+                      color=METHOD_COLORS[method], label=method)
+        axis.set(title=f"{kind} problems, best rate at every step", xlabel=STEPS,
+                 ylabel="pass@1, mean of two worlds", ylim=(0, 1))
+    save_figure(figure, path)
 
 
-def draw_gate(curves, path):
-    """Good and misleading reward model; where there are gate runs, the reliability of both."""
-    has_gate = any(row.get("reliability") is not None for row in curves)
-    figure, axes = pyplot().subplots(1, 3 if has_gate else 2, figsize=(12, 3.6),
-                                     constrained_layout=True)
-    for axis, regime, title in ((axes[0], "hard", "reward model that transfers"),
-                                (axes[1], "misleading", "reward model that misleads")):
-        for method in ("HERO", "HERO gate", "HERO std", "HERO std gate", "RM only"):
-            draw_band(axis, curves, f"{regime} / {method}", "hard", method)
-        draw_band(axis, curves, "hard / verifier", "hard", "verifier")
-        axis.set(title=title, ylabel="hard validation pass@1 (share)", ylim=(0, 1))
+def draw_hacking(study, path):
+    """The reward model alone at every rate: its score beside the truth."""
+    figure, (scores, truth) = pyplot().subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    cells = sweep_cells(study).get("RM only", {})
+    for line, (rate, cell) in zip(("-", "--", ":"), cells.items(), strict=False):
+        for axis, column in ((scores, "hard rm"), (truth, "hard")):
+            by_step = {}
+            for run in study.runs[cell].values():
+                for row in run:
+                    by_step.setdefault(row["step"], []).append(row[column])
+            means = [np.mean(values) for values in by_step.values()]
+            axis.plot(list(by_step), means, line, color=COLORS["rm"], marker="o",
+                      label=f"rate {rate}")
 
-    if has_gate:
-        axis = axes[2]
-        draw_band(axis, curves, "hard / HERO gate", "reliability", "reward model transfers")
-        draw_band(axis, curves, "misleading / HERO gate", "reliability", "reward model misleads")
-        axis.legend(frameon=False, fontsize=8)
-        axis.set(title="the gate, HERO", ylabel="reliability (2 AUROC - 1)", ylim=(0, 1))
-    save_figure(figure, axes, path)
-
-
-def draw_groups(curves, path):
-    """What the reward model still tells apart, and where the verifier is silent."""
-    figure, (aurocs, silent) = pyplot().subplots(1, 2, figsize=(9, 3.6), constrained_layout=True)
-    for method in ("verifier", "RM only", "HERO", "HERO std"):
-        draw_band(aurocs, curves, f"hard / {method}", "auroc", method, window=10)
-        draw_band(silent, curves, f"hard / {method}", "all wrong", method, window=10)
-    aurocs.set_ylabel("RM AUROC against verdicts, mixed groups")
-    silent.set_ylabel("groups the verifier calls all wrong (share)")
-    save_figure(figure, (aurocs, silent), path, "step, means over ten (batches of 16 x 8)")
+    scores.set(title="RM only: what it is paid for", xlabel=STEPS,
+               ylabel="reward model's mean score, hard problems")
+    truth.set(title="RM only: the truth", xlabel=STEPS, ylabel="pass@1, hard problems",
+              ylim=(0, 1))
+    save_figure(figure, path)
 
 
 # ---------------------------------------------------------------------------- everything
 
 
 def write_report(folder):
-    """Writes both pages and the figures into `folder`, from the CSV files there."""
+    """Writes study.md and the figures into `folder`, from the CSV files there."""
     write_file(folder / "study.md", tables(folder))
-    write_file(folder / "study_differences.md", difference_tables(folder))
-    curves = read_csv(folder / "study_curves.csv")
-    draw_rates(curves, folder / "study_rates.png")
-    draw_curves(curves, folder / "study_curves.png")
-    draw_hacking(curves, folder / "study_hacking.png")
-    draw_gate(curves, folder / "study_gate.png")
-    draw_groups(curves, folder / "study_groups.png")
+    study = Study(read_csv(folder / "study.csv"))
+    draw_sparseness(study, folder / "study_sparseness.png")
+    draw_courses(study, folder / "study_courses.png")
+    draw_envelope(study, folder / "study_envelope.png")
+    draw_hacking(study, folder / "study_hacking.png")
 
 
 if __name__ == "__main__":
