@@ -101,9 +101,10 @@ class Block:
 # DESIGN.md, "Runs, in the order in which they are made", after the sweep.
 BLOCKS = {
     "sparseness": Block(range(5), [
-        *product(("hard", "recall 0.02", "recall 0.21", "recall 0.05", "recall 0.1"),
-                 ("verifier", "HERO")),
-        ("recall 0", "HERO"), ("hard", "RM only"), ("hard", "oracle")]),
+        *product(["hard"], ("verifier", "HERO", "RM only", "oracle")),
+        *product(("recall 0.02", "recall 0.21"), ("verifier", "HERO")),
+        ("recall 0", "HERO"),
+        *product(("recall 0.05", "recall 0.1"), ("verifier", "HERO"))]),
     "parts": Block(range(5), [
         *product(["hard"], ("naive 0.95", "naive 0.9", "naive 0.5", "naive 0.1",
                             "wrong side only", "correct side only", "no weight",
