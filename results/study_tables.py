@@ -36,10 +36,10 @@ class Claim:
     outcome: str = "course"                       # a key of outcomes
 
 
-def lead(recall, method="HERO", other="verifier"):
-    """The cells of a method and of another at a recall. -> (the one,), (the other,)"""
+def cell_at(recall, method):
+    """The name of the cell of a method at a recall, one of RECALLS."""
     condition = "hard" if recall == DEFAULT_RECALL else f"recall {recall}"
-    return (f"{condition} / {method}",), (f"{condition} / {other}",)
+    return f"{condition} / {method}"
 
 
 def cells_of(conditions, methods):
@@ -54,7 +54,8 @@ VERIFIER = ("hard / verifier",)
 
 # The twelve claims that are tested together, in the order of DESIGN.md.
 FAMILY = [
-    *(Claim(f"HERO beats the verifier alone at a recall of {recall}", *lead(recall))
+    *(Claim(f"HERO beats the verifier alone at a recall of {recall}", (cell_at(recall, "HERO"),),
+            (cell_at(recall, "verifier"),))
       for recall in ("0.21", "0.1", "0.07", "0.05", "0.02")),
     Claim("without any accepted answer HERO still learns", ("recall 0 / HERO",), ("start",)),
     Claim("the sparser the verifier, the larger HERO's lead (0.02 against 0.21)",
@@ -238,9 +239,10 @@ def outcomes(run):
     course: the mean of pass@1 over the evaluations after step 0, and over hard and easy problems
     end: the last evaluation, first: the first one after step 0, likewise over both
     """
-    hard = [row["hard"] for row in run[1:]]
-    easy = [row["easy"] for row in run[1:]]
-    both = [(row["hard"] + row["easy"]) / 2 for row in run[1:]]
+    evaluated = run[1:]
+    hard = [row["hard"] for row in evaluated]
+    easy = [row["easy"] for row in evaluated]
+    both = [(row["hard"] + row["easy"]) / 2 for row in evaluated]
     return {
         "course": np.mean(both),
         "course hard": np.mean(hard),
@@ -254,7 +256,7 @@ def outcomes(run):
         "best minus last": max(both) - both[-1],
         "score gain": run[-1]["hard rm"] - run[0]["hard rm"],
         "score": run[-1]["hard rm"],
-        "all wrong": np.mean([row["all wrong"] for row in run[1:]]),
+        "all wrong": np.mean([row["all wrong"] for row in evaluated]),
         "rate": run[-1]["rate"],
     }
 
@@ -335,6 +337,7 @@ def p_value(values):
     deviation = values.std(ddof=1)
     if deviation == 0:
         return 1.0 if values.mean() == 0 else 0.0
+
     freedom = len(values) - 1
     t = abs(values.mean()) / (deviation / len(values) ** 0.5)
     angles = np.linspace(0, np.pi / 2, 100_001)
@@ -357,6 +360,7 @@ def family_verdicts(study):
     """The verdict on each claim of FAMILY, and its adjusted p-value. -> two lists"""
     differences = [study.difference(claim.plus, claim.minus, claim.outcome) for claim in FAMILY]
     adjusted = holm([p_value(values) for values in differences])
+
     verdicts = []
     for values, p in zip(differences, adjusted, strict=True):
         if not values:
@@ -380,6 +384,7 @@ def verdict_alone(differences):
 
 def came_true(study, prediction, verdicts):
     """Whether a prediction came true, as text. verdicts: of the family."""
+    # What has to hold: pairs of a state, which may be "not run", and whether it does.
     tests = []
     for number in prediction.confirmed:
         tests.append((verdicts[number - 1], verdicts[number - 1] == "confirmed"))
@@ -503,7 +508,8 @@ def cell_table(study, cells, reference):
 def sparseness_table(study):
     rows = []
     for recall in RECALLS:
-        (hero,), (verifier,) = lead(recall)
+        hero = cell_at(recall, "HERO")
+        verifier = cell_at(recall, "verifier")
         row = [recall, show_mean(study.values(verifier, "all wrong"))]
         for cell in (verifier, hero):
             for outcome in ("course", "end"):
@@ -553,13 +559,19 @@ def envelope(study, cells, column):
     """
     best = {}
     for rate, cell in cells.items():
-        by_step = {}
-        for run in study.runs[cell].values():
-            for row in run:
-                by_step.setdefault(row["step"], []).append(row[column])
-        for step, values in by_step.items():
-            best[step] = max(best.get(step, (0.0, "")), (float(np.mean(values)), rate))
+        for step, mean in mean_by_step(study, cell, column).items():
+            if step not in best or mean > best[step][0]:
+                best[step] = (mean, rate)
     return best
+
+
+def mean_by_step(study, cell, column):
+    """{step: mean over worlds} of a column of study.csv."""
+    by_step = {}
+    for run in study.runs[cell].values():
+        for row in run:
+            by_step.setdefault(row["step"], []).append(row[column])
+    return {step: float(np.mean(values)) for step, values in by_step.items()}
 
 
 def envelope_table(study):
@@ -602,19 +614,21 @@ def share_of(chosen, members):
 
 def figure_6(cold_start):
     """AUROC of each reward model in each group of eight, against the verdicts and the truth."""
-    groups = {}                                   # (reward model, world, group): rows
+    groups = {}                                   # {reward model: {(world, group): rows}}
     for row in cold_start:
-        key = (row["reward model"], row["world"], row["group"])
-        groups.setdefault(key, []).append(row)
+        by_group = groups.setdefault(row["reward model"], {})
+        by_group.setdefault((row["world"], row["group"]), []).append(row)
 
     rows = []
-    for reward_model in dict.fromkeys(row["reward model"] for row in cold_start):
+    for reward_model, by_group in groups.items():
         for label, name in (("verified", "the verdicts"), ("truth", "the truth")):
             aurocs = []
-            for key, group in groups.items():
-                if key[0] == reward_model:
-                    aurocs.append(auroc(torch.tensor([row["score"] for row in group]),
-                                        torch.tensor([row[label] for row in group])))
+            for group in by_group.values():
+                scores = torch.tensor([row["score"] for row in group])
+                labels = torch.tensor([row[label] for row in group])
+                aurocs.append(auroc(scores, labels))
+
+            # A group of one class only has none.
             aurocs = np.array([value for value in aurocs if not math.isnan(value)])
             if len(aurocs) == 0:
                 continue
@@ -695,9 +709,10 @@ def draw_sparseness(study, path):
         for shift, kind, color in ((-0.08, "hard", COLORS["hero"]), (0.08, "easy", OTHER_COLOR)):
             intervals = []
             for recall in RECALLS:
-                hero, verifier = lead(recall)
-                intervals.append(mean_interval(
-                    study.difference(hero, verifier, f"{outcome} {kind}")))
+                differences = study.difference((cell_at(recall, "HERO"),),
+                                               (cell_at(recall, "verifier"),),
+                                               f"{outcome} {kind}")
+                intervals.append(mean_interval(differences))
             means, halves = np.array(intervals).T
             axis.errorbar(places + shift, means, np.nan_to_num(halves), fmt="o", capsize=3,
                           color=color, label=f"{kind} problems")
@@ -709,7 +724,7 @@ def draw_sparseness(study, path):
         ends = []
         for recall in RECALLS:
             reads_verdicts = method in ("HERO", "verifier")
-            (cell,), _ = lead(recall if reads_verdicts else DEFAULT_RECALL, method)
+            cell = cell_at(recall if reads_verdicts else DEFAULT_RECALL, method)
             values = study.values(cell, "end")
             ends.append(np.mean(values) if values else math.nan)
         axes[2].plot(places, ends, marker="o", color=METHOD_COLORS[method], label=method)
@@ -765,12 +780,8 @@ def draw_hacking(study, path):
     cells = sweep_cells(study).get("RM only", {})
     for line, (rate, cell) in zip(("-", "--", ":"), cells.items(), strict=False):
         for axis, column in ((scores, "hard rm"), (truth, "hard")):
-            by_step = {}
-            for run in study.runs[cell].values():
-                for row in run:
-                    by_step.setdefault(row["step"], []).append(row[column])
-            means = [np.mean(values) for values in by_step.values()]
-            axis.plot(list(by_step), means, line, color=COLORS["rm"], marker="o",
+            means = mean_by_step(study, cell, column)
+            axis.plot(list(means), list(means.values()), line, color=COLORS["rm"], marker="o",
                       label=f"rate {rate}")
 
     scores.set(title="RM only: what it is paid for", xlabel=STEPS,

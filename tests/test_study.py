@@ -9,6 +9,7 @@ import pytest
 from helpers import ROOT, metrics_of
 
 import hero
+import tiny
 from problems import load_problems
 from results import study, study_tables
 
@@ -37,6 +38,7 @@ def test_the_runs_are_those_of_the_design(all_rewards):
         made[name] = (len(block.cells), len(block.cells) * len(block.worlds))
     assert designed == made
     assert len(jobs + study.study_jobs(RATES, study.FULL)) == 218
+    assert float(study_tables.DEFAULT_RECALL) == tiny.RECALL
 
 
 def test_a_cell_is_made_in_all_worlds_before_the_next(all_rewards):
@@ -115,9 +117,13 @@ def test_a_world_gets_other_references_and_fresh_problems(world, monkeypatch, fo
 
 def test_a_world_of_other_code_is_refused(monkeypatch, folder):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(study.tiny, "code_version", lambda: "other")
+    monkeypatch.setattr(tiny, "code_version", lambda: "other")
     with pytest.raises(ValueError, match="another version of the code: delete it"):
         study.prepare_world(0, study.FULL)
+
+
+def test_no_run_begins_after_the_deadline():
+    assert study.run_job(study.Job("hard", "HERO", 0, 1e-4), study.FULL, deadline=0) == []
 
 
 @pytest.mark.slow
@@ -158,7 +164,7 @@ def test_a_run_that_is_there_is_not_made_again(tmp_path, monkeypatch):
         """Makes the run of a job at once, and remembers it."""
         made = []
 
-        def submit(self, run, job, size):
+        def submit(self, run, job, size, deadline):
             self.made.append(job.world)
             future = Future()
             future.set_result(run_rows(job.cell, job.world, [0.1, 0.2]))
