@@ -535,15 +535,15 @@ def evaluate_command(arguments):
                 dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32)
 
     # Evaluate one benchmark after the other.
-    sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     ask_judge = partial(judge, url=args.judge_url, model=args.judge_model,
                         cache=args.judge_cache)
     summaries = {}
     for name in tqdm(benchmarks, desc="evaluation",
                      disable=None if ranks.rank == 0 else True):
+        sampling = SamplingParams(args.max_tokens[name], args.temperature, args.top_p)
         summaries[name] = evaluate(
             engine, tokenizer, benchmarks[name], args.seeds, sampling, args.seed,
-            args.instruction, reward_model, ask_judge if is_judged(name) else None)
+            args.instruction[name], reward_model, ask_judge if is_judged(name) else None)
 
     if ranks.rank == 0:
         write_results(args, config, summaries)
@@ -646,20 +646,36 @@ def training_config(model):
 
 
 def set_defaults(args, config, benchmarks):
-    """Sets the instruction and the longest response if they were not given, in place."""
-    any_named = any(name in BENCHMARKS for name in benchmarks)
-    if args.instruction is None:
-        args.instruction = config.get("instruction", STEP_BY_STEP if any_named else "")
-    if args.max_tokens is None:
-        args.max_tokens = config.get("max_response_tokens", 8192 if any_named else 512)
+    """Replaces args.instruction and args.max_tokens by {benchmark: its value}, in place.
+
+    The command line decides for all benchmarks, and after it the run that trained the model.
+    Without either, a named benchmark and a file have a default of their own.
+    """
+    instructions = {}
+    max_tokens = {}
+    for name in benchmarks:
+        instructions[name] = STEP_BY_STEP if name in BENCHMARKS else ""
+        max_tokens[name] = 8192 if name in BENCHMARKS else 512
+        if "instruction" in config:
+            instructions[name] = config["instruction"]
+        if "max_response_tokens" in config:
+            max_tokens[name] = config["max_response_tokens"]
+        if args.instruction is not None:
+            instructions[name] = args.instruction
+        if args.max_tokens is not None:
+            max_tokens[name] = args.max_tokens
+
+    args.instruction = instructions
+    args.max_tokens = max_tokens
 
 
 def write_results(args, config, summaries):
     """Prints the table of an evaluation with its legend, and writes its JSON file."""
-    print(f"responses per problem: {args.seeds} (T {args.temperature:g}, top-p {args.top_p:g}), "
-          f"cut at {args.max_tokens} tokens\n"
-          f"text appended to every problem: {args.instruction!r}\n")
-    print(summary_table(summaries))
+    print(f"responses per problem: {args.seeds} (T {args.temperature:g}, top-p {args.top_p:g})")
+    for name in summaries:
+        print(f"{name}: cut at {args.max_tokens[name]} tokens, text appended to every problem: "
+              f"{args.instruction[name]!r}")
+    print("\n" + summary_table(summaries))
     print("\n" + summary_legend(summaries))
 
     out = args.out
