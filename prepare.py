@@ -48,8 +48,10 @@ from problems import (
     SOURCE,
     STEP_BY_STEP,
     append_jsonl,
+    find_overlaps,
     first_line,
     load_problems,
+    load_reachable,
     read_jsonl,
     stream_hub,
     stream_problems,
@@ -611,7 +613,8 @@ def split(stage):
 
     Easy problems pass, hard ones do not. Writes easy.jsonl, hard.jsonl and mixed.jsonl (half of
     each) with --count problems each, eval.jsonl with --held_out other problems of either kind, and
-    manifest.json. Stops sampling as soon as there are enough problems.
+    manifest.json. Stops sampling as soon as there are enough problems. Leaves out problems that
+    share text with those of --benchmarks.
     """
     args = stage.args
 
@@ -648,11 +651,38 @@ def open_split(stage):
 
     path = stage.out / "problems.jsonl"
     if not path.exists() or manifest.get("drawn") != args.sample:
+        benchmarks, unreachable = load_reachable(args.benchmarks)
         stream = stream_problems(args.source, args.split, revision)
         rows = draw_problems(stream, args.sample + args.held_out, args.seed)
+        rows, overlaps = leave_out_overlaps(rows, benchmarks)
         write_jsonl(path, drop_long_prompts(stage, rows))
-        write_manifest(stage.out, manifest | {"drawn": args.sample})
+
+        for name, reason in unreachable.items():
+            print(f"note: not checked against the problems of {name}: {reason}", flush=True)
+        manifest |= {"drawn": args.sample, "overlaps": overlaps, "not_checked": list(unreachable)}
+        write_manifest(stage.out, manifest)
     return load_problems(path), manifest
+
+
+def leave_out_overlaps(rows, benchmarks):
+    """Training problems without those that share text with a benchmark, by find_overlaps.
+
+    -> (list of rows, {benchmark: how many share text with it}). ValueError if no row is left.
+    """
+    found = find_overlaps(rows, benchmarks)
+    overlapping = set()
+    for overlaps in found.values():
+        overlapping.update(row["problem"] for row in overlaps)
+    kept = [row for row in rows if row["problem"] not in overlapping]
+    counts = {name: len(overlaps) for name, overlaps in found.items()}
+
+    if rows and not kept:
+        raise ValueError(f"all {len(rows)} problems share text with a benchmark ({counts}): choose "
+                         "another --source, or other --benchmarks")
+    if benchmarks:
+        print(f"left out {len(overlapping)} of {len(rows)} problems that share text with a "
+              f"benchmark: {counts}", flush=True)
+    return kept, counts
 
 
 def is_complete(folder, manifest):
@@ -1000,6 +1030,10 @@ def add_split_flags(parser):
                         help="number of problems in each of easy, hard and mixed.jsonl")
     parser.add_argument("--held_out", type=int, default=200,
                         help="number of problems in eval.jsonl")
+    parser.add_argument("--benchmarks", nargs="*", default=list(BENCHMARKS), metavar="NAME",
+                        help="names, JSONL files or NAME=PATH of benchmarks; problems that share "
+                             "13 words in a row with one of theirs are left out. Without a name "
+                             "nothing is")
     add_common_flags(parser, out=DATA)
 
 
