@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain, combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,13 +74,38 @@ Say in at most three sentences how the two compare. Then end with one line that 
 DECISION = re.compile(r"^\W*final decision\W*(yes|no)\W*$", re.I | re.M)
 
 
+class Role(NamedTuple):
+    """What a model on a server is asked for: the words of its messages, and how much it may say."""
+    name: str                       # the judge
+    activity: str                   # is judging
+    replies: str                    # and has given so many judgments
+    max_tokens: int                 # in one reply
+
+
+JUDGE = Role("judge", "judging", "judgments", 2048)
+
+
 def judge(questions, references, answers, url=None, model="gpt-4o", cache="runs/judge.jsonl",
           workers=8, retries=5, timeout=60):
     """Asks a language model whether each answer means the same as its reference.
 
     -> list of True, False, or None for a reply without a decision: that is never guessed. An empty
-    answer is False and is not sent.
+    answer is False and is not sent. The other arguments are those of ask_model.
+    """
+    prompts = []                                            # None for an empty answer
+    for question, reference, answer in zip(questions, references, answers, strict=True):
+        prompt = JUDGE_PROMPT.format(question=question, reference=reference, answer=answer)
+        prompts.append(prompt if answer.strip() else None)
 
+    asked = [prompt for prompt in prompts if prompt is not None]
+    replies = ask_model(asked, JUDGE, url, model, cache, workers, retries, timeout)
+    return [False if prompt is None else parse_decision(replies[prompt]) for prompt in prompts]
+
+
+def ask_model(prompts, role, url, model, cache, workers=8, retries=5, timeout=60):
+    """Asks a model on a server each prompt once. -> {prompt: reply}
+
+    role: the Role in which it is asked.
     url: an OpenAI-compatible server; None is OpenAI's own. The key is OPENAI_API_KEY.
     cache: JSONL file to which every reply is appended as it comes. What is answered there is never
         asked again, by any process.
@@ -87,20 +113,12 @@ def judge(questions, references, answers, url=None, model="gpt-4o", cache="runs/
     retries: how often a request is repeated, after growing waits, if the server limits the rate,
         fails, or takes longer than `timeout` seconds. After that, OSError is raised.
     """
-    keys = []
-    prompts = {}                                            # key -> prompt
-    for question, reference, answer in zip(questions, references, answers, strict=True):
-        prompt = JUDGE_PROMPT.format(question=question, reference=reference, answer=answer)
-        key = cache_key(model, prompt) if answer.strip() else None
-        keys.append(key)
-        if key is not None:
-            prompts[key] = prompt
-
+    keys = {cache_key(model, prompt): prompt for prompt in prompts}
     replies = cached_replies(cache)
-    unanswered = {key: prompt for key, prompt in prompts.items() if key not in replies}
+    unanswered = {key: prompt for key, prompt in keys.items() if key not in replies}
     if unanswered:
-        replies |= request_replies(unanswered, url, model, cache, workers, retries, timeout)
-    return [False if key is None else parse_decision(replies[key]) for key in keys]
+        replies |= request_replies(unanswered, role, url, model, cache, workers, retries, timeout)
+    return {prompt: replies[key] for key, prompt in keys.items()}
 
 
 def cache_key(model, prompt):
@@ -116,7 +134,7 @@ def cached_replies(cache):
     return {row["key"]: row["reply"] for _, row in rows}
 
 
-def request_replies(prompts, url, model, cache, workers, retries, timeout):
+def request_replies(prompts, role, url, model, cache, workers, retries, timeout):
     """Sends prompts {key: prompt} to a server, and appends each reply to the cache.
 
     -> {key: reply}. Raises OSError after the first request that fails for good; the replies until
@@ -134,7 +152,7 @@ def request_replies(prompts, url, model, cache, workers, retries, timeout):
             return                          # one request has failed for good: send no more
         try:
             answer = client.chat.completions.create(
-                model=model, temperature=0, max_tokens=2048,
+                model=model, temperature=0, max_tokens=role.max_tokens,
                 messages=[{"role": "user", "content": prompts[key]}])
             reply = answer.choices[0].message.content or ""
         except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
@@ -145,14 +163,14 @@ def request_replies(prompts, url, model, cache, workers, retries, timeout):
         replies[key] = reply
 
     with (ThreadPoolExecutor(workers) as pool,
-          tqdm(total=len(prompts), desc="judging", leave=False, disable=None) as bar):
+          tqdm(total=len(prompts), desc=role.activity, leave=False, disable=None) as bar):
         for _ in pool.map(ask, prompts):
             bar.update()
 
     if failures:
-        raise OSError(f"the judge {model} at {client.base_url} failed after {len(replies)} of "
-                      f"{len(prompts)} judgments ({first_line(failures[0])}); they are in {cache}, "
-                      "and the same command resumes from there") from failures[0]
+        raise OSError(f"the {role.name} {model} at {client.base_url} failed after {len(replies)} "
+                      f"of {len(prompts)} {role.replies} ({first_line(failures[0])}); they are in "
+                      f"{cache}, and the same command resumes from there") from failures[0]
     return replies
 
 
@@ -540,15 +558,15 @@ def evaluate_command(arguments):
                 dtype=torch.bfloat16 if ranks.device.type == "cuda" else torch.float32)
 
     # Evaluate one benchmark after the other.
-    sampling = SamplingParams(args.max_tokens, args.temperature, args.top_p)
     ask_judge = partial(judge, url=args.judge_url, model=args.judge_model,
                         cache=args.judge_cache)
     summaries = {}
     for name in tqdm(benchmarks, desc="evaluation",
                      disable=None if ranks.rank == 0 else True):
+        sampling = SamplingParams(args.max_tokens[name], args.temperature, args.top_p)
         summaries[name] = evaluate(
             engine, tokenizer, benchmarks[name], args.seeds, sampling, args.seed,
-            args.instruction, reward_model, ask_judge if is_judged(name) else None)
+            args.instruction[name], reward_model, ask_judge if is_judged(name) else None)
 
     if ranks.rank == 0:
         write_results(args, config, summaries)
@@ -651,20 +669,36 @@ def training_config(model):
 
 
 def set_defaults(args, config, benchmarks):
-    """Sets the instruction and the longest response if they were not given, in place."""
-    any_named = any(name in BENCHMARKS for name in benchmarks)
-    if args.instruction is None:
-        args.instruction = config.get("instruction", STEP_BY_STEP if any_named else "")
-    if args.max_tokens is None:
-        args.max_tokens = config.get("max_response_tokens", 8192 if any_named else 512)
+    """Replaces args.instruction and args.max_tokens by {benchmark: its value}, in place.
+
+    The command line decides for all benchmarks, and after it the run that trained the model.
+    Without either, a named benchmark and a file have a default of their own.
+    """
+    instructions = {}
+    max_tokens = {}
+    for name in benchmarks:
+        instructions[name] = STEP_BY_STEP if name in BENCHMARKS else ""
+        max_tokens[name] = 8192 if name in BENCHMARKS else 512
+        if "instruction" in config:
+            instructions[name] = config["instruction"]
+        if "max_response_tokens" in config:
+            max_tokens[name] = config["max_response_tokens"]
+        if args.instruction is not None:
+            instructions[name] = args.instruction
+        if args.max_tokens is not None:
+            max_tokens[name] = args.max_tokens
+
+    args.instruction = instructions
+    args.max_tokens = max_tokens
 
 
 def write_results(args, config, summaries):
     """Prints the table of an evaluation with its legend, and writes its JSON file."""
-    print(f"responses per problem: {args.seeds} (T {args.temperature:g}, top-p {args.top_p:g}), "
-          f"cut at {args.max_tokens} tokens\n"
-          f"text appended to every problem: {args.instruction!r}\n")
-    print(summary_table(summaries))
+    print(f"responses per problem: {args.seeds} (T {args.temperature:g}, top-p {args.top_p:g})")
+    for name in summaries:
+        print(f"{name}: cut at {args.max_tokens[name]} tokens, text appended to every problem: "
+              f"{args.instruction[name]!r}")
+    print("\n" + summary_table(summaries))
     print("\n" + summary_legend(summaries))
 
     out = args.out

@@ -18,6 +18,7 @@ import argparse
 import atexit
 import contextlib
 import json
+import math
 import os
 import re
 import signal
@@ -491,6 +492,8 @@ def main() -> None:
                         help="worker processes (default 2); 0 verifies in this process")
     parser.add_argument("--worker", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if not math.isfinite(args.timeout):
+        parser.error(f"--timeout {args.timeout}: has to be a finite number of seconds")
 
     if args.worker:
         worker_main(args.worker)

@@ -21,12 +21,14 @@ from eval import (
     evaluate,
     grade,
     majority,
+    parse_args,
     pass_at_k,
     sample_and_grade,
     screen,
+    set_defaults,
     thin,
 )
-from problems import load_problems, read_jsonl, write_jsonl
+from problems import STEP_BY_STEP, load_benchmarks, load_problems, read_jsonl, write_jsonl
 from rollout import SamplingParams, make_engine
 from verify import verify_all
 
@@ -242,12 +244,48 @@ def test_a_model_that_never_stops(folder, policy, tokenizer, capsys):
         assert metrics["pass@1"] == metrics["majority"] == metrics["verifier"] == 0
 
     # without a run that trained the model: the defaults for files
-    assert report["run"] == {} and report["settings"]["instruction"] == ""
+    assert report["run"] == {}
+    assert report["settings"]["instruction"] == {"easy": "", "hard": ""}
+    assert report["settings"]["max_tokens"] == {"easy": 20, "hard": 20}
     output = capsys.readouterr().out
     settings, table, legend = output.split("\n\n")[:3]
     assert "cut at 20 tokens" in settings and "appended to every problem: ''" in settings
     assert table.split()[:2] == ["easy", "hard"]
     assert legend.startswith("pass@1        share of responses that are right")
+
+
+def test_a_file_beside_a_named_benchmark_keeps_its_own_defaults(folder, capsys):
+    """It is asked without the benchmark's instruction, as if it were evaluated alone."""
+    own = folder / "own.jsonl"
+    shutil.copy(folder / "runs/world-0/eval/easy.jsonl", own)
+    amc = folder / "amc23.jsonl"
+    write_jsonl(amc, [{"question": "compute 1+2", "answer": 3}])
+    args = parse_args(["--model", "m", "--benchmarks", str(amc), str(own)])
+    benchmarks = load_benchmarks(args.benchmarks)
+    set_defaults(args, {}, benchmarks)
+    assert args.instruction == {"amc23": STEP_BY_STEP, "own": ""}
+    assert args.max_tokens == {"amc23": 8192, "own": 512}
+
+    # the run that trained the model decides for both, and the command line before it
+    config = {"instruction": "think", "max_response_tokens": 48}
+    for flags, instruction, max_tokens in (([], "think", 48),
+                                           (["--instruction", "", "--max_tokens", "9"], "", 9)):
+        args = parse_args(["--model", "m", *flags])
+        set_defaults(args, config, benchmarks)
+        assert set(args.instruction.values()) == {instruction}
+        assert set(args.max_tokens.values()) == {max_tokens}
+
+    # and the prompts are those: alone and together, the file's numbers are the same
+    shutil.copytree(folder / "runs/world-0/policy", folder / "policy")
+    results = []
+    for names in (["own.jsonl"], ["amc23.jsonl", "own.jsonl"]):
+        eval_here(folder, "--model", "policy", "--seeds", 1, "--max_tokens", 24,
+                  "--benchmarks", *names)
+        results.append(json.loads((folder / "policy/eval.json").read_text())["results"]["own"])
+    assert results[0] == results[1]
+    settings = capsys.readouterr().out.split("responses per problem")[2].split("\n\n")[0]
+    assert f"amc23: cut at 24 tokens, text appended to every problem: {STEP_BY_STEP!r}" in settings
+    assert "own: cut at 24 tokens, text appended to every problem: ''" in settings
 
 
 def test_plot_draws_runs_whose_last_line_is_torn(tmp_path, capsys):

@@ -1,16 +1,20 @@
 """The stages before reinforcement learning: drawing problems, SFT loss, pairs, Bradley-Terry."""
 
 import copy
+import json
 import random
+import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
 import torch
-from helpers import ROOT
+from helpers import ROOT, command, environment, script
 from hypothesis import given
 from hypothesis import strategies as st
+from test_judge import NO, YES, Server
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -25,6 +29,7 @@ from distributed import Ranks, memory_plan, model_size, training_memory_plan
 from hero import PRESETS
 from prepare import (
     count_response_tokens,
+    digest,
     draw_problems,
     fit,
     fit_reward_model,
@@ -124,6 +129,55 @@ def test_problems_for_a_run_without_a_split(tmp_path, monkeypatch, capsys, rows,
     assert load_problems(train_path) == source[:num_train]
 
 
+# ---------------------------------------------------------------------------- overlaps
+
+TRAIN = ("A train leaves the town of A at 8 o'clock and travels for 3 hours before it meets a bus. "
+         "How far has the bus come?")
+
+
+def test_a_split_leaves_out_what_its_benchmarks_ask(tmp_path, monkeypatch, tokenizer, capsys):
+    """One problem is in both, one in one of them. The second call draws nothing anew."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    planted = ["Compute $1{,}000 \\cdot 2$.", TRAIN.upper()]
+    others = ["Compute 1000 * 3", TRAIN.replace("8", "9").replace("for 3", "nearly 4").lower()]
+    others += [f"Compute {i} * 2" for i in range(20)]
+    write_jsonl("source.jsonl", [{"problem": text, "answer": "1"} for text in others + planted])
+    write_jsonl("amc23.jsonl", [{"question": TRAIN, "answer": 1},
+                                {"question": "compute 1000 * 2", "answer": 2}])
+    write_jsonl("own.jsonl", [{"problem": "compute 1000 * 2", "answer": 2}])
+
+    arguments = ["split", "--model", "m", "--source", "source.jsonl", "--sample", "30",
+                 "--benchmarks", "amc23.jsonl", "own.jsonl", "math500"]
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    stage = prepare.Stage(prepare.parse_args(arguments), ranks, tokenizer)
+    problems, manifest = prepare.open_split(stage)
+    assert {row["problem"] for row in problems} == set(others)
+    assert manifest["overlaps"] == {"amc23": 2, "own": 1}
+    assert manifest["not_checked"] == ["math500"]
+    assert manifest["settings"]["benchmarks"] == ["amc23.jsonl", "own.jsonl", "math500"]
+    said = capsys.readouterr().out
+    assert "left out 2 of 24 problems that share text with a benchmark" in said
+    assert "note: not checked against the problems of math500: cannot read split 'test'" in said
+
+    assert prepare.open_split(stage) == (problems, manifest)
+    assert prepare.read_manifest(stage.out) == manifest
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_benchmark_nothing_is_left_out(capsys):
+    rows = [{"problem": "1+1"}, {"problem": "1+2"}]
+    assert prepare.leave_out_overlaps(rows, {}) == (rows, {})
+    assert capsys.readouterr().out == ""
+    assert prepare.parse_args(["split", "--model", "m", "--benchmarks"]).benchmarks == []
+
+
+def test_a_source_that_is_a_benchmark_is_refused():
+    rows = [{"problem": "1+1"}, {"problem": "1+2"}]
+    with pytest.raises(ValueError, match="all 2 problems share text with a benchmark .{'b': 2}"):
+        prepare.leave_out_overlaps(rows, {"b": rows})
+
+
 # ---------------------------------------------------------------------------- textbook problems
 
 # question, subject, worked answer, reference answer
@@ -135,7 +189,19 @@ TEXTBOOK = [
     ("What is the name?", "math", "so \\boxed{2}", " ")]            # nothing to compare with
 
 
-def test_textbook(tmp_path, monkeypatch, capsys):
+def textbook_here(folder, *arguments):
+    """prepare.py textbook in this process, with `folder` as its working directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["prepare.py", "textbook", *map(str, arguments)])
+        prepare.main()
+
+
+def textbook_manifest(folder):
+    return json.loads((folder / "data/textbook.manifest.json").read_text())
+
+
+def test_textbook(tmp_path, capsys):
     rows = []
     for values in TEXTBOOK:
         columns = ("question", "subject", "answer", "reference_answer")
@@ -145,16 +211,196 @@ def test_textbook(tmp_path, monkeypatch, capsys):
     (tmp_path / "hub").mkdir()
     write_jsonl(tmp_path / "hub/train.jsonl", rows)
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["prepare.py", "textbook", "--source", "hub", "--count", "10"])
-    prepare.main()
+    textbook_here(tmp_path, "--source", "hub", "--count", 10)
     assert "10 of 10 rows" in capsys.readouterr().out
-
-    problems = load_benchmarks(["data/textbook.jsonl"])["textbook"]
+    problems = load_benchmarks([tmp_path / "data/textbook.jsonl"])["textbook"]
     assert {row["answer"] for row in problems} == {"the essential supremum of f"}
-    assert problems == textbook_rows(rows[::-1], 10)
-    assert problems != textbook_rows(rows, 10, seed=1)
-    assert len(textbook_rows(rows)) == 21
+    assert problems == list(textbook_rows(rows[::-1]))[:10]
+    assert problems != list(textbook_rows(rows, seed=1))[:10]
+    assert len(list(textbook_rows(rows))) == 21
+
+    manifest = textbook_manifest(tmp_path)
+    assert manifest["settings"]["count"] == 10 and manifest["counts"]["kept"] == 10
+    assert manifest["files"] == {"textbook.jsonl": digest(tmp_path / "data/textbook.jsonl")}
+    textbook_here(tmp_path, "--source", "hub", "--count", 30)
+    assert textbook_manifest(tmp_path)["counts"] == {"rows": 25, "questions": 22, "verified": 1,
+                                                     "kept": 21}
+
+
+# ---------------------------------------------------------------------------- selected by models
+
+
+class Models:
+    """A judge and a solver on servers of their own, which behave as the questions say.
+
+    A question names what becomes of it: "vague" (the judge says no), "unclear" (the judge does not
+    decide), "easy" (the solver knows it), "odd" (the judge cannot compare), or "hard".
+    """
+
+    def __init__(self):
+        self.judge = Server(self.as_judge)
+        self.solver = Server(self.as_solver)
+
+    def as_judge(self, prompt, _attempt):
+        if "Student's answer:" in prompt:
+            answer = prompt.split("Student's answer:\n")[1].split("\n")[0]
+            return {"the known answer": YES, "odd": "hm"}.get(answer, NO)
+        question = prompt.split("Question:\n")[1].split("\n")[0]
+        assert "the known answer" in prompt
+        if "vague" in question:
+            return NO
+        return "hm" if "unclear" in question else YES
+
+    def as_solver(self, prompt, _attempt):
+        assert "vague" not in prompt and "unclear" not in prompt
+        answer = "5"
+        if "easy" in prompt:
+            answer = "the known answer"
+        elif "odd" in prompt:
+            answer = "odd"
+        return f"<think>x</think> It is \\boxed{{{answer}}}."
+
+    def flags(self):
+        return ["--judge_model", "j", "--judge_url", self.judge.url,
+                "--solver_model", "s", "--solver_url", self.solver.url]
+
+    @property
+    def requests(self):
+        return self.judge.requests, self.solver.requests
+
+    def close(self):
+        self.judge.close()
+        self.solver.close()
+
+
+@pytest.fixture
+def servers(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    servers = Models()
+    yield servers
+    servers.close()
+
+
+def write_questions(folder, kinds, each):
+    """A folder `hub` of textbook questions, `each` of every kind."""
+    (folder / "hub").mkdir()
+    rows = []
+    for kind in kinds:
+        for i in range(each):
+            rows.append({"question": f"What is the {kind} norm of f_{i}?", "subject": "math",
+                         "answer": "so it is", "reference_answer": "the known answer"})
+    write_jsonl(folder / "hub/train.jsonl", rows)
+
+
+def test_two_models_select_the_questions_and_a_rerun_asks_nothing(tmp_path, servers):
+    write_questions(tmp_path, ("vague", "easy", "odd", "hard", "unclear"), 4)
+    arguments = ["--source", "hub", *servers.flags()]
+    textbook_here(tmp_path, *arguments)
+    problems = load_problems(tmp_path / "data/textbook.jsonl")
+    assert sorted(row["problem"] for row in problems) == [
+        f"What is the hard norm of f_{i}?" for i in range(4)]
+    manifest = textbook_manifest(tmp_path)
+    assert manifest["counts"] == {"rows": 20, "questions": 20, "asked": 20, "unsuitable": 4,
+                                  "solved": 4, "undecided": 8, "kept": 4}
+
+    # 20 questions and 12 answers to judge, 12 to solve; each prompt once
+    assert servers.requests == (20 + 12, 12)
+    replies = tmp_path / "data/textbook.replies.jsonl"
+    assert len(replies.read_text().splitlines()) == 44
+    textbook_here(tmp_path, *arguments)
+    assert servers.requests == (32, 12)
+    assert textbook_manifest(tmp_path) == manifest
+
+    # with a smaller --count: the first of them
+    textbook_here(tmp_path, *arguments, "--count", 3)
+    assert load_problems(tmp_path / "data/textbook.jsonl") == problems[:3]
+
+
+def test_no_more_questions_are_asked_than_needed(tmp_path, servers, monkeypatch):
+    monkeypatch.setattr(prepare, "QUESTIONS_AT_ONCE", 5)
+    write_questions(tmp_path, ("hard",), 20)
+    textbook_here(tmp_path, "--source", "hub", "--count", 7, *servers.flags())
+    assert servers.requests == (20, 10)
+    assert textbook_manifest(tmp_path)["counts"]["asked"] == 10
+    assert len(load_problems(tmp_path / "data/textbook.jsonl")) == 7
+
+
+def test_a_solver_that_fails_is_named_and_what_is_answered_stays(tmp_path, servers):
+    write_questions(tmp_path, ("hard",), 6)
+    servers.solver.behave = lambda *_: 401
+    with pytest.raises(OSError, match="the solver s at .* failed after 0 of 6 solutions .*401.*"
+                       "textbook.replies.jsonl, and the same command resumes from there"):
+        textbook_here(tmp_path, "--source", "hub", *servers.flags())
+    assert not (tmp_path / "data/textbook.jsonl").exists()
+
+    asked = servers.judge.requests
+    servers.solver.behave = servers.as_solver
+    textbook_here(tmp_path, "--source", "hub", *servers.flags())
+    assert len(load_problems(tmp_path / "data/textbook.jsonl")) == 6
+    assert asked == 6 and servers.judge.requests == 12
+
+
+def test_a_filter_that_selects_nothing_says_what_became_of_the_questions(tmp_path, servers):
+    write_questions(tmp_path, ("vague", "easy"), 2)
+    with pytest.raises(ValueError, match="no row of mathematics that the filter keeps .*"
+                       "'unsuitable': 2, 'solved': 2"):
+        textbook_here(tmp_path, "--source", "hub", *servers.flags())
+
+
+@pytest.mark.slow
+def test_a_killed_selection_resumes_and_is_the_same(tmp_path, servers):
+    """SIGKILL after some replies: only what was under way is asked again."""
+    write_questions(tmp_path, ("easy", "hard"), 40)
+    quick = {"judge": servers.judge.behave, "solver": servers.solver.behave}
+
+    def slow_solver(prompt, attempt):
+        time.sleep(0.2)
+        return quick["solver"](prompt, attempt)
+
+    servers.solver.behave = slow_solver
+    arguments = ["prepare.py", "textbook", "--source", "hub", *servers.flags()]
+    process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    replies = tmp_path / "data/textbook.replies.jsonl"
+    deadline = time.time() + 120
+    while not replies.exists() or len(replies.read_text().splitlines()) < 100:
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "data/textbook.jsonl").exists()
+
+    before = servers.solver.requests
+    assert 20 <= before < 80
+    servers.solver.behave = quick["solver"]
+    result = script(tmp_path, *arguments)
+    assert result.returncode == 0, result.stderr
+    assert 80 <= servers.solver.requests <= 80 + 8            # 8 at the same time
+    interrupted = (tmp_path / "data/textbook.jsonl").read_bytes()
+
+    # undisturbed, in another folder, with the same servers
+    other = tmp_path / "other"
+    other.mkdir()
+    shutil.copytree(tmp_path / "hub", other / "hub")
+    textbook_here(other, *arguments[2:])
+    assert (other / "data/textbook.jsonl").read_bytes() == interrupted
+    assert textbook_manifest(other)["counts"] == textbook_manifest(tmp_path)["counts"]
+
+
+@pytest.mark.parametrize("flags, says", [
+    (["--judge_model", "j", "--judge_url", "u"], "needs two models"),
+    (["--solver_model", "s", "--solver_url", "u"], "needs two models"),
+    (["--judge_url", "u"], "a server without a model"),
+    (["--judge_model", "j", "--solver_model", "s", "--judge_url", "u"],
+     "--solver_model s is on no server: give --solver_url"),
+    (["--judge_model", "j", "--solver_model", "s", "--solver_url", "u"],
+     "--judge_model j is on no server: give --judge_url")])
+def test_both_models_need_a_name_and_a_server(flags, says, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(ValueError, match=says):
+        prepare.parse_args(["textbook", *flags])
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    prepare.parse_args(["textbook", "--judge_model", "j", "--solver_model", "s"])
 
 
 # ---------------------------------------------------------------------------- cold start
@@ -417,6 +663,7 @@ def test_every_stage_explains_its_flags(capsys):
 def test_the_textbook_stage_needs_no_model():
     args = prepare.parse_args(["textbook"])
     assert vars(args) == {"stage": "textbook", "source": "MegaScience/TextbookReasoning",
-                          "count": 750, "seed": 0, "out": "data/textbook.jsonl"}
+                          "count": 750, "seed": 0, "out": "data/textbook.jsonl",
+                          "judge_model": "", "judge_url": "", "solver_model": "", "solver_url": ""}
     with pytest.raises(ValueError, match="--model"):
         prepare.parse_args(["split"])

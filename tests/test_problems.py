@@ -6,14 +6,19 @@ import threading
 import pytest
 from helpers import script
 
+import problems
 from problems import (
     BENCHMARKS,
     append_jsonl,
+    find_overlaps,
     first_line,
     load_benchmarks,
     load_problems,
+    load_reachable,
     normalize_row,
     read_jsonl,
+    split_ngrams,
+    split_words,
     write_file,
     write_jsonl,
 )
@@ -208,3 +213,117 @@ def test_every_row_of_a_textbook_file_is_read(tmp_path):
     write_jsonl(path, [json.loads('{"question": "What is f?", "reference_answer": "a norm"}')])
     problem, = load_benchmarks([path])["textbook"]
     assert (problem["problem"], problem["answer"]) == ("What is f?", "a norm")
+
+
+def test_a_benchmark_out_of_reach_is_named_and_not_waited_for(tmp_path, monkeypatch):
+    """Of the names, those that can be read from here; the hub is asked once, and not to load."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    write_jsonl("data/textbook.jsonl", [{"question": "What is f?", "reference_answer": "a norm"}])
+    write_jsonl("own.jsonl", [{"problem": "1+1", "answer": "2"}])
+    asked = []
+
+    def dataset_info(name, timeout):
+        asked.append((name, timeout))
+        if name != BENCHMARKS["amc23"].source:
+            raise RuntimeError("no such host")
+
+    def stream_hub(name, split, config):
+        assert name == BENCHMARKS["amc23"].source
+        yield {"question": "1+2", "answer": 3}
+
+    monkeypatch.setattr("huggingface_hub.dataset_info", dataset_info)
+    monkeypatch.setattr(problems, "stream_hub", stream_hub)
+    reachable, unreachable = load_reachable(["math500", "amc23", "textbook", "own.jsonl"])
+    assert {name: len(rows) for name, rows in reachable.items()} == {
+        "own": 1, "amc23": 1, "textbook": 1}
+    assert unreachable == {"math500": "the hub does not answer: no such host"}
+    assert asked == [(BENCHMARKS["math500"].source, 10), (BENCHMARKS["amc23"].source, 10)]
+
+    (tmp_path / "data/textbook.jsonl").unlink()
+    _, unreachable = load_reachable(["textbook"])
+    assert "make it with python prepare.py textbook" in unreachable["textbook"]
+
+
+def test_a_local_copy_takes_the_place_of_a_name(tmp_path):
+    path = tmp_path / "copy.jsonl"
+    write_jsonl(path, [{"problem": "1+1", "answer": "2"}])
+    reachable, unreachable = load_reachable([f"math500={path}", "math500"])
+    assert list(reachable) == ["math500"] and unreachable == {}
+    with pytest.raises(ValueError, match="none.jsonl does not exist"):
+        load_reachable([f"math500={tmp_path}/none.jsonl"])
+
+
+# ---------------------------------------------------------------------------- overlaps
+
+
+@pytest.mark.parametrize("one, other, words", [
+    (r"Compute $\dfrac{1}{2} \cdot x^2$.", "compute 1/2 * x²", "compute 1 2 * x 2"),
+    (r"\frac12 + \tfrac 1 2", r"\frac{1}{2}+\frac{1}{2}", "1 2 + 1 2"),
+    (r"If $x_1\le 1{,}000$", "IF x1 ≤ 1,000", "if x 1 < = 1000"),
+    (r"$\left(a+b\right)\,c - \text{Area}$", "(a + b) c − area", "a + b c - area"),
+    (r"the $x$-axis", "the x-axis", "the x axis"),
+    (r"the set $\mathbb{R}$ of well-known \textbf{reals}!", "the set R of well known reals",
+     "the set r of well known reals"),
+    (r"$2\times3.5 \geq \sqrt{2}$", r"2 × 3.5 ⩾ \sqrt 2", "2 * 3.5 > = sqrt 2"),
+    (r"it costs \$5", "It costs $5", "it costs 5"),
+    ("a $2$-digit number", "a 2-digit number", "a 2 digit number"),
+])
+def test_words_are_the_same_however_they_are_typeset(one, other, words):
+    assert split_words(one) == split_words(other) == words.split()
+
+
+@pytest.mark.parametrize("one, other", [
+    ("x + 1", "x - 1"), ("x^{2} = 3", "x^{2} = 4"), ("x < 1", r"x \le 1"), ("1,000", "1,000,000"),
+    (r"\sin x", r"\cos x"), ("x-y", "x+y"), ("3.5", "35"), (r"\sqrt{2}", "2")])
+def test_what_means_something_else_has_other_words(one, other):
+    assert split_words(one) != split_words(other)
+
+
+def test_parts_are_13_words_or_the_whole():
+    letters = "a b c d e f g h i j k l m n".split()
+    assert split_ngrams(" ".join(letters)) == {"a b c d e f g h i j k l m",
+                                               "b c d e f g h i j k l m n"}
+    assert split_ngrams("What is 1+1?") == {"what is 1 + 1"}
+    assert split_ngrams(" ".join(letters[:13])) == {" ".join(letters[:13])}
+
+
+TRAINS = (r"A train leaves the town of $A$ at 8 o'clock and travels $\frac{3}{4}$ of an hour at "
+          r"60 miles per hour before it meets, at \(x^2\) miles, a slower train from $B$.")
+SHORT = r"Find the sum of the roots of $x^2 - 5x + 6 = 0$."
+TINY = r"Compute $\binom{8}{3}$."
+
+PLANTED = {
+    "a copy": TRAINS,
+    "case and punctuation": TRAINS.upper().replace("FRAC", "frac").replace(",", " ;"),
+    "another LaTeX": r"A train leaves the town of A at 8 o'clock, and travels $\dfrac 34$ of an "
+                     r"hour at $60$ miles per hour. How far is that?",
+    "13 words of it": "Anna sees a train that travels 3/4 of an hour at 60 miles per hour before "
+                      "it stops.",
+    "a short one, typeset otherwise": r"find the SUM of the roots of \[x^{2}-5x+6=0\]",
+    "a tiny one": r"Compute \( \binom 8 3 \)",
+}
+KEPT = {
+    "12 words of it": "Anna sees a bus that travels 3/4 of an hour at 60 miles per hour before "
+                      "noon.",
+    "its numbers changed": r"A train leaves the town of $A$ at 9 o'clock and travels $\frac{2}{5}$ "
+                           r"of an hour at 70 miles per hour before it meets, at \(x^3\) miles, a "
+                           r"slower train from $C$.",
+    "a short one, a number changed": r"Find the sum of the roots of $x^2 - 7x + 6 = 0$.",
+    "a short one, a sign changed": r"Find the sum of the roots of $x^2 + 5x + 6 = 0$.",
+    "a tiny one, a number changed": r"Compute $\binom{8}{4}$.",
+    "a tiny one and more": r"Compute $\binom{8}{3}$ modulo 5.",
+    "the same words in another order": " ".join(reversed(TRAINS.split())),
+    "no word at all": "?",
+}
+
+
+def test_planted_overlaps_are_found_and_no_others():
+    """The 12 words are "travels 3 4 of an hour at 60 miles per hour before"; "it" is the 13th."""
+    benchmarks = {"one": [{"problem": TRAINS}, {"problem": "???"}],
+                  "two": [{"problem": SHORT}, {"problem": TINY}], "three": [{"problem": TRAINS}]}
+    rows = [{"problem": text, "name": name} for name, text in (PLANTED | KEPT).items()]
+    found = find_overlaps(rows, benchmarks)
+    names = {key: [row["name"] for row in overlaps] for key, overlaps in found.items()}
+    assert names["one"] == names["three"] == list(PLANTED)[:4]
+    assert names["two"] == list(PLANTED)[4:]
