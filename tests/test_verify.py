@@ -600,6 +600,10 @@ def test_a_bad_call_ends_without_a_traceback(main, capsys):
     for numbers in (["--workers", "-1"], ["--timeout", "0"]):
         with pytest.raises(SystemExit, match="workers must be at least 0 and the time-out above"):
             main(OWN_PAIRS, *numbers)
+    for value in ("nan", "inf"):
+        with pytest.raises(SystemExit, match="2"):
+            main(OWN_PAIRS, "--timeout", value)
+        assert "has to be a finite number of seconds" in capsys.readouterr().err
     for arguments in ([], ["--response", "5"], ["--reference", "5"]):
         with pytest.raises(SystemExit, match="2"):
             main(*arguments)
