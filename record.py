@@ -124,7 +124,8 @@ class Tracker:
 
     kind: a key of TRACKERS. folder: the run's own, with its config.json. There the file KIND.json
     keeps the tracker's run id and the last step that was sent, so that a resumed run is the same
-    run and repeats no step. A kill can lose the step that is just being sent, in the tracker only.
+    run and repeats no step. What the tracker had not yet written at a kill is lost there: up to 15
+    seconds of wandb offline.
     Raises ValueError if the tracker cannot start a run.
     """
 
@@ -266,5 +267,5 @@ def push_to_hub(folder, name):
                           ignore_patterns=".partial/*", commit_message="Trained with hero.py")
     except Exception as error:
         raise OSError(f"{folder} could not be pushed to {name} ({first_line(error)}); nothing is "
-                      f"lost: push it again with hf upload {name} {folder}") from error
+                      f"lost: push it again with: hf upload {name} {folder}") from error
     return str(repository)

@@ -222,7 +222,7 @@ def plot_curves(metrics, path, title):
     for axis in axes.flat:
         axis.set(xlabel="optimization step (rollout batches)")
         if axis.get_legend_handles_labels()[1]:
-            axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=3, frameon=False,
+            axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, frameon=False,
                         fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
