@@ -59,8 +59,8 @@ from record import (
     check_tracker,
     describe_origin,
     differences,
-    model_card,
     push_to_hub,
+    write_model_card,
 )
 from report import format_metrics, plot_curves, run_summary, write_page
 from rewards import REWARDS, Batch, RewardModel, compute_advantages, group_stats
@@ -1032,7 +1032,7 @@ def signs_of_trouble(metrics, vocabulary_size):
         signs["rollout/logprob_gap"] = (
             f"is {gap:.2f} nats per token: the engine samples from another policy than the one "
             "that is trained, as if its weights were not pushed")
-    if kl > LARGEST_KL:
+    if not kl <= LARGEST_KL:                        # NaN too
         signs["policy/kl_old"] = (
             f"is {kl:.3g} nats per token: the steps are so large that the policy is another one "
             "after them; lower --learning_rate")
@@ -1180,9 +1180,7 @@ def train(cfg):
     if progress.step >= cfg.steps:
         distributed.save_model(folder / "final", models.policy, tokenizer)
     if ranks.rank == 0 and progress.step >= cfg.steps:
-        origin = json.loads((folder / "config.json").read_text())["made_with"]
-        card = model_card(asdict(cfg), asdict(Config()), origin, progress.history)
-        write_file(folder / "final" / "README.md", card)
+        write_model_card(folder, asdict(cfg), asdict(Config()), progress.history)
         plot_curves(progress.history, folder / "curves.png", cfg.name)
         write_page(folder)
         print(run_summary(cfg, progress.history, folder), flush=True)

@@ -176,12 +176,19 @@ def check_tracker(kind):
 # ---------------------------------------------------------------------------- the model card
 
 
-# Settings of which a model card says nothing.
-NOT_OF_THE_METHOD = ("name", "resume", "config", "track", "push_to_hub")
+# Settings that a model card leaves out: they change nothing about the model, and some are private.
+NOT_OF_THE_METHOD = ("name", "resume", "config", "judge_url", "track", "push_to_hub")
+
+
+def write_model_card(folder, config, defaults, metrics):
+    """Writes the README.md of a run's final/. config, defaults and metrics as in model_card."""
+    origin = json.loads((folder / "config.json").read_text())["made_with"]
+    card = model_card(config, defaults, origin, metrics)
+    write_file(folder / "final" / "README.md", card)
 
 
 def model_card(config, defaults, origin, metrics):
-    """The README.md of final/: how the model was trained, from what, and what came of it. -> str
+    """How a model was trained, from what, and what came of it, as the hub shows it. -> str
 
     config: all settings of the run. defaults: their values in a run without any flag.
     origin: what describe_origin said when the run began. metrics: the rows of its metrics.jsonl,
@@ -224,7 +231,6 @@ def model_card(config, defaults, origin, metrics):
         "## Data", "",
         results_table(files, ["sha256"], markdown=True), "",
         "## Made with", "",
-        f"- command: {as_code(origin['command'])}",
         f"- commit: {commit}",
         f"- device: {origin['device']}",
         f"- processes: {origin['ranks']}", "",

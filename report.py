@@ -210,7 +210,7 @@ def plot_curves(metrics, path, title):
     draw_accuracy(accuracy, metrics)
     steps = [row for row in metrics if row["step"] > 0]     # step 0 is only an evaluation
     draw_metrics(score, steps, "reward model's mean score", {"rm/mean": None})
-    draw_metrics(auroc, steps, "AUROC of the scores, mixed groups", {"rm/auroc": None})
+    draw_metrics(auroc, steps, "AUROC in mixed groups", {"rm/auroc": None})
     draw_metrics(groups, steps, "groups of a step (share)", {
         "verify/all_wrong": "all wrong",
         "verify/mixed": "mixed",

@@ -202,7 +202,7 @@ def test_the_curves_of_one_run(tmp_path, figures):
     plot_curves(rows, tmp_path / "curves.png", "a run")
     axes = figures[0].axes
     assert [axis.get_ylabel() for axis in axes] == [
-        "held-out pass@1 (share)", "reward model's mean score", "AUROC of the scores, mixed groups",
+        "held-out pass@1 (share)", "reward model's mean score", "AUROC in mixed groups",
         "groups of a step (share)", "entropy (nats per token)", "gradient norm"]
     labels = [axis.get_legend_handles_labels()[1] for axis in axes]
     assert labels == [["hard, truth", "hard, verifier"], [], [],
