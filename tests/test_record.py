@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import termios
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -467,6 +468,7 @@ def test_a_push_that_cannot_work_is_refused_before_training(folder, monkeypatch)
 def test_output_to_a_file_is_whole_lines_as_they_come(folder):
     """`python hero.py | tee log` in a terminal: stderr is one, stdout is not."""
     ours, theirs = os.openpty()
+    termios.tcsetwinsize(theirs, (24, 100))                    # a bar needs some room
     variables = environment()
     variables.pop("PYTHONUNBUFFERED", None)
     process = subprocess.Popen(command("hero.py", "--name", "o", *SMALL), cwd=folder, text=True,

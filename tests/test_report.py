@@ -223,8 +223,8 @@ def test_curves_are_faint_values_under_a_solid_mean_and_no_legend_covers_them(tm
     values, means = axes[1].get_lines()
     assert values.get_alpha() < 0.5 and means.get_alpha() is None
     assert list(values.get_ydata()) == [row["rm/mean"] for row in rows]
-    # Three steps to both sides: of 7 values 3 or 4 are 1.
-    assert means.get_ydata()[3:-3] == pytest.approx([4 / 7 if step % 2 else 3 / 7
+    # Three steps to both sides: around an odd step 3 of 7 values are 1, around an even one 4.
+    assert means.get_ydata()[3:-3] == pytest.approx([3 / 7 if step % 2 else 4 / 7
                                                      for step in range(4, 58)])
     figures[0].canvas.draw()
     for axis in axes:
