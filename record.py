@@ -134,9 +134,9 @@ class Tracker:
         if kind == "none":
             return
         self.path = folder / f"{kind}.json"
-        self.state = {"id": uuid.uuid4().hex[:8], "step": -1}
-        if self.path.exists():
-            self.state = json.loads(self.path.read_text())
+        if not self.path.exists():
+            write_file(self.path, json.dumps({"id": uuid.uuid4().hex[:8], "step": -1}) + "\n")
+        self.state = json.loads(self.path.read_text())
 
         config = json.loads((folder / "config.json").read_text())
         try:

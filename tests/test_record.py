@@ -181,6 +181,7 @@ def test_a_tracker_gets_every_row_once_and_stays_the_same_run(tmp_path, monkeypa
     monkeypatch.setitem(record.TRACKERS, "trackio", start)
     (tmp_path / "config.json").write_text('{"name": "r"}')
     rows = [{"step": 0, "eval/hard/pass@1": 0.5}, {"step": 1, "rm/auroc": None}]
+    record.Tracker("trackio", tmp_path)                         # killed before it sent anything
     tracker = record.Tracker("trackio", tmp_path)
     tracker.send(rows[:1])
     tracker.send(rows)
@@ -193,7 +194,7 @@ def test_a_tracker_gets_every_row_once_and_stays_the_same_run(tmp_path, monkeypa
     tracker.close()
     assert kept.rows == [(0, {"eval/hard/pass@1": 0.5}), (1, {"rm/auroc": None}),
                          (2, {"rm/auroc": 0.5}), "finished"]
-    assert len(ids) == 2 and len(set(ids)) == 1
+    assert len(ids) == 3 and len(set(ids)) == 1
 
 
 def test_a_tracker_that_cannot_start_is_one_line(tmp_path, monkeypatch):
