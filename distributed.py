@@ -76,7 +76,7 @@ def init():
     else:
         device = torch.device("cpu")
         backend = "gloo"
-    if "OMP_NUM_THREADS" not in os.environ:
+    if not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1)
 
     if not dist.is_initialized():

@@ -26,6 +26,7 @@ import json
 import math
 import os
 import random
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -42,7 +43,25 @@ import tiny
 from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
 from eval import evaluate, grade, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
-from problems import STEP_BY_STEP, append_jsonl, load_benchmarks, load_problems, write_file
+from problems import (
+    STEP_BY_STEP,
+    append_jsonl,
+    first_line,
+    load_benchmarks,
+    load_problems,
+    split_entry,
+    write_file,
+)
+from record import (
+    TRACKERS,
+    Tracker,
+    check_hub_name,
+    check_tracker,
+    describe_origin,
+    differences,
+    push_to_hub,
+    write_model_card,
+)
 from report import format_metrics, plot_curves, run_summary, write_page
 from rewards import REWARDS, Batch, RewardModel, compute_advantages, group_stats
 from rollout import (
@@ -75,6 +94,7 @@ class Config:
     steps: int = setting(60, "rollout batches to train on")
     resume: bool = setting(False, "resume the run given by --name from its last checkpoint")
     preset: str = setting("", "settings to start from; empty: tiny on a CPU, qwen3-4b on GPUs")
+    config: str = setting("", "start instead from the settings of another run: its config.json")
     # models and data; empty means the tiny world's, which is built when it is missing
     policy: str = setting("", "policy to train: a directory or hub name")
     reward_model: str = setting("", "one-label sequence classifier: a directory or hub name")
@@ -134,6 +154,10 @@ class Config:
     eval_samples: int = setting(4, "responses per evaluation problem (T 0.6, top-p 0.95)")
     groups_logged: int = setting(2, "groups of each step that rollouts.jsonl holds, whole")
     save_every: int = setting(20, "write a checkpoint every N steps and after the last")
+    track: str = setting("none", "experiment tracker that also gets the metrics: "
+                                 + ", ".join(TRACKERS))
+    push_to_hub: str = setting("", "name of a model on the Hugging Face hub, USER/MODEL, to which "
+                                   "final/ is pushed; public, if it does not exist yet")
 
 
 # The first setting of each group, and the group's heading in --help.
@@ -490,6 +514,8 @@ def parse_args(arguments=None):
 
     if given.get("resume"):
         return config_of_run(given)
+    if given.get("config"):
+        return config_of_another(given)
     if not given.get("preset"):
         given["preset"] = "qwen3-4b" if torch.cuda.is_available() else "tiny"
         print(f"preset: {given['preset']}", flush=True)
@@ -518,22 +544,57 @@ def config_of_run(given):
     path = Path("runs") / given.get("name", "") / "config.json"
     if not given.get("name") or not path.is_file():
         raise ValueError(f"--resume needs --name, the name of a run; {path} does not exist")
-    saved = json.loads(path.read_text())
-    unknown = sorted(set(saved) - {f.name for f in fields(Config)})
-    if unknown:
-        raise ValueError(f"{path.parent} was made by an older version of hero.py, with the "
-                         f"settings {', '.join(unknown)}: start a new run")
+    saved = read_settings(path)
+    own = asdict(Config(**saved))
     for name, value in given.items():
-        may_change = name in ("name", "resume", "steps", "judge_url")
-        if not may_change and value != saved[name]:
-            raise ValueError(f"--{name} {value} differs from the run's own {saved[name]}: leave it "
+        may_change = name in ("name", "resume", "steps", "judge_url", "track", "push_to_hub")
+        if not may_change and value != own[name]:
+            raise ValueError(f"--{name} {value} differs from the run's own {own[name]}: leave it "
                              "out, or start a new run")
     return Config(**saved | given)
 
 
+def config_of_another(given):
+    """The Config of a new run that starts from another's, --config. The flags given come first."""
+    if given.get("preset"):
+        raise ValueError("--config and --preset both say what to start from: leave one out")
+    settings = read_settings(given["config"])
+    # The new run has a name of its own, and it is not to overwrite what the other has pushed.
+    for name in ("name", "resume", "push_to_hub"):
+        settings.pop(name, None)
+    return Config(**settings | given)
+
+
+def read_settings(path):
+    """The settings in the config.json of a run. -> {name: value}
+
+    Raises ValueError, in one line, for a file that cannot be read or holds anything else.
+    """
+    try:
+        settings = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as the config.json of a run "
+                         f"({first_line(error)})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} is not the config.json of a run: it holds no settings by name")
+    settings.pop("made_with", None)
+
+    types = {f.name: f.type for f in fields(Config)}
+    unknown = sorted(set(settings) - set(types))
+    if unknown:
+        raise ValueError(f"{path} is of another version of hero.py, or not of a run: it holds "
+                         f"{', '.join(unknown[:5])}, which is no setting here")
+    for name, value in settings.items():
+        is_whole = types[name] is float and type(value) is int          # 1 for 1.0
+        if type(value) is not types[name] and not is_whole:
+            raise ValueError(f"{path}: {name} is {json.dumps(value)[:60]}, and has to be of type "
+                             f"{types[name].__name__}")
+    return settings
+
+
 CHOICES = {"reward": REWARDS, "regime": ("easy", "hard", "mixed"),
            "advantage_norm": ("none", "std"), "weight_on": ("advantage", "reward", "none"),
-           "shard": ("auto", "on", "off")}
+           "shard": ("auto", "on", "off"), "track": TRACKERS}
 ABOVE_ZERO = ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",
               "temperature", "learning_rate", "num_minibatches", "eval_every", "eval_samples",
               "save_every", "max_tokens_per_microbatch", "max_grad_norm")
@@ -554,6 +615,12 @@ def validate(cfg, world_size):
     if cfg.alpha + cfg.beta >= 1:
         raise ValueError(f"--alpha {cfg.alpha} and --beta {cfg.beta}: their sum has to be below 1, "
                          "or a wrong response could get a higher reward than a correct one")
+    if cfg.name in (".", "..") or "/" in cfg.name:
+        raise ValueError(f"--name {cfg.name}: has to be the name of a folder under runs/, not a "
+                         "path")
+    check_tracker(cfg.track)
+    if cfg.push_to_hub:
+        check_hub_name(cfg.push_to_hub)
     resolve_engine(cfg.engine)
     if cfg.lora_rank < 0 or cfg.lora_alpha <= 0:
         raise ValueError(f"--lora_rank {cfg.lora_rank} and --lora_alpha {cfg.lora_alpha}: the rank "
@@ -635,11 +702,15 @@ def use_tiny_world(cfg, ranks):
     return replace(cfg, **missing)
 
 
+def training_file(cfg):
+    """The JSONL file of the training problems."""
+    path = Path(cfg.data)
+    return path / f"{cfg.regime}.jsonl" if path.is_dir() else path
+
+
 def load_training_problems(cfg, tokenizer):
     """The problems of --data whose prompts are short enough. -> list of rows"""
-    path = Path(cfg.data)
-    if path.is_dir():
-        path = path / f"{cfg.regime}.jsonl"
+    path = training_file(cfg)
     rows = load_problems(path)
     if REWARDS[cfg.reward].needs_truth and not all("accepted" in row for row in rows):
         raise ValueError(f"--reward {cfg.reward} needs problems that list every right phrasing as "
@@ -744,11 +815,30 @@ def load_models(cfg, ranks, tokenizer):
     return Models(tokenizer, policy, logprobs, ref_logprobs, reward_model, engine)
 
 
-def start_or_resume(cfg, folder, models, optimizer):
+def write_config(cfg, ranks, folder):
+    """Writes the config.json of a new run; of a run to resume, says what is no longer the same."""
+    path = folder / "config.json"
+    data_files = [training_file(cfg)]
+    for entry in cfg.eval_data.split(","):
+        _, source = split_entry(entry)
+        data_files.append(source)
+    origin = describe_origin(data_files, ranks)
+
+    saved = json.loads(path.read_text()) if cfg.resume else {}
+    if "made_with" not in saved:
+        write_file(path, json.dumps(asdict(cfg) | {"made_with": origin}, indent=1) + "\n")
+        return
+    changed = differences(saved["made_with"], origin)
+    if changed:
+        print(f"note: since {folder} was started, this has changed: {', '.join(changed)}; the "
+              "rest of the run may differ from what it would have been", flush=True)
+
+
+def start_or_resume(cfg, ranks, folder, models, optimizer):
     """Writes a new run's settings, or loads the last checkpoint of a run to resume. -> Progress"""
+    if ranks.rank == 0:
+        write_config(cfg, ranks, folder)
     if not cfg.resume:
-        if torch.distributed.get_rank() == 0:
-            write_file(folder / "config.json", json.dumps(asdict(cfg)) + "\n")
         return Progress()
 
     state = distributed.load_checkpoint(folder / "checkpoints", models.policy, optimizer)
@@ -921,16 +1011,54 @@ def performance(cfg, ranks, models, rollouts, seconds):
     return logged
 
 
-# A bfloat16 engine and trainer differ by about 0.01 nats per token.
+# What a step of sane training stays within, in nats per token. A bfloat16 engine and trainer differ
+# by about 0.01, and the policy moves by less than that within a step. Its entropy is far below that
+# of guessing, ln V, but not 0.
 LARGEST_GAP = 0.1
+LARGEST_KL = 0.5
+LOWEST_ENTROPY = 0.01
+LARGEST_ENTROPY = 0.5                             # as a share of ln V
 
 
-def warn_of_a_gap(gap):
-    """Says so if the engine samples from another policy than the one that is trained."""
+def signs_of_trouble(metrics, vocabulary_size):
+    """What in a step's metrics says that training has left sense. -> {log key: sentence}"""
+    gap = metrics["rollout/logprob_gap"]
+    kl = metrics["policy/kl_old"]
+    entropy = metrics["policy/entropy"]
+    guessing = math.log(vocabulary_size)
+
+    signs = {}
     if gap > LARGEST_GAP:
-        print(f"warning: rollout/logprob_gap is {gap:.2f} nats per token: the engine samples from "
-              "another policy than the one that is trained, as if its weights were not pushed",
-              flush=True)
+        signs["rollout/logprob_gap"] = (
+            f"is {gap:.2f} nats per token: the engine samples from another policy than the one "
+            "that is trained, as if its weights were not pushed")
+    if not kl <= LARGEST_KL:                        # NaN too
+        signs["policy/kl_old"] = (
+            f"is {kl:.3g} nats per token: the steps are so large that the policy is another one "
+            "after them; lower --learning_rate")
+    if entropy > LARGEST_ENTROPY * guessing:
+        signs["policy/entropy"] = (
+            f"is {entropy:.2f} nats per token, and choosing tokens at random has {guessing:.2f}: "
+            "the policy writes noise; lower --learning_rate")
+    if entropy < LOWEST_ENTROPY:
+        signs["policy/entropy"] = (
+            f"is {entropy:.2g} nats per token: all responses to a problem are nearly the same, so "
+            "there is nothing left to compare")
+    return signs
+
+
+def warn_once(signs, warned):
+    """Prints the signs of trouble whose keys are not in the set `warned`, and adds them to it."""
+    for key, sentence in signs.items():
+        if key not in warned:
+            write_line(f"warning: {key} {sentence}")
+            warned.add(key)
+
+
+def write_line(line):
+    """Prints a whole line at once, above the bar if there is one."""
+    tqdm.write(line)
+    sys.stdout.flush()
 
 
 def log_rows(path, rows):
@@ -960,14 +1088,18 @@ def train(cfg):
             note_unreadable(name, [row["answer"] for row in rows])
     models = load_models(cfg, ranks, tokenizer)
     optimizer = make_optimizer(cfg, models.policy)
-    progress = start_or_resume(cfg, folder, models, optimizer)
+    progress = start_or_resume(cfg, ranks, folder, models, optimizer)
+    tracker = Tracker(cfg.track if ranks.rank == 0 else "none", folder)
     if not progress.history:
         progress.history.append({"step": 0} | evaluate_policy(cfg, models, benchmarks))
         log_rows(folder / "metrics.jsonl", progress.history)
+    tracker.send(progress.history)
+    warned = set()
 
     # The bar is for terminals; elsewhere, and for all but rank 0, the lines below are enough.
+    has_bar = ranks.rank == 0 and sys.stdout.isatty() and sys.stderr.isatty()
     bar = tqdm(range(progress.step + 1, cfg.steps + 1), desc="training", initial=progress.step,
-               total=cfg.steps, disable=None if ranks.rank == 0 else True)
+               total=cfg.steps, disable=not has_bar)
     for step in bar:
         clock = Clock()
 
@@ -1032,20 +1164,23 @@ def train(cfg):
         progress.history.append(metrics | clock.seconds)
         log_rows(folder / "rollouts.jsonl", logged_groups(cfg, step, prompts, groups, result))
         log_rows(folder / "metrics.jsonl", progress.history[-1:])
+        tracker.send(progress.history[-1:])
         stop = distributed.sigterm_received() and step < cfg.steps
         if step % cfg.save_every == 0 or step == cfg.steps or stop:
             distributed.save_checkpoint(
                 folder / "checkpoints" / f"step_{step:06d}", models.policy, optimizer,
                 {"step": step, "sigma_sum": progress.sigma_sum})
         if ranks.rank == 0:
-            bar.write(format_metrics(metrics))
-            warn_of_a_gap(metrics["rollout/logprob_gap"])
+            write_line(format_metrics(metrics))
+            warn_once(signs_of_trouble(metrics, models.policy.config.vocab_size), warned)
         if stop:
             break
 
+    tracker.close()
     if progress.step >= cfg.steps:
         distributed.save_model(folder / "final", models.policy, tokenizer)
     if ranks.rank == 0 and progress.step >= cfg.steps:
+        write_model_card(folder, asdict(cfg), asdict(Config()), progress.history)
         plot_curves(progress.history, folder / "curves.png", cfg.name)
         write_page(folder)
         print(run_summary(cfg, progress.history, folder), flush=True)
@@ -1053,6 +1188,8 @@ def train(cfg):
         print(f"stopped by SIGTERM after step {progress.step}; resume with: python hero.py "
               f"--resume --name {cfg.name}", flush=True)
     models.engine.close()
+    if ranks.rank == 0 and cfg.push_to_hub and progress.step >= cfg.steps:
+        print(f"pushed to {push_to_hub(folder / 'final', cfg.push_to_hub)}", flush=True)
     return progress.history[-1]
 
 

@@ -91,8 +91,8 @@ METRICS = [
 ]
 
 
-def summary_table(summaries):
-    """The numbers of several evaluations beside each other, as aligned text. -> str
+def summary_table(summaries, markdown=False):
+    """The numbers of several evaluations beside each other, as results_table shows them. -> str
 
     summaries: {name: compute_metrics(...)}. One row per metric and one column per name; metrics
     that no summary contains are omitted. summary_legend explains the rows.
@@ -101,7 +101,7 @@ def summary_table(summaries):
     for metric in shown_metrics(summaries):
         values = {name: metric_text(metric, summary) for name, summary in summaries.items()}
         rows.append((metric.title, values))
-    return results_table(rows, list(summaries))
+    return results_table(rows, list(summaries), markdown)
 
 
 def summary_legend(summaries):
@@ -156,17 +156,23 @@ def format_metrics(metrics):
     return "  ".join(parts)
 
 
-def run_summary(cfg, metrics, folder):
-    """What a finished run has reached, where to look, and what to try next. -> str
-
-    cfg: its hero.Config. metrics: the rows of its metrics.jsonl, evaluations first and last.
-    """
+def before_and_after(metrics):
+    """A run's first and last evaluation, for summary_table. -> {"NAME, before": numbers}"""
     summaries = {}
     for name in evaluation_names(metrics):
         for when, row in (("before", metrics[0]), ("after", metrics[-1])):
             prefix = f"eval/{name}/"
             summaries[f"{name}, {when}"] = {key.removeprefix(prefix): value
                                             for key, value in row.items() if key.startswith(prefix)}
+    return summaries
+
+
+def run_summary(cfg, metrics, folder):
+    """What a finished run has reached, where to look, and what to try next. -> str
+
+    cfg: its hero.Config. metrics: the rows of its metrics.jsonl, evaluations first and last.
+    """
+    summaries = before_and_after(metrics)
     lines = ["", f"held-out problems, responses per problem: {cfg.eval_samples} (T 0.6, top-p "
              "0.95)", "",
              summary_table(summaries), "", summary_legend(summaries), "",
@@ -194,29 +200,30 @@ def pyplot():
 def plot_curves(metrics, path, title):
     """Draws curves.png of one run: accuracy, reward model, groups, and policy over the steps.
 
-    metrics: the rows of the run's metrics.jsonl.
+    metrics: the rows of the run's metrics.jsonl. Every axis shows one quantity.
     """
     plt = pyplot()
-    figure, axes = plt.subplots(2, 2, figsize=(10, 7), constrained_layout=True)
+    figure, axes = plt.subplots(2, 3, figsize=(13, 7), constrained_layout=True)
     figure.suptitle(title)
-    accuracy, scores, groups, policy = axes.flat
+    accuracy, score, auroc, groups, entropy, norm = axes.flat
 
     draw_accuracy(accuracy, metrics)
     steps = [row for row in metrics if row["step"] > 0]     # step 0 is only an evaluation
-    draw_metrics(scores, steps, "reward model (score; AUROC)", {
-        "rm/mean": "mean",
-        "rm/auroc": "AUROC in mixed groups"})
+    draw_metrics(score, steps, "reward model's mean score", {"rm/mean": None})
+    draw_metrics(auroc, steps, "AUROC in mixed groups", {"rm/auroc": None})
     draw_metrics(groups, steps, "groups of a step (share)", {
         "verify/all_wrong": "all wrong",
         "verify/mixed": "mixed",
         "verify/all_correct": "all correct"})
-    draw_metrics(policy, steps, "policy", {
-        "policy/entropy": "entropy (nats per token)",
-        "policy/gradient_norm": "gradient norm"})
+    draw_metrics(entropy, steps, "entropy (nats per token)", {"policy/entropy": None})
+    draw_metrics(norm, steps, "gradient norm", {"policy/gradient_norm": None})
 
+    # A legend stands above its axis, so that it covers no line.
     for axis in axes.flat:
         axis.set(xlabel="optimization step (rollout batches)")
-        axis.legend(frameon=False, fontsize=8)
+        if axis.get_legend_handles_labels()[1]:
+            axis.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=2, frameon=False,
+                        fontsize=8)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
@@ -238,10 +245,30 @@ def draw_accuracy(axis, metrics):
 
 
 def draw_metrics(axis, rows, ylabel, labels):
-    """Several keys of a metrics log over the steps. labels: {key: label in the legend}"""
+    """Several keys of a metrics log over the steps: the values faint, their running mean solid.
+
+    labels: {key: label in the legend, None for none}
+    """
+    steps = column(rows, "step")
     for key, color in zip(labels, ("#0072B2", "#E69F00", "#009E73"), strict=False):
-        axis.plot(column(rows, "step"), column(rows, key), color=color, label=labels[key])
+        values = column(rows, key)
+        means = running_mean(values, len(values) // 20)
+        axis.plot(steps, np.array(values, dtype=float), color=color, alpha=0.3, lw=1)
+        axis.plot(steps, means, color=color, lw=1.8, label=labels[key])
     axis.set(ylabel=ylabel)
+
+
+def running_mean(values, half_width):
+    """The mean of each value and of half_width to both sides of it; None is skipped. -> array
+
+    NaN where there is nothing to take the mean of.
+    """
+    means = []
+    for i in range(len(values)):
+        window = values[max(0, i - half_width):i + half_width + 1]
+        known = [value for value in window if value is not None]
+        means.append(sum(known) / len(known) if known else math.nan)
+    return np.array(means)
 
 
 def column(rows, key):
@@ -307,7 +334,7 @@ def group_by_settings(runs):
     groups = {}
     for config, metrics in runs:
         settings = dict(config)
-        for name in ("seed", "name", "resume"):
+        for name in ("seed", "name", "resume", "config", "track", "push_to_hub", "made_with"):
             settings.pop(name, None)
         key = json.dumps(settings, sort_keys=True)
         groups.setdefault(key, Group(settings, [])).seeds.append(metrics)
@@ -472,7 +499,7 @@ def run_data(config, metrics, rollouts, most_characters, every):
         "color": COLORS.get(method_of(config), OTHER_COLOR),
         "steps_planned": config["steps"],
         "seed": config["seed"],
-        "settings": {name: setting_text(value) for name, value in config.items()},
+        "settings": {name: setting_text(value) for name, value in flatten(config).items()},
         "steps": column(rows, "step"),
         "metrics": {key: [rounded(row.get(key)) for row in rows] for key in metric_keys(rows)},
         "findings": [finding._asdict() for finding in findings],
@@ -482,6 +509,17 @@ def run_data(config, metrics, rollouts, most_characters, every):
         "has_bands": config["reward"] == "hero",
         "note": what_is_missing(config, rollouts, most_characters, every),
     }
+
+
+def flatten(config):
+    """{"a": {"b": {"c": 1}}} as {"a/b/c": 1}: what a run was made with, beside its settings."""
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}/{inner}": each for inner, each in flatten(value).items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def setting_text(value):

@@ -3,10 +3,12 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
-from helpers import SMALL, hero_here, metrics_of, refuse, refused, script
+from helpers import ROOT, SMALL, environment, hero_here, metrics_of, refuse, refused, script
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
@@ -269,6 +271,7 @@ def test_a_run_leaves_what_the_readme_promises(unbroken):
     for i in range(0, len(samples), 4):
         assert abs(sum(row["advantage"] for row in samples[i:i + 4])) < 1e-4
     assert json.loads((run / "config.json").read_text())["steps"] == 4
+    assert (run / "final" / "README.md").exists()
     assert (run / "curves.png").stat().st_size > 10_000
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step_000003", "step_000004"]
     assert "pass@1" in result.stdout and "--reward verifier" in result.stdout
@@ -335,11 +338,41 @@ def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monk
     assert pushes == [True]
     out = capsys.readouterr().out
     assert "warning: rollout/logprob_gap is 0.00 nats per token" in out
+    assert out.count("warning:") == 1
 
     row = json.loads((folder / "runs/g/metrics.jsonl").read_text().splitlines()[1])
     assert row["rm/too_long"] == 0
     assert 0 < row["perf/useful"] <= 1 - row["perf/padding"]
     assert row["perf/generate_tokens_per_second"] > 0 and row["perf/update_tokens_per_second"] > 0
+
+
+def step_with(gap=0.01, kl=0.001, entropy=0.3):
+    return {"rollout/logprob_gap": gap, "policy/kl_old": kl, "policy/entropy": entropy}
+
+
+@pytest.mark.parametrize("metrics, key, words", [
+    (step_with(gap=0.2), "rollout/logprob_gap", "is 0.20 nats per token: the engine samples"),
+    (step_with(kl=9.9e6), "policy/kl_old", "is 9.9e+06 nats per token: the steps are so large"),
+    # Guessing among 79 tokens: ln 79 = 4.37.
+    (step_with(entropy=4.3), "policy/entropy", "is 4.30 nats per token, and choosing tokens at "
+                                               "random has 4.37: the policy writes noise"),
+    (step_with(entropy=0.001), "policy/entropy", "is 0.001 nats per token: all responses")])
+def test_training_that_has_left_sense_is_seen(metrics, key, words):
+    (found, sentence), = hero.signs_of_trouble(metrics, 79).items()
+    assert found == key and sentence.startswith(words)
+
+
+def test_sane_training_has_no_signs_of_trouble():
+    assert hero.signs_of_trouble(step_with(), 79) == {}
+    assert hero.signs_of_trouble(step_with(entropy=2.5), 150_000) == {}
+
+
+def test_training_to_noise_warns_once_of_each(folder, capsys):
+    hero_here(folder, "--name", "n", *SMALL, "--steps", 3, "--learning_rate", 1e3)
+    out = capsys.readouterr().out
+    warnings = [line for line in out.splitlines() if line.startswith("warning:")]
+    assert [line.split()[1] for line in warnings] == ["policy/kl_old", "policy/entropy"]
+    assert all("lower --learning_rate" in line for line in warnings)
 
 
 def test_a_base_model_runs_and_final_has_template_and_stop_tokens(folder, tokenizer):
@@ -369,6 +402,19 @@ def test_other_settings_run(folder, options):
     hero_here(folder, "--name", "c", *SMALL, "--steps", 2, *options)
     rows = metrics_of(folder, "c")
     assert ("policy/kl_ref" in rows[-1]) == ("--kl_coef" in options)
+
+
+@pytest.mark.parametrize("threads, used", [(None, 1), ("", 1), ("2", 2)])
+def test_a_process_computes_in_one_thread_unless_told_otherwise(threads, used):
+    """Sums in two threads round otherwise, and make another world. Empty is as good as not set."""
+    variables = environment()
+    variables.pop("OMP_NUM_THREADS")
+    if threads is not None:
+        variables["OMP_NUM_THREADS"] = threads
+    code = "import distributed, torch; distributed.init(); print(torch.get_num_threads())"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=variables, text=True,
+                            capture_output=True)
+    assert result.stdout == f"{used}\n", result.stderr
 
 
 # ---------------------------------------------------------------------------- what users get wrong
@@ -437,13 +483,22 @@ def test_resume_needs_a_run_and_its_own_settings(folder):
     (folder / "runs/mine/config.json").write_text(json.dumps(vars(Config(name="mine"))))
     refused(folder, "--resume", "--name", "mine", "--alpha", 0.2,
             says="--alpha 0.2 differs from the run's own 0.05")
+    refused(folder, "--resume", "--name", "../runs/mine", says="--name ../runs/mine: has to be the "
+            "name of a folder under runs/, not a path")
 
 
 def test_a_run_of_old_setting_names_is_refused(folder):
     (folder / "runs" / "old").mkdir()
     (folder / "runs/old/config.json").write_text(json.dumps({"name": "old", "is_cap": 2.0}))
     refused(folder, "--resume", "--name", "old",
-            says="runs/old was made by an older version of hero.py, with the settings is_cap")
+            says="runs/old/config.json is of another version of hero.py, or not of a run: it holds "
+            "is_cap, which is no setting here")
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/b", "/tmp/outside", "..", "."])
+def test_a_name_that_is_a_path_is_refused(folder, name):
+    refused(folder, "--name", name, says=f"--name {name}: has to be the name of a folder under "
+            "runs/, not a path")
 
 
 def test_bands_that_overlap_are_refused(folder):

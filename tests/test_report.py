@@ -16,6 +16,7 @@ from report import (
     METRICS,
     broken_numbers,
     format_metrics,
+    group_by_settings,
     load_run,
     method_of,
     missed_by_verifier,
@@ -25,6 +26,7 @@ from report import (
     plot_runs,
     results_table,
     run_summary,
+    running_mean,
     score_of_right,
     shorten,
     split_groups,
@@ -198,16 +200,42 @@ def test_the_curves_of_one_run(tmp_path, figures):
                     "policy/entropy", "policy/gradient_norm"):
             row[key] = None if key == "rm/auroc" else 0.5
     plot_curves(rows, tmp_path / "curves.png", "a run")
-    labels = [[line.get_label() for line in axis.get_lines()] for axis in figures[0].axes]
-    assert labels == [["hard, truth", "hard, verifier"],
-                      ["mean", "AUROC in mixed groups"],
-                      ["all wrong", "mixed", "all correct"],
-                      ["entropy (nats per token)", "gradient norm"]]
-    truth, _ = figures[0].axes[0].get_lines()
+    axes = figures[0].axes
+    assert [axis.get_ylabel() for axis in axes] == [
+        "held-out pass@1 (share)", "reward model's mean score", "AUROC in mixed groups",
+        "groups of a step (share)", "entropy (nats per token)", "gradient norm"]
+    labels = [axis.get_legend_handles_labels()[1] for axis in axes]
+    assert labels == [["hard, truth", "hard, verifier"], [], [],
+                      ["all wrong", "mixed", "all correct"], [], []]
+    truth, _ = axes[0].get_lines()
     assert list(truth.get_xdata()) == [0, 2]
     assert list(truth.get_ydata()) == pytest.approx([0.0, 0.2])
-    assert list(figures[0].axes[2].get_lines()[0].get_xdata()) == [2]       # from step 1 on
+    assert list(axes[3].get_lines()[0].get_xdata()) == [2]                  # from step 1 on
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_curves_are_faint_values_under_a_solid_mean_and_no_legend_covers_them(tmp_path, figures):
+    rows = [{"step": step, "rm/mean": step % 2, "rm/auroc": None if step % 3 else 0.5,
+             "verify/all_wrong": 0.9, "verify/mixed": 0.1, "verify/all_correct": 0.0,
+             "policy/entropy": 1.0, "policy/gradient_norm": 2.0} for step in range(1, 61)]
+    plot_curves(rows, tmp_path / "curves.png", "a run")
+    axes = figures[0].axes
+    values, means = axes[1].get_lines()
+    assert values.get_alpha() < 0.5 and means.get_alpha() is None
+    assert list(values.get_ydata()) == [row["rm/mean"] for row in rows]
+    # Three steps to both sides: around an odd step 3 of 7 values are 1, around an even one 4.
+    assert means.get_ydata()[3:-3] == pytest.approx([3 / 7 if step % 2 else 4 / 7
+                                                     for step in range(4, 58)])
+    figures[0].canvas.draw()
+    for axis in axes:
+        if axis.get_legend():
+            assert axis.get_legend().get_window_extent().y0 >= axis.get_window_extent().y1 - 1
+
+
+def test_the_running_mean_skips_what_is_missing():
+    assert running_mean([1.0, 3.0, None, 5.0], 1) == pytest.approx([2.0, 2.0, 4.0, 5.0])
+    assert list(running_mean([2.0, 4.0], 0)) == [2.0, 4.0]
+    assert math.isnan(running_mean([None], 3)[0])
 
 
 # ---------------------------------------------------------------------------- the page of a run
@@ -264,6 +292,19 @@ def test_the_data_of_a_page(tmp_path):
     # only the held-out set of this run has charts, and the truth is beside the score
     assert [chart["key"] for chart in data_of(path)["charts"]][:3] == [
         "eval/hard/pass@1", "eval/hard/rm", "rm/mean"]
+
+
+def test_what_a_run_was_made_with_is_among_its_settings_but_not_of_its_method(tmp_path):
+    made_with = {"commit": "abc", "versions": {"torch": "2", "vllm": None}}
+    folder = page_folder(tmp_path, "a", steps=1, made_with=made_with)
+    run, = data_of(write_page(folder))["runs"]
+    assert run["settings"]["made_with/commit"] == "abc"
+    assert run["settings"]["made_with/versions/torch"] == "2"
+    assert run["settings"]["made_with/versions/vllm"] == "null"
+
+    config, metrics = load_run(folder)
+    other = config | {"made_with": {"commit": "def"}, "seed": 1, "track": "wandb"}
+    assert len(group_by_settings([(config, metrics), (other, metrics)])) == 1
 
 
 def test_the_page_of_two_runs(tmp_path):
