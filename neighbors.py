@@ -411,7 +411,7 @@ def filtered(batch, of_best, of_worst):
     probability = torch.full((G,), (1 - of_best - of_worst) / (G - 2))                    # (G,)
     probability[0] = of_best
     probability[-1] = of_worst
-    best_first = batch.rm_scores.argsort(1, descending=True, stable=True)                 # (P, G)
+    best_first = torch.argsort(batch.rm_scores, dim=1, descending=True, stable=True)      # (P, G)
     of_rollout = torch.zeros(P, G).scatter(1, best_first, probability.expand(P, G))
     return G * of_rollout * group_advantages(batch.rm_scores)
 
