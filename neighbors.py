@@ -88,7 +88,7 @@ def rloo(batch):
     It is the reward "verifier" times G / (G - 1), a factor that AdamW's step ignores.
     """
     G = batch.verified.shape[1]
-    mean_of_others = (batch.verified.sum(1, keepdim=True) - batch.verified) / (G - 1)
+    mean_of_others = (batch.verified.sum(1, keepdim=True) - batch.verified) / max(1, G - 1)
     return batch.verified - mean_of_others
 
 
@@ -144,10 +144,14 @@ def passk(batch, k=4):
         accepted   (1 - mean) / std
         rejected   (1 - mean - C(G - n - 1, k - 1) / C(G - 1, k - 1)) / std
 
-    0 once fewer than k rollouts are rejected: then every subset holds an accepted one.
+    0 once fewer than k rollouts are rejected: then every subset holds an accepted one. In a group
+    smaller than k, k is the group's size.
     """
     G = batch.verified.shape[1]
-    of_accepted = []                                       # advantage by the number accepted
+    k = min(k, G)
+
+    # The advantage of either verdict for every possible n, and then each rollout's own.
+    of_accepted = []
     of_rejected = []
     for n in range(G + 1):
         failure = math.comb(G - n, k) / math.comb(G, k)                  # 1 - mean
@@ -175,7 +179,7 @@ def pacs(batch):
     n = verified.sum(1, keepdim=True)                                                     # (P, 1)
     weight = torch.where(verified > 0, G / (2 * n), G / (2 * (G - n)))
     u = torch.where(mixed_groups(batch)[:, None], weight * (verified - 0.5), 0.0)
-    return (G * u - u.sum(1, keepdim=True)) / (G - 1)
+    return (G * u - u.sum(1, keepdim=True)) / max(1, G - 1)
 
 
 def soft_overlong(batch, share=0.2):
@@ -216,6 +220,7 @@ def miss_rates(batch, decay=0.9):
                               for reference in batch.references])                         # (P,)
     rates = torch.zeros(len(has_digit), 1)                                                # (P, 1)
     for kind, members in (("digits", has_digit), ("words", ~has_digit)):
+        # The appeals of this batch. Without an accepted response there is no bar, and none.
         is_accepted = batch.verified[members] > 0
         scores = batch.rm_scores[members]
         accepted = is_accepted.sum().item()
@@ -224,6 +229,7 @@ def miss_rates(batch, decay=0.9):
             bar = scores[is_accepted].median()
             recovered = 2 * (~is_accepted & (scores > bar)).sum().item()
 
+        # Counts of all batches, the older the less.
         fading = {}
         for name, count in (("accepted", accepted), ("recovered", recovered)):
             key = f"{name}_{kind}"
@@ -265,6 +271,8 @@ def heron(batch, margin=0.0):
     by_score = batch.rm_scores[:, :, None] - batch.rm_scores[:, None, :]               # (P, G, G)
     tie = margin * batch.rm_scores.std(1, correction=0)[:, None, None]                 # (P, 1, 1)
     by_score = torch.where(by_score.abs() > tie, by_score.sign(), 0.0)
+
+    # 1 where rollout i beats rollout j, -1 where it loses. The verdict decides where they differ.
     outcome = torch.where(by_verdict != 0, by_verdict.sign(), by_score)
     return group_advantages(outcome.mean(2) / 2)
 
@@ -277,6 +285,9 @@ def papo(batch, share=1.0):
     The reward model's score stands in for the paper's score of the working by a rubric.
     """
     scores, accepted = batch.rm_scores, batch.verified
+
+    # Mean and std of the scores of the accepted rollouts. Where there is only one, it is the mean,
+    # and so its deviation is 0.
     count = accepted.sum(1, keepdim=True).clamp(min=1)                                    # (P, 1)
     mean = (scores * accepted).sum(1, keepdim=True) / count                               # (P, 1)
     deviation = (scores - mean) * accepted                                                # (P, G)
@@ -363,6 +374,8 @@ def standardized_members(batch):
     its own mean and std on the first batch, the responses of the policy before training.
     """
     scores = torch.cat([batch.rm_scores[:, :, None], batch.signals["members"]], 2)     # (P, G, K)
+
+    # The policy has not been updated before the first batch.
     if "member_means" not in batch.state:
         batch.state["member_means"] = scores.mean((0, 1)).tolist()
         batch.state["member_stds"] = scores.std((0, 1), correction=0).tolist()
@@ -408,7 +421,9 @@ def filtered(batch, of_best, of_worst):
     Simplified: nothing is drawn. The factor has the same expectation and less noise.
     """
     P, G = batch.rm_scores.shape
-    probability = torch.full((G,), (1 - of_best - of_worst) / (G - 2))                    # (G,)
+
+    # The probabilities by rank, and then of each rollout by its rank.
+    probability = torch.full((G,), (1 - of_best - of_worst) / max(1, G - 2))              # (G,)
     probability[0] = of_best
     probability[-1] = of_worst
     best_first = torch.argsort(batch.rm_scores, dim=1, descending=True, stable=True)      # (P, G)
@@ -419,7 +434,7 @@ def filtered(batch, of_best, of_worst):
 def filter_best_random(batch):
     """Policy filtration that draws the best with 1/2, else any other; see filtered. -> (P, G)"""
     G = batch.rm_scores.shape[1]
-    return filtered(batch, 0.5, 0.5 / (G - 1))
+    return filtered(batch, 0.5, 0.5 / max(1, G - 1))
 
 
 def filter_best_worst(batch):
@@ -447,6 +462,8 @@ def rlpr(batch, threshold=0.5):
     """
     q, q0 = batch.signals["reference_probability"].unbind(2)                              # (P, G)
     rewards = (q - q0).clamp(0, 1)
+
+    # A group whose rewards hardly differ is left out.
     std = rewards.std(1, correction=0)                                                    # (P,)
     usual = update_mean(batch.state, "rlpr_std", std.mean().item())
     wide = std >= threshold * usual                                                       # (P,)
@@ -469,6 +486,7 @@ def reliability(batch, decay=0.9):
         fading[name] = decay * batch.state.get(name, 0.0) + value
         batch.state[name] = fading[name]
 
+    # The standard error of the mean, as if the faded groups were fewer.
     count = fading["auroc_count"]
     if count < 2:
         return 0.0
@@ -489,6 +507,8 @@ def band(batch, widest=0.4, recall=None):
     is the fading share of accepted responses. The divisor is kept above 0.1.
     """
     rho = reliability(batch)
+
+    # Right responses among the rejected make even a perfect score look unreliable.
     accepted = update_mean(batch.state, "accepted_share", batch.verified.mean().item())
     if recall is not None and accepted < 1:
         right = accepted * (1 - recall) / (recall * (1 - accepted))
@@ -522,6 +542,7 @@ def imputed(batch, batches=8):
     features = torch.stack([batch.rm_scores - mean, mean.expand_as(batch.rm_scores)], 2)
     features = features.flatten(0, 1).double()                                            # (N, 2)
 
+    # g and c from the batches before, and what they say of this one.
     probability = torch.zeros_like(batch.verified)                                        # (P, G)
     history = state.get("imputed_history", [])
     if any(labels.sum() > 0 for _, labels in history):
@@ -534,6 +555,7 @@ def imputed(batch, batches=8):
             odds = (1 - c) / c * g / (1 - g)
             probability = odds.clamp(0, 1).view_as(probability).to(probability.dtype)
 
+    # What the next batches are judged by.
     state["imputed_history"] = [*history, (features, batch.verified.flatten().double())][-batches:]
     return group_advantages(torch.where(batch.verified > 0, 1.0, probability))
 
@@ -582,10 +604,13 @@ def gate(batch, decay=0.9):
     """
     state = batch.state
     sigma = batch.rm_scores.std(1, correction=0)                                          # (P,)
+
+    # HERO's advantages, with sigma_bar the mean over every group so far.
     state["sigma_sum"] = state.get("sigma_sum", 0.0) + sigma.sum().item()
     state["groups"] = state.get("groups", 0.0) + len(sigma)
     advantages = compute_advantages(batch, state["sigma_sum"] / state["groups"]).advantages
 
+    # How far the scores are trusted where they rule alone.
     aurocs = mixed_aurocs(batch.rm_scores, batch.verified)
     state["auroc_sum"] = decay * state.get("auroc_sum", 0.0) + sum(aurocs)
     state["auroc_count"] = decay * state.get("auroc_count", 0.0) + len(aurocs)
@@ -620,6 +645,7 @@ def make_reference_probability(cfg, models):
 
     @torch.no_grad()
     def of_prompt(problem, prompt_ids, texts):
+        # Each row is what comes before the answer, and the answer.
         answer = token_ids(problem["answer"])
         rows = []
         has_box = []
@@ -628,6 +654,7 @@ def make_reference_probability(cfg, models):
             rows.append(prompt_ids + token_ids(working + box) + answer)
             has_box.append(box != "")
 
+        # The mean probability of the answer's tokens, the last of each row.
         ids, real = right_padded(rows)                                                # (G + 1, T)
         answer_start = real.sum(1, keepdim=True) - len(answer)                        # (G + 1, 1)
         mask = real * (torch.arange(ids.shape[1]) >= answer_start)                    # (G + 1, T)
@@ -656,6 +683,7 @@ def make_initial_scores(cfg, models, count=1):
     params = SamplingParams(cfg.max_response_tokens, cfg.temperature)
 
     def initial_scores(problems, rollouts, texts):
+        # Once for each prompt, not for each rollout.
         prompts = [rollout.prompt_ids for rollout in rollouts[::G]]
         questions = [problem["problem"] for problem in problems[::G]]
         seeds = [derive_seed(cfg.seed, "initial", question) for question in questions]
@@ -664,6 +692,7 @@ def make_initial_scores(cfg, models, count=1):
         scores = models.reward_model.score(
             repeated, [response_text(models.tokenizer, sample) for sample in samples]).tolist()
 
+        # All rollouts of a prompt are compared with the same scores.
         values = []
         for i in range(0, len(scores), count):
             values += [scores[i:i + count]] * G
@@ -682,6 +711,8 @@ def make_members(cfg, models):
     if not folders:
         raise ValueError(f"--reward {cfg.reward} needs further reward models in the folders "
                          f"{first}-1, {first}-2 and so on, and there are none")
+
+    # They are loaded as the first one was.
     main = models.reward_model
     dtype = next(main.model.parameters()).dtype
     members = [RewardModel(folder, main.model.device, dtype, main.system, main.max_tokens)
@@ -829,6 +860,8 @@ def refill(state, rollouts, advantages):
     steps have cost equally many rollouts. As in the paper, groups beyond P are thrown away.
     """
     P, G = advantages.shape
+
+    # Groups as plain data, so that a checkpoint can hold them.
     waiting = state.setdefault("waiting", [])
     for p in range(P):
         if advantages[p].any():
@@ -837,6 +870,7 @@ def refill(state, rollouts, advantages):
     if len(waiting) < P:
         return [], None
 
+    # Enough of them: the first P.
     state["waiting"] = []
     chosen_rollouts = []
     chosen_advantages = []

@@ -68,6 +68,9 @@ RATE = 1e-4
 OTHER_RATES = (3e-5, 6e-5, 2e-4)
 WORLDS = range(5)
 
+# The columns of the CSV file that tell a run from others, all of them text.
+KEY = ("setting", "method", "world", "learning_rate", "steps")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -80,7 +83,7 @@ class Job:
 
     @property
     def key(self):
-        """What tells its row in the CSV file from others."""
+        """The values of KEY in its row."""
         return (self.setting, self.method, str(self.world), f"{self.learning_rate:g}",
                 str(self.steps))
 
@@ -176,6 +179,8 @@ def run_job(job, size):
     """Trains and evaluates one run, in a worker process. -> its row"""
     distributed.init()
     started = time.time()
+
+    # 1. The settings. File names are of the world's folder.
     folder = Path(f"{size.folder}-{job.world}")
     settings = {"reward_model": "good"} | SETTINGS[job.setting][0]
     for name in ("reward_model", "data"):
@@ -189,13 +194,14 @@ def run_job(job, size):
     run = Path("runs") / cfg.name
     shutil.rmtree(run, ignore_errors=True)
 
-    # What a run prints is of no use here.
+    # 2. Train and evaluate. What a run prints is of no use here.
     with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), \
             contextlib.redirect_stderr(null):
         hero.train(cfg)
         results = evaluate_run(cfg, run, folder, size)
 
-    row = dict(zip(("setting", "method", "world", "learning_rate", "steps"), job.key, strict=True))
+    # 3. What is kept of it.
+    row = dict(zip(KEY, job.key, strict=True))
     metrics = [entry for _, entry in read_jsonl(run / "metrics.jsonl")]
     row |= results | summarize(cfg, metrics)
     row["seconds"] = time.time() - started
@@ -209,13 +215,21 @@ def evaluate_run(cfg, run, folder, size):
     engine = make_engine("transformers", run / "final", tokenizer)
     reward_model = RewardModel(cfg.reward_model)
     sampling = SamplingParams(cfg.max_response_tokens, temperature=0.6, top_p=0.95)
+
     hard = evaluate(engine, tokenizer, load_problems(folder / "hard.jsonl"), size.samples, sampling,
                     reward_model=reward_model)
     problems = load_problems(folder / "easy.jsonl")
     easy = evaluate(engine, tokenizer, problems, size.samples, sampling)
 
-    columns = {"hard": hard["pass@1"], "easy": easy["pass@1"], "rm": hard["rm"],
-               "length": hard["length"], "truncated": hard["truncated"], "pass@16": None}
+
+    columns = {
+        "hard": hard["pass@1"],
+        "easy": easy["pass@1"],
+        "rm": hard["rm"],
+        "length": hard["length"],
+        "truncated": hard["truncated"],
+        "pass@16": None,
+    }
     if cfg.regime == "easy":
         sixteen = evaluate(engine, tokenizer, problems[:100], 16, sampling)
         columns["pass@16"] = sixteen["pass@k"]
@@ -249,8 +263,10 @@ def read_rows(path):
         for text in csv.DictReader(file):
             row = {}
             for column, cell in text.items():
-                is_key = column in ("setting", "method", "world", "learning_rate", "steps")
-                row[column] = cell if is_key else float(cell) if cell else None
+                if column in KEY:
+                    row[column] = cell
+                else:
+                    row[column] = float(cell) if cell else None
             rows.append(row)
     return rows
 
@@ -267,7 +283,8 @@ def write_rows(path, rows):
 
 
 def key_of(row):
-    return (row["setting"], row["method"], row["world"], row["learning_rate"], row["steps"])
+    """The values of KEY in a row of the CSV file."""
+    return tuple(row[column] for column in KEY)
 
 
 def make_runs(size, path):
@@ -375,6 +392,8 @@ def method_table(rows):
     heading = ["method", "paper", "worlds", "rollouts", "updates",
                *(title for title, *_ in COLUMNS),
                *(f"{title}, minus HERO" for title, *_ in DIFFERENCES)]
+
+    # backward runs on mixed data alone, and DAPO also with more steps.
     variants = [(method, "60") for method in METHODS]
     variants += [("backward", "60"), ("dapo", "240")]
     lines = []
@@ -382,10 +401,14 @@ def method_table(rows):
         runs = select(rows, "default", method, steps) or select(rows, "mixed", method, steps)
         if not runs:
             continue
+
+        # What the method is and what it costs.
         paper = neighbors.find_method(method).paper
         cells = [method, paper and f"[{paper}](https://arxiv.org/abs/{paper})", str(len(runs))]
         for column in ("rollouts", "updates"):
             cells.append(f"{np.mean([row[column] for row in runs.values()]):.0f}")
+
+        # Its numbers, and those of HERO beside it.
         for _, setting, column in COLUMNS:
             cells.append(mean_cell(select(rows, setting, method, steps), column))
         for _, setting, column in DIFFERENCES:
@@ -397,6 +420,7 @@ def method_table(rows):
 
 def rate_table(rows):
     """Truth on hard problems at each learning rate, in world 0."""
+    # Methods that ran at one rate only are left out.
     rates = [f"{rate:g}" for rate in sorted((*OTHER_RATES, RATE))]
     lines = []
     for method in METHODS:
@@ -428,6 +452,7 @@ def draw_weights(path):
         "pass@k training, k = 2": neighbors.passk(batch, k=2),
         "pass@k training, k = 4": neighbors.passk(batch, k=4),
     }
+
     for label, advantages in curves.items():
         # The first rollout is accepted: its advantage is f(n) / n.
         weights = [n * advantages[n - 1, 0].item() for n in accepted]
@@ -447,6 +472,8 @@ def draw_hacking(rows, path):
             runs = select(rows, setting, method).values()
             if not runs:
                 continue
+
+            # HERO in another color.
             score = np.mean([row["rm"] for row in runs])
             truth = np.mean([row["hard"] for row in runs])
             axis.plot(score, truth, "o", ms=4, color="#D55E00" if method == "hero" else "#0072B2")
@@ -507,9 +534,12 @@ def main():
                         help="two methods and two steps, into runs/quick-neighbors")
     parser.add_argument("--page", action="store_true", help="no runs, only the page and figures")
     args = parser.parse_args()
+
     size = QUICK if args.quick else FULL
     folder = ROOT / "runs" / "quick-neighbors" if args.quick else HERE
     folder.mkdir(parents=True, exist_ok=True)
+
+    # Paths are as in hero.py, relative to the repository.
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"           # for the worker processes
     distributed.init()
