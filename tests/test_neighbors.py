@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import neighbors
 from neighbors import METHODS
+from results import neighbors as lab
 from rewards import Batch, compute_advantages, group_advantages, stratify
 from rollout import Rollout, chat_prompt
 
@@ -558,3 +559,33 @@ def test_a_method_resumes_with_its_state(folder, name):
     assert whole == parts
     read = [(folder / "runs" / run / "rollouts.jsonl").read_text() for run in ("whole", "parts")]
     assert read[0] == read[1]
+
+
+# ---------------------------------------------------------------------------- the lab
+
+
+def test_the_lab_begins_with_every_method_in_one_world():
+    jobs = lab.make_jobs()
+    assert len(jobs) == len({job.key for job in jobs})
+    first = jobs[:len(lab.METHODS)]
+    assert [job.method for job in first] == list(lab.METHODS)
+    assert {(job.setting, job.world, job.learning_rate) for job in first} == {("default", 0, 1e-4)}
+
+
+def test_the_lab_pairs_differences_by_world(tmp_path):
+    accuracy = {("hero", 0): 0.5, ("hero", 1): 0.7, ("rlpr", 0): 0.6, ("rlpr", 1): 0.7}
+    rows = []
+    for (method, world), hard in accuracy.items():
+        job = lab.Job("default", method, world)
+        row = dict(zip(lab.KEY, job.key, strict=True))
+        rows.append(row | {"hard": hard, "easy": hard, "course": hard, "rm": 1.0, "entropy": 0.1,
+                           "zero_advantages": 0.0, "rollouts": 7680, "updates": 60,
+                           "pass@16": None})
+    lab.write_rows(tmp_path / "neighbors.csv", rows)
+    assert lab.read_rows(tmp_path / "neighbors.csv") == rows
+
+    lab.write_page(rows, tmp_path)
+    page = (tmp_path / "neighbors.md").read_text()
+    # differences 0.1 and 0: mean 0.05, std 0.0707, 12.71 * 0.0707 / sqrt(2)
+    assert "| rlpr |" in page and "| +0.050 ± 0.635 |" in page
+    assert (tmp_path / "neighbors_weights.png").exists()
