@@ -184,7 +184,16 @@ def build_reward_model(folder, world, kind, steps, member=0):
     distributed.init()
     torch.manual_seed(member)
     seed = f"{world} member {member}" if member else world
-    tiny.build_reward_model(folder, Path(f"runs/world-{world}/policy"), seed, kind, steps)
+    with silence():
+        tiny.build_reward_model(folder, Path(f"runs/world-{world}/policy"), seed, kind, steps)
+
+
+@contextlib.contextmanager
+def silence():
+    """What is printed within it, by a run among hundreds, is thrown away."""
+    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), \
+            contextlib.redirect_stderr(null):
+        yield
 
 
 # ---------------------------------------------------------------------------- one run
@@ -209,9 +218,8 @@ def run_job(job, size):
     run = Path("runs") / cfg.name
     shutil.rmtree(run, ignore_errors=True)
 
-    # 2. Train and evaluate. What a run prints is of no use here.
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), \
-            contextlib.redirect_stderr(null):
+    # 2. Train and evaluate.
+    with silence():
         hero.train(cfg)
         results = evaluate_run(cfg, run, folder, size)
 
@@ -371,9 +379,9 @@ DIFFERENCES = (("hard", "default", "hard"), ("lucky: hard", "lucky", "hard"),
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
 
 
-def select(rows, setting, method, steps="60", rate=f"{RATE:g}"):
+def select(rows, setting, method, steps, rate=RATE):
     """{world: row} of a method's runs in a setting."""
-    wanted = (setting, method, rate, steps)
+    wanted = (setting, method, f"{rate:g}", str(steps))
     return {row["world"]: row for row in rows
             if (row["setting"], row["method"], row["learning_rate"], row["steps"]) == wanted}
 
@@ -402,18 +410,19 @@ def table(heading, lines):
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def method_table(rows):
-    """Every method: its means, and its differences to HERO in the same worlds."""
+def method_table(rows, steps):
+    """Every method: its means after `steps` steps, and its differences to HERO in the same worlds.
+    """
     heading = ["method", "paper", "worlds", "rollouts", "updates",
                *(title for title, *_ in COLUMNS),
                *(f"{title}, minus HERO" for title, *_ in DIFFERENCES)]
 
     # backward runs on mixed data alone, and DAPO also with more steps.
-    variants = [(method, "60") for method in METHODS]
-    variants += [("backward", "60"), ("dapo", "240")]
+    variants = [(method, steps) for method in METHODS]
+    variants += [("backward", steps), ("dapo", 4 * steps)]
     lines = []
-    for method, steps in variants:
-        runs = select(rows, "default", method, steps) or select(rows, "mixed", method, steps)
+    for method, count in variants:
+        runs = select(rows, "default", method, count) or select(rows, "mixed", method, count)
         if not runs:
             continue
 
@@ -425,27 +434,27 @@ def method_table(rows):
 
         # Its numbers, and those of HERO beside it.
         for _, setting, column in COLUMNS:
-            cells.append(mean_cell(select(rows, setting, method, steps), column))
+            cells.append(mean_cell(select(rows, setting, method, count), column))
         for _, setting, column in DIFFERENCES:
-            cells.append(difference_cell(select(rows, setting, method, steps),
-                                         select(rows, setting, "hero"), column))
+            cells.append(difference_cell(select(rows, setting, method, count),
+                                         select(rows, setting, "hero", steps), column))
         lines.append(cells)
     return table(heading, lines)
 
 
-def rate_table(rows):
+def rate_table(rows, steps):
     """Truth on hard problems at each learning rate, in world 0."""
     # Methods that ran at one rate only are left out.
-    rates = [f"{rate:g}" for rate in sorted((*OTHER_RATES, RATE))]
+    rates = sorted((*OTHER_RATES, RATE))
     lines = []
     for method in METHODS:
         cells = [method]
         for rate in rates:
-            runs = select(rows, "default", method, rate=rate)
+            runs = select(rows, "default", method, steps, rate)
             cells.append(mean_cell({"0": runs["0"]} if "0" in runs else {}, "hard"))
         if sum(cell != "" for cell in cells[1:]) > 1:
             lines.append(cells)
-    return table(["method", *rates], lines)
+    return table(["method", *(f"{rate:g}" for rate in rates)], lines)
 
 
 def claim_table():
@@ -478,13 +487,14 @@ def draw_weights(path):
     plt.close(figure)
 
 
-def draw_hacking(rows, path):
+def draw_hacking(rows, path, steps):
     """Truth against the reward model's score on hard problems, one point per method."""
     plt = pyplot()
     figure, axes = plt.subplots(1, 2, figsize=(12, 5), constrained_layout=True)
-    for axis, setting in zip(axes, ("default", "weak"), strict=True):
+    titles = {"default": "the world's own reward model", "weak": "the weak reward model"}
+    for axis, (setting, title) in zip(axes, titles.items(), strict=True):
         for method in METHODS:
-            runs = select(rows, setting, method).values()
+            runs = select(rows, setting, method, steps).values()
             if not runs:
                 continue
 
@@ -495,24 +505,24 @@ def draw_hacking(rows, path):
             axis.annotate(method, (score, truth), fontsize=7, xytext=(3, 2),
                           textcoords="offset points")
         axis.set(xlabel="reward model's score (mean)", ylabel="truth on hard problems (pass@1)",
-                 title=f"{setting} reward model" if setting == "weak" else "the world's own")
+                 title=title)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
 
 PAGE = """# HERO's neighbors
 
-Methods around HERO in the tiny world: 60 steps of 16 x 8 rollouts at a learning rate of {rate:g},
-unless said otherwise. `python neighbors.py` says in a sentence what each does, and its docstring in
-`neighbors.py` what was simplified.
+Methods around HERO in the tiny world: {steps} steps of 16 x 8 rollouts at a learning rate of
+{rate:g}, unless said otherwise. `python neighbors.py` says in a sentence what each does, and its
+docstring in `neighbors.py` what was simplified.
 
 Means over worlds, of pass@1 by the oracle on 300 fresh problems, 4 samples each. hard, easy: after
 training on hard problems; course: the mean of six validations during the run; score: the reward
 model's mean on hard problems; no advantage: the share of rollouts without a gradient. lucky: some
 wrong solutions find the right value; weak: the reward model has seen easy answers alone. A
 difference is paired by world, ± half of its 95 % interval where there is more than one world.
-DAPO's steps without an update count their rollouts: 60 steps have the rollouts of the others, and
-240 four times as many.
+DAPO's steps without an update count their rollouts: it has as many as the others, and in its second
+row four times as many.
 
 {methods}
 
@@ -534,12 +544,12 @@ Truth on hard problems, world 0.
 """
 
 
-def write_page(rows, folder):
-    """Writes neighbors.md and its two figures."""
+def write_page(rows, folder, steps):
+    """Writes neighbors.md and its two figures, of the runs of `steps` steps."""
     draw_weights(folder / "neighbors_weights.png")
-    draw_hacking(rows, folder / "neighbors_hacking.png")
-    text = PAGE.format(rate=RATE, methods=method_table(rows), claims=claim_table(),
-                       rates=rate_table(rows))
+    draw_hacking(rows, folder / "neighbors_hacking.png", steps)
+    text = PAGE.format(rate=RATE, steps=steps, methods=method_table(rows, steps),
+                       claims=claim_table(), rates=rate_table(rows, steps))
     write_file(folder / "neighbors.md", text)
 
 
@@ -562,7 +572,7 @@ def main():
     path = folder / "neighbors.csv"
     if not args.page:
         make_runs(size, path)
-    write_page(read_rows(path), folder)
+    write_page(read_rows(path), folder, size.jobs[0].steps)
     print(f"written to {folder / 'neighbors.md'}")
 
 

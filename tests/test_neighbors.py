@@ -584,7 +584,7 @@ def test_the_lab_pairs_differences_by_world(tmp_path):
     lab.write_rows(tmp_path / "neighbors.csv", rows)
     assert lab.read_rows(tmp_path / "neighbors.csv") == rows
 
-    lab.write_page(rows, tmp_path)
+    lab.write_page(rows, tmp_path, 60)
     page = (tmp_path / "neighbors.md").read_text()
     # differences 0.1 and 0: mean 0.05, std 0.0707, 12.71 * 0.0707 / sqrt(2)
     assert "| rlpr |" in page and "| +0.050 ± 0.635 |" in page
