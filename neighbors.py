@@ -209,9 +209,9 @@ def miss_rates(batch, decay=0.9):
 
     The online estimate of arXiv 2510.00915: a second judge hears appeals, and
     rate = recovered / (recovered + accepted), of counts that fade. Here the judge is the reward
-    model. It grants the appeal of a rejected response whose score is above the median of the
-    accepted ones. Half of the right ones pass that bar, so each stands for two. Wrong responses
-    with high scores pass too, so the rate comes out high rather than low.
+    model. It grants the appeal of a rejected response whose score is above the fading mean of the
+    accepted ones. About half of the right ones pass that bar, so each stands for two. Wrong
+    responses with high scores pass too, so the rate comes out high rather than low.
 
     Problems are of two kinds, each with its own rate: those whose reference answer has a digit, and
     the others. Each kind begins with one accepted and one recovered response.
@@ -220,14 +220,17 @@ def miss_rates(batch, decay=0.9):
                               for reference in batch.references])                         # (P,)
     rates = torch.zeros(len(has_digit), 1)                                                # (P, 1)
     for kind, members in (("digits", has_digit), ("words", ~has_digit)):
-        # The appeals of this batch. Without an accepted response there is no bar, and none.
+        if not members.any():
+            continue
+
+        # The appeals of this batch. Nothing is above the bar before a first response is accepted.
         is_accepted = batch.verified[members] > 0
         scores = batch.rm_scores[members]
         accepted = is_accepted.sum().item()
-        recovered = 0
         if accepted:
-            bar = scores[is_accepted].median()
-            recovered = 2 * (~is_accepted & (scores > bar)).sum().item()
+            update_mean(batch.state, f"bar_{kind}", scores[is_accepted].mean().item())
+        bar = batch.state.get(f"bar_{kind}", math.inf)
+        recovered = 2 * (~is_accepted & (scores > bar)).sum().item()
 
         # Counts of all batches, the older the less.
         fading = {}
