@@ -504,7 +504,7 @@ def band(batch, widest=0.4, recall=None):
     The reward model's influence is a dose, and follows the evidence for it: 0 is the verifier alone
     exactly, in mixed groups too. There is no prompt weight.
 
-    recall: the share of right responses that the verifier accepts, a number or (P, 1). With it the
+    recall: the share of right responses that the verifier accepts, if it is known. With it the
     reliability is corrected for the right responses among the rejected, which draw the AUROC
     towards chance: it is divided by 1 - right, right = a (1 - recall) / (recall (1 - a)), where a
     is the fading share of accepted responses. The divisor is kept above 0.1.
