@@ -28,6 +28,7 @@ import os
 import random
 import sys
 import time
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -39,6 +40,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
 import distributed
+import neighbors
 import tiny
 from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
 from eval import evaluate, grade, judge, judge_input
@@ -117,7 +119,8 @@ class Config:
                                            "unfinished")
     temperature: float = setting(1.0, "sampling temperature of the rollouts")
     # reward and advantage
-    reward: str = setting("hero", "what the policy is trained on: one of " + ", ".join(REWARDS))
+    reward: str = setting("hero", "what the policy is trained on: one of " + ", ".join(REWARDS)
+                                  + ", or a method that `python neighbors.py` lists")
     alpha: float = setting(0.05, "half width of the band of wrong responses, Eq. 3")
     beta: float = setting(0.05, "half width of the band of correct responses, Eq. 3")
     verifier_share: float = setting(0.5, "weight of the verdict in the sum of --reward naive")
@@ -276,7 +279,7 @@ def token_logprobs(model, ids, mask, temperature=1.0, entropy=False, max_logits=
 
 
 def policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low=0.2,
-                clip_ratio_high=0.28, importance=None, ref_logp=None, kl_coef=0.0):
+                clip_ratio_high=0.28, importance=None, ref_logp=None, kl_coef=0.0, surrogate=None):
     """Clipped policy gradient: the sum over masked tokens, divided by num_tokens.
 
     logp, old_logp, mask (B, T): log-probabilities of the policy now, and of the policy that
@@ -284,6 +287,7 @@ def policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low=0.2
     mean is over tokens however the rows are spread over micro-batches and ranks.
     importance (B, T): weight of each token's policy gradient, for samples of another distribution.
     ref_logp (B, T): with it, kl_coef * KL(policy || reference) is added, by the k3 estimate.
+    surrogate: another method's, of neighbors.LOSSES, in place of the clipped one.
     -> (loss, {statistic: its sum over the tokens})
     """
     advantages = advantages[:, None]                                                      # (B, 1)
@@ -296,6 +300,8 @@ def policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low=0.2
     # always a way back.
     clipped = ratio.clamp(1 - clip_ratio_low, 1 + clip_ratio_high)
     token_loss = -torch.minimum(ratio * advantages, clipped * advantages)
+    if surrogate is not None:
+        token_loss = surrogate(log_ratio, advantages, mask)
     if importance is not None:
         token_loss = token_loss * importance
 
@@ -404,6 +410,7 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
     models: the run's Models. rollouts, advantages (B,): those of all ranks, in the order of the
     prompts. Minibatch m holds the same prompts whatever the number of ranks, which share its rows.
     """
+    method = neighbors.find_method(cfg.reward)
     policy = models.policy
     policy.train(cfg.gradient_checkpointing)   # only in train mode does transformers checkpoint
     size = len(rollouts) // cfg.num_minibatches
@@ -442,6 +449,8 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
         own_tokens = sum(b.mask.sum().item() for b in minibatch)
         tokens_per_rank = distributed.all_sum(own_tokens).item() / ranks.world_size
         total_tokens += tokens_per_rank
+        if method.leash:
+            slope = neighbors.leash_slope(method.leash, cfg, models, minibatch, size)
 
         optimizer.zero_grad()
         for b in minibatch:
@@ -457,7 +466,11 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages):
 
             loss, stats = policy_loss(
                 logp, old_logp, b.advantages, b.mask, tokens_per_rank, cfg.clip_ratio_low,
-                cfg.clip_ratio_high, importance, b.ref_logp, cfg.kl_coef)
+                cfg.clip_ratio_high, importance, b.ref_logp, cfg.kl_coef,
+                neighbors.LOSSES[method.loss])
+            if method.leash:
+                pull = neighbors.leash_loss(method.leash, slope, logp, b.ref_logp, b.mask)
+                loss = loss + pull * ranks.world_size / size          # gradients are averaged
             loss.backward()
             sums["entropy"] += entropy.sum().item()
             sums["logprob_gap"] += log_ratio.abs().sum().item()
@@ -592,7 +605,7 @@ def read_settings(path):
     return settings
 
 
-CHOICES = {"reward": REWARDS, "regime": ("easy", "hard", "mixed"),
+CHOICES = {"reward": ChainMap(REWARDS, neighbors.METHODS), "regime": ("easy", "hard", "mixed"),
            "advantage_norm": ("none", "std"), "weight_on": ("advantage", "reward", "none"),
            "shard": ("auto", "on", "off"), "track": TRACKERS}
 ABOVE_ZERO = ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",
@@ -685,6 +698,7 @@ class Progress:
     """What a run carries from step to step."""
     step: int = 0                                 # steps done
     sigma_sum: float = 0.0                        # sum of sigma over every group so far
+    method_state: dict = field(default_factory=dict)      # what a method of neighbors.py carries
     history: list = field(default_factory=list)   # the rows of metrics.jsonl
 
 
@@ -712,7 +726,7 @@ def load_training_problems(cfg, tokenizer):
     """The problems of --data whose prompts are short enough. -> list of rows"""
     path = training_file(cfg)
     rows = load_problems(path)
-    if REWARDS[cfg.reward].needs_truth and not all("accepted" in row for row in rows):
+    if neighbors.find_method(cfg.reward).needs_truth and not all("accepted" in row for row in rows):
         raise ValueError(f"--reward {cfg.reward} needs problems that list every right phrasing as "
                          f"'accepted', and {path} has others: choose another reward")
     short = []
@@ -726,10 +740,15 @@ def load_training_problems(cfg, tokenizer):
     return short
 
 
+def needs_reference(cfg):
+    """Whether the loss compares the policy with the frozen initial one."""
+    return bool(cfg.kl_coef or neighbors.find_method(cfg.reward).leash)
+
+
 def plan_memory(cfg, gpus, gpu_gib):
     """What this run will hold on each of `gpus` GPUs of gpu_gib GiB, as text. Raises ValueError
     with advice if it cannot fit."""
-    has_reference = bool(cfg.kl_coef) and not cfg.lora_rank       # LoRA's is the base itself
+    has_reference = needs_reference(cfg) and not cfg.lora_rank    # LoRA's is the base itself
     return memory_plan(cfg.policy, cfg.reward_model, gpus, gpu_gib, cfg.max_tokens_per_microbatch,
                        cfg.gradient_checkpointing, has_reference, cfg.gpu_memory_utilization,
                        lora_rank=cfg.lora_rank)
@@ -789,12 +808,12 @@ def load_models(cfg, ranks, tokenizer):
     with distributed.one_rank_at_a_time():
         policy, logprobs = load_policy(cfg, ranks)
     ref_logprobs = None
-    if cfg.kl_coef and cfg.lora_rank:
+    if needs_reference(cfg) and cfg.lora_rank:
         # The frozen base of the policy is the initial policy.
         def ref_logprobs(ids, mask, temperature):
             with distributed.lora_disabled(policy):
                 return logprobs(ids, mask, temperature)
-    elif cfg.kl_coef:
+    elif needs_reference(cfg):
         with distributed.one_rank_at_a_time():
             _, ref_logprobs = load_policy(cfg, ranks, trainable=False)
 
@@ -844,12 +863,12 @@ def start_or_resume(cfg, ranks, folder, models, optimizer):
     state = distributed.load_checkpoint(folder / "checkpoints", models.policy, optimizer)
     if state is None:
         # Killed before its first checkpoint: the run starts again, without its log.
-        state = {"step": -1, "sigma_sum": 0.0}
+        state = {"step": -1, "sigma_sum": 0.0, "method_state": {}}
     distributed.truncate_log(folder / "rollouts.jsonl", state["step"])
     history = distributed.truncate_log(folder / "metrics.jsonl", state["step"])
     if state["step"] > 0:
         push_weights(models)
-    return Progress(max(0, state["step"]), state["sigma_sum"], history)
+    return Progress(max(0, state["step"]), state["sigma_sum"], state["method_state"], history)
 
 
 # ---------------------------------------------------------------------------- parts of a step
@@ -863,6 +882,7 @@ class Response:
     verdict: Verdict
     rm_score: float
     truth: bool | None                            # by the oracle; None where nothing needs it
+    signals: dict                                 # what the method asked for, see neighbors.SIGNALS
 
 
 def next_prompts(cfg, problems, step):
@@ -898,7 +918,7 @@ def verify_rollouts(cfg, rows, texts):
             for verdict, opinion in zip(verdicts, opinions, strict=True)]
 
 
-def to_batch(prompts, groups):
+def to_batch(cfg, prompts, groups, method_state):
     """The responses of all ranks as a rewards.Batch. groups: P lists of G Responses."""
     def table(value_of):                                                                  # (P, G)
         return torch.tensor([[value_of(response) for response in group] for group in groups])
@@ -906,6 +926,9 @@ def to_batch(prompts, groups):
     truth = None
     if groups[0][0].truth is not None:
         truth = table(lambda response: response.truth)
+    signals = {}
+    for name in groups[0][0].signals:
+        signals[name] = table(lambda response, name=name: response.signals[name])
     return Batch(
         rm_scores=table(lambda response: response.rm_score),
         verified=table(lambda response: float(response.verdict.correct)),
@@ -913,7 +936,10 @@ def to_batch(prompts, groups):
         finished=table(lambda response: response.rollout.finished),
         texts=[[response.text for response in group] for group in groups],
         references=[row["answer"] for row in prompts],
-        truth=truth)
+        truth=truth,
+        max_length=cfg.max_response_tokens,
+        signals=signals,
+        state=method_state)
 
 
 def response_stats(groups):
@@ -1087,6 +1113,8 @@ def train(cfg):
         for name, rows in {"the training problems": problems, **benchmarks}.items():
             note_unreadable(name, [row["answer"] for row in rows])
     models = load_models(cfg, ranks, tokenizer)
+    method = neighbors.find_method(cfg.reward)
+    signals_of = neighbors.make_signals(method, cfg, models)
     optimizer = make_optimizer(cfg, models.policy)
     progress = start_or_resume(cfg, ranks, folder, models, optimizer)
     tracker = Tracker(cfg.track if ranks.rank == 0 else "none", folder)
@@ -1118,40 +1146,49 @@ def train(cfg):
         rows = [prompts[p] for p in mine for _ in range(G)]
         verdicts = verify_rollouts(cfg, rows, texts)
         truth = [None] * len(texts)
-        if REWARDS[cfg.reward].needs_truth:
+        if method.needs_truth:
             _, truth = grade(texts, rows)
         clock.lap("verify")
 
-        # 3. Score: the reward model's opinion of each response.
+        # 3. Score: the reward model's opinion of each response, and what else the method asks for.
+        signals = signals_of(rows, rollouts, texts)
         scores = models.reward_model.score([row["problem"] for row in rows], texts).tolist()
         clock.lap("reward_model")
 
         # 4. Share: every rank gets all responses, and computes the same advantages from them.
         responses = [Response(*known) for known in
-                     zip(rollouts, texts, verdicts, scores, truth, strict=True)]
+                     zip(rollouts, texts, verdicts, scores, truth, signals, strict=True)]
         groups = distributed.gather_interleaved(
             [responses[i:i + G] for i in range(0, len(responses), G)])
-        batch = to_batch(prompts, groups)
+        batch = to_batch(cfg, prompts, groups, progress.method_state)
 
         # 5. Rewards and advantages: Eq. 3, 4 and 5. sigma_bar, in Eq. 4, is the mean over every
         #    group of the run so far, those of this step included.
         progress.sigma_sum += batch.rm_scores.std(1, correction=0).sum().item()
         sigma_bar = progress.sigma_sum / (step * P)
-        result = compute_advantages(
-            batch, sigma_bar, cfg.reward, alpha=cfg.alpha, beta=cfg.beta,
-            verifier_share=cfg.verifier_share, weight_on=cfg.weight_on, w_min=cfg.w_min,
-            w_max=cfg.w_max, weight_k=cfg.weight_k, advantage_norm=cfg.advantage_norm)
+        if method.function:
+            result = neighbors.apply_method(method, batch)
+        else:
+            result = compute_advantages(
+                batch, sigma_bar, method.reward, alpha=cfg.alpha, beta=cfg.beta,
+                verifier_share=cfg.verifier_share, weight_on=cfg.weight_on, w_min=cfg.w_min,
+                w_max=cfg.w_max, weight_k=cfg.weight_k, advantage_norm=cfg.advantage_norm)
 
         # 6. Update the policy, and push its weights into the engine.
         all_rollouts = [response.rollout for group in groups for response in group]       # (P*G,)
-        update_stats = update(cfg, ranks, models, optimizer, all_rollouts,
-                              result.advantages.flatten())
-        push_weights(models)
+        chosen, advantages = all_rollouts, result.advantages.flatten()
+        update_stats = neighbors.NO_UPDATE
+        if method.refill:
+            chosen, advantages = neighbors.refill(batch.state, all_rollouts, result.advantages)
+        if chosen:
+            update_stats = update(cfg, ranks, models, optimizer, chosen, advantages)
+            push_weights(models)
         clock.lap("update")
 
         # 7. Evaluate now and then.
         metrics = {"step": step, "hero/sigma_bar": sigma_bar}
         metrics |= group_stats(batch, result) | response_stats(groups) | update_stats
+        metrics |= neighbors.state_stats(batch.state)
         too_long = distributed.all_sum([models.reward_model.share_too_long]).item()
         metrics["rm/too_long"] = too_long / ranks.world_size
         metrics |= performance(cfg, ranks, models, all_rollouts, clock.seconds)
@@ -1169,10 +1206,12 @@ def train(cfg):
         if step % cfg.save_every == 0 or step == cfg.steps or stop:
             distributed.save_checkpoint(
                 folder / "checkpoints" / f"step_{step:06d}", models.policy, optimizer,
-                {"step": step, "sigma_sum": progress.sigma_sum})
+                {"step": step, "sigma_sum": progress.sigma_sum,
+                 "method_state": progress.method_state})
         if ranks.rank == 0:
             write_line(format_metrics(metrics))
-            warn_once(signs_of_trouble(metrics, models.policy.config.vocab_size), warned)
+            if chosen:                             # otherwise there was no update to judge
+                warn_once(signs_of_trouble(metrics, models.policy.config.vocab_size), warned)
         if stop:
             break
 

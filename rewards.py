@@ -14,7 +14,7 @@ Paper: "Hybrid Reinforcement", arXiv 2510.07242.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -73,6 +73,9 @@ class Batch:
     texts: list[list[str]] | None = None          # P lists of G responses
     references: list[str] | None = None           # P reference answers
     truth: torch.Tensor | None = None             # (P, G) what the oracle knows, for its reward
+    max_length: int | None = None                 # tokens at which a response is cut off
+    signals: dict = field(default_factory=dict)   # what else a method of neighbors.py asked for
+    state: dict = field(default_factory=dict)     # what such a method carries between steps
 
 
 def hero_reward(batch, alpha, beta):
