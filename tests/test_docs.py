@@ -25,8 +25,8 @@ from results import paper_tables
 release = pytest.mark.release
 
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
-MODULES = ["answers", "distributed", "eval", "hero", "prepare", "problems", "report", "rewards",
-           "rollout", "tiny", "verify"]
+MODULES = ["answers", "distributed", "eval", "hero", "neighbors", "prepare", "problems", "record",
+           "report", "rewards", "rollout", "tiny", "verify"]
 
 
 def text_of(page):
