@@ -28,7 +28,6 @@ import os
 import random
 import sys
 import time
-from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -605,7 +604,7 @@ def read_settings(path):
     return settings
 
 
-CHOICES = {"reward": ChainMap(REWARDS, neighbors.METHODS), "regime": ("easy", "hard", "mixed"),
+CHOICES = {"reward": REWARDS | neighbors.METHODS, "regime": ("easy", "hard", "mixed"),
            "advantage_norm": ("none", "std"), "weight_on": ("advantage", "reward", "none"),
            "shard": ("auto", "on", "off"), "track": TRACKERS}
 ABOVE_ZERO = ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",

@@ -163,7 +163,7 @@ def test_a_base_in_bfloat16_as_on_gpus(world, tokenizer, rows):
         moved = (token_logprobs(model, *rows) - token_logprobs(plain, *rows)).abs().mean()
         plain.load_state_dict(merged)
         gap = (token_logprobs(model, *rows) - token_logprobs(plain, *rows)).abs().mean()
-    assert gap < 0.02 < 0.1 < moved
+    assert gap < 0.05 < 0.1 < moved
 
 
 @pytest.mark.slow

@@ -112,7 +112,8 @@ def test_a_response_ends_with_any_stop_token(policy, tokenizer):
     semicolon = tokenizer.convert_tokens_to_ids(";")
     policy.generation_config.eos_token_id = [tokenizer.eos_token_id, semicolon]
     engine = make_engine("transformers", policy, tokenizer)
-    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
+    # Hot enough for an <eos> before the first ';'.
+    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16, temperature=3.0), 0)
     assert {r.response_ids[-1] for r in rollouts if r.finished} == {1, semicolon}
     for r in rollouts:
         assert not set(r.response_ids[:-1]) & set(engine.stop_ids)
