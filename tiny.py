@@ -38,10 +38,9 @@ What was tuned, and on what:
   were attempts to teach it the last phrase: pairs of that kind alone, first or mixed in, more
   layers, labels for every token, other rates and batches. A few read it to 0.8, in 240 steps or
   more, none reliably, and the simplest one was kept;
-- the learning rate of hero.py: 3e-5, 6e-5, 1e-4 and 2e-4 with verifier-only, seed 10; HERO was run
-  at the first three, too.
-The study in results/ was made in the world before, and uses the held-out problems of its world 0
-for validation only.
+- the learning rate of hero.py, 1e-4: 3e-5, 6e-5, 1e-4 and 2e-4 by verifier-only in a world with
+  another cold start. The study in results/ sweeps rates again, in worlds of its own.
+All of this was done in world 0, on its own held-out problems.
 """
 
 import hashlib

@@ -324,7 +324,8 @@ NOT_MEASURED = {"2.0", "4.0", "0.2", "0.95", "0.6", "0.05", "0.10", "0.005", "0.
 
 def decimals(text):
     """The decimals of a page, without those in code, equations, addresses and paper figures."""
-    not_shown = r"```.*?```|`[^`]*`|\$[^$]*\$|\(http[^)]*\)|arXiv \S+|[\d.,-]+ \(paper\)"
+    not_shown = (r"```.*?```|`[^`]*`|\$[^$]*\$|\(http[^)]*\)|arXiv \S+|\d{4}\.\d{5}"
+                 r"|[\d.,-]+ \(paper\)")
     text = re.sub(not_shown, "", text, flags=re.S)
     return set(re.findall(r"(?<![\w.])\d+\.\d+(?![\d.])", text))
 
