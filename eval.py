@@ -529,9 +529,11 @@ def screen_command(arguments):
     silent = {column: (v.amax(1) == 0).double().mean().item() for column, v in verdicts.items()}
     rows.insert(0, ("groups without an accepted response", silent))
 
+    metrics = compute_metrics(records)
+    precision = "none" if metrics["precision"] is None else f"{metrics['precision']:.2f}"
     print(f"{len(records)} groups of {args.rollouts} responses: {truth.mean():.3f} right, "
-          f"{verified.mean():.3f} accepted; AUROC of the scores against the truth "
-          f"{compute_metrics(records)['rm_auroc']:.3f}\n")
+          f"{verified.mean():.3f} accepted, of these {precision} right; AUROC of the scores "
+          f"against the truth {metrics['rm_auroc']:.3f}\n")
     print(results_table(rows, list(verdicts)))
     print("\ncosine of a method's advantages with the truth's, before the first step")
 
