@@ -56,6 +56,7 @@ def start():
     """Reads the group, and changes to the repository's root, where runs/ is. -> Group"""
     os.chdir(ROOT)
     transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
     stored = json.loads((HERE / "group.json").read_text())
 
     texts = []
@@ -85,7 +86,7 @@ def read_batch(stored):
 
 
 def read_changes():
-    """The stored result of score_changes for the first accepted response. -> {"tokens", "scores"}"""
+    """What score_changes said of the first accepted response. -> {"tokens", "scores"}"""
     return json.loads((HERE / "group.json").read_text())["changes"]
 
 
