@@ -8,6 +8,7 @@ models differ slightly, and so would the responses. The text of the notebooks is
 
 import itertools
 import json
+import os
 
 import common
 import torch
@@ -15,6 +16,7 @@ import torch
 import tiny
 from eval import sample_and_grade
 from problems import load_problems, write_file
+from rewards import Batch
 from rollout import SamplingParams, chat_prompt, response_text
 from verify import verify_all
 
@@ -36,21 +38,22 @@ def find_group(world):
         rollouts = world.engine.generate([prompt], 8, SamplingParams(max_tokens=48), seed)
         texts = [response_text(world.tokenizer, rollout) for rollout in rollouts]
         verdicts = verify_all(texts, [PROBLEM["answer"]] * 8)
-        starts = sorted(text[:3] for text, verdict in zip(texts, verdicts, strict=True)
-                        if verdict.correct)
-        truth = [verdict.answer in PROBLEM["accepted"] for verdict in verdicts]
-        if len(set(texts)) < 8 or starts != ["2*3", "2+3"] or sum(truth) != 4:
-            continue
-
         scores = world.reward_model.score([PROBLEM["problem"]] * 8, texts)
-        if not truth[scores.argmax()]:
-            verified = [verdict.correct for verdict in verdicts]
-            batch = common.Batch(scores[None], torch.tensor([verified]),
-                                 truth=torch.tensor([truth]))
-            return common.Group(*PROBLEM.values(), texts, rollouts, verdicts, batch)
+        truth = [verdict.answer in PROBLEM["accepted"] for verdict in verdicts]
+        verified = [verdict.correct for verdict in verdicts]
+
+        # Is this the group that is wanted?
+        starts = sorted(text[:3] for text, correct in zip(texts, verified, strict=True) if correct)
+        all_differ = len(set(texts)) == 8
+        best_is_wrong = not truth[scores.argmax()]
+        if all_differ and best_is_wrong and starts == ["2*3", "2+3"] and sum(truth) == 4:
+            batch = Batch(scores[None], torch.tensor([verified]), truth=torch.tensor([truth]))
+            return common.Group(**PROBLEM, texts=texts, rollouts=rollouts, verdicts=verdicts,
+                                batch=batch)
 
 
 def batch_to_json(batch):
+    """The three (P, G) tensors of a Batch as lists, the scores rounded. -> dict"""
     scores = [[round(score, 4) for score in row] for row in batch.rm_scores.tolist()]
     return {"rm_scores": scores, "verified": batch.verified.int().tolist(),
             "truth": batch.truth.int().tolist()}
@@ -85,13 +88,13 @@ def write_cold_start(world):
         columns = {}
         for key in ("rm_scores", "verified", "truth"):
             columns[key] = torch.tensor([record[key] for record in records])
-        stored[kind] = batch_to_json(common.Batch(columns["rm_scores"], columns["verified"],
-                                                  truth=columns["truth"]))
+        stored[kind] = batch_to_json(Batch(columns["rm_scores"], columns["verified"],
+                                           truth=columns["truth"]))
     write_file(common.HERE / "cold_start.json", json.dumps(stored) + "\n")
 
 
 def main():
-    common.os.chdir(common.ROOT)
+    os.chdir(common.ROOT)
     world = common.open_world()
     print(write_group(world))
     write_cold_start(world)
