@@ -68,7 +68,7 @@ def text_of(cell):
 def test_their_names():
     assert [path.stem for path in NOTEBOOKS] == [
         "1_verifier_and_reward_model", "2_hero_reward", "3_grpo_by_hand", "4_a_training_run",
-        "5_to_eight_gpus", "6_is_it_true"]
+        "5_to_eight_gpus", "6_is_it_true", "7_neighbors"]
 
 
 def test_cells_are_short(notebook):
