@@ -1,14 +1,19 @@
 """Executes the notebooks and writes their outputs in place, stamped with what made them.
 
-    python notebooks/run.py                 all five, in a few minutes
+    python notebooks/run.py                 all of them, in a few minutes
     python notebooks/run.py 3 5             those whose names begin with 3 or 5
+
+A solution is Python in a folded block of a markdown cell, and below it stands what it prints. It
+runs in the notebook's kernel after the last cell, and its text is renewed, too.
 
 The stamp in a notebook's metadata holds three hashes: of the scripts, of the notebook's own cells,
 and of the tiny world's models. Before a release, tests/test_notebooks.py compares the first two
 with the files, so run this after the last change to a script or a cell.
 """
 
+import copy
 import hashlib
+import re
 import sys
 import time
 from pathlib import Path
@@ -22,6 +27,9 @@ import distributed  # noqa: E402
 import tiny  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# A solution and what it prints, in a markdown cell.
+SOLUTION = re.compile(r"```python\n(?P<code>.*?)```\n\n```text\n(?P<printed>.*?)```", re.DOTALL)
 
 
 def digest(parts):
@@ -44,18 +52,49 @@ def world_hash():
 
 
 def stamp(notebook, root=ROOT):
-    """The hashes of the code that a notebook runs with. -> {"code", "cells"}"""
-    scripts = [*sorted(root.glob("*.py")), root / "notebooks" / "common.py"]
-    code = [(path.name, path.read_bytes()) for path in scripts]
-    cells = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    """The hashes of the code and the data that a notebook runs with. -> {"code", "cells"}"""
+    folder = root / "notebooks"
+    files = [*sorted(root.glob("*.py")), folder / "common.py", *sorted(folder.glob("*.json"))]
+    code = [(path.name, path.read_bytes()) for path in files]
+    cells = [(cell.cell_type, with_printed(cell.source, "")) for cell in notebook.cells]
     return {"code": digest(code), "cells": digest(cells)}
 
 
+def with_printed(source, printed):
+    """A cell's source whose solution, if it has one, prints this text."""
+    def replaced(match):
+        return f"```python\n{match['code']}```\n\n```text\n{printed}```"
+
+    return SOLUTION.sub(replaced, source)
+
+
 def execute(notebook):
-    """Runs all cells in a new kernel, from the notebooks' folder, and fills in their outputs."""
-    client = NotebookClient(notebook, timeout=1200, kernel_name="python3", record_timing=False,
+    """Runs all cells in a new kernel, from the notebooks' folder, and fills in their outputs.
+
+    Then come the solutions, at most one in each markdown cell.
+    """
+    extended = copy.deepcopy(notebook)
+    solved = []                                  # indices of the cells that have a solution
+    for index, cell in enumerate(notebook.cells):
+        match = SOLUTION.search(cell.source)
+        if cell.cell_type == "markdown" and match:
+            solved.append(index)
+            extended.cells.append(nbformat.v4.new_code_cell(match["code"]))
+
+    client = NotebookClient(extended, timeout=1200, kernel_name="python3", record_timing=False,
                             resources={"metadata": {"path": str(ROOT / "notebooks")}})
     client.execute()
+
+    # The outputs go back: those of a cell to the cell, those of a solution into its block.
+    count = len(notebook.cells)
+    for cell, executed in zip(notebook.cells, extended.cells[:count], strict=True):
+        if cell.cell_type == "code":
+            cell.outputs = executed.outputs
+            cell.execution_count = executed.execution_count
+    for index, executed in zip(solved, extended.cells[count:], strict=True):
+        printed = "".join(output.text for output in executed.outputs
+                          if output.get("name") == "stdout")
+        notebook.cells[index].source = with_printed(notebook.cells[index].source, printed)
 
 
 def main():

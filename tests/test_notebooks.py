@@ -1,6 +1,6 @@
 """The notebooks: their form, that they still run, and that their outputs are up to date.
 
-Without a mark: what holds after an edit of any script. `notebooks`: executes all five.
+Without a mark: what holds after an edit of any script. `notebooks`: executes them all.
 `release`: the committed outputs were made by the code and the cells beside them. Together,
 `pytest -m "notebooks or release"`, they execute each notebook once.
 """
@@ -14,7 +14,9 @@ import pytest
 from helpers import ROOT
 
 import tiny
-from notebooks.run import NOTEBOOKS, execute, stamp, world_hash
+from notebooks import common
+from notebooks.run import NOTEBOOKS, SOLUTION, execute, stamp, with_printed, world_hash
+from verify import verify_all
 
 AGAIN = "run `python notebooks/run.py` and commit what it writes"
 EXECUTED = {}                        # path: the notebook, for those that this session has executed
@@ -36,13 +38,19 @@ def code_cells(notebook, tag=None):
     return [cell for cell in cells if tag is None or tag in cell.metadata.get("tags", [])]
 
 
+def solutions(notebook):
+    """The Python of the solutions, in order."""
+    return [match["code"] for match in SOLUTION.finditer(markdown_of(notebook))]
+
+
 def markdown_of(notebook):
     return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
 
 
-def python_of(cell):
-    """A cell's source without the lines that only IPython reads."""
-    return re.sub(r"^[%!].*$", "pass", cell.source, flags=re.M)
+def all_python(notebook):
+    """The sources of the code cells, without what only IPython reads, and of the solutions."""
+    cells = [re.sub(r"^[%!].*$", "pass", cell.source, flags=re.M) for cell in code_cells(notebook)]
+    return cells + solutions(notebook)
 
 
 def text_of(cell):
@@ -57,17 +65,28 @@ def text_of(cell):
 # ---------------------------------------------------------------------------- form
 
 
-def test_there_are_five():
-    assert [path.name for path in NOTEBOOKS] == [
-        "1_verifier_and_reward_model.ipynb", "2_hero_reward.ipynb", "3_grpo_by_hand.ipynb",
-        "4_a_training_run.ipynb", "5_to_eight_gpus.ipynb"]
+def test_their_names():
+    assert [path.stem for path in NOTEBOOKS] == [
+        "1_verifier_and_reward_model", "2_hero_reward", "3_grpo_by_hand", "4_a_training_run",
+        "5_to_eight_gpus", "6_is_it_true", "7_neighbors"]
 
 
 def test_cells_are_short(notebook):
-    for cell in code_cells(notebook):
-        lines = cell.source.splitlines()
-        assert len(lines) <= 15, cell.source
-        assert max(map(len, lines)) <= 100, cell.source
+    for source in all_python(notebook):
+        lines = source.splitlines()
+        assert len(lines) <= 15, source
+        assert max(map(len, lines)) <= 100, source
+
+
+def test_all_begin_alike(notebook):
+    """Goals, time, prerequisites and two lines of Python; and a recap at the end."""
+    first, preamble = notebook.cells[:2]
+    for word in ("**Goals.**", "**Time.**", "**You should know**"):
+        assert word in first.source
+    imported, _, started = preamble.source.splitlines()
+    assert imported.startswith("import common") and started == "group = common.start()"
+    assert notebook.cells[-1].source.startswith("## Recap")
+    assert markdown_of(notebook).count("> **Predict before you run.**") >= 3
 
 
 def test_cells_redefine_nothing_of_the_scripts(notebook):
@@ -79,46 +98,70 @@ def test_cells_redefine_nothing_of_the_scripts(notebook):
                 taken.add(node.name)
     assert len(taken) > 100
 
-    for cell in code_cells(notebook):
-        for node in ast.walk(ast.parse(python_of(cell))):
+    for source in all_python(notebook):
+        for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                assert node.name not in taken, cell.source
+                assert node.name not in taken, source
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
                 names = {target.id for target in node.targets if isinstance(target, ast.Name)}
-                assert not names & taken, cell.source
+                assert not names & taken, source
 
 
 def test_equations_and_exercises(notebook):
+    """A solution is folded in the cell of its exercise, and checks itself."""
     words = markdown_of(notebook)
-    assert words.count("$$") >= 4
-    assert words.count("<details>") == words.count("</details>") >= 3
-    assert re.findall(r"^### Exercise (\d)$", words, re.M) == ["1", "2", "3"]
-    assert re.findall(r"^### Solution (\d)$", words, re.M) == ["1", "2", "3"]
-    for number in "123":
-        assert f"([solution](#Solution-{number}))" in words
+    assert words.count("$$") >= 2
+    assert words.count("<details>") == words.count("</details>")
+    assert re.findall(r"^### Exercise (\d)", words, re.M) == ["1", "2", "3"]
+
+    for cell in notebook.cells:
+        if "### Exercise" in cell.source:
+            _, folded = cell.source.split("<details><summary>Solution</summary>")
+            match = SOLUTION.search(folded)
+            assert re.search(r"^assert ", match["code"], re.M)
+            assert folded.count("</details>") == 1
+    assert len(solutions(notebook)) == 3
 
 
-def test_solutions_are_at_the_end_and_check_themselves(notebook):
-    """Nobody sees a solution by scrolling to its exercise, in whatever program shows the cells."""
-    headings = [i for i, cell in enumerate(notebook.cells)
-                if cell.cell_type == "markdown" and cell.source.startswith("## Solutions")]
-    assert len(headings) == 1
-    after = code_cells(nbformat.v4.new_notebook(cells=notebook.cells[headings[0]:]))
-    assert len(after) == 3
-    assert after == code_cells(notebook, "solution")
-    for cell in after:
-        assert re.search(r"^assert ", cell.source, re.M)
+def test_what_a_solution_prints_can_be_renewed():
+    source = "a\n```python\nprint(1)\n```\n\n```text\n0\n```\nb"
+    assert with_printed(source, "1\n") == source.replace("0", "1")
+    assert with_printed("no solution", "1\n") == "no solution"
 
 
-def test_the_same_group_is_sampled_everywhere(notebook):
-    first = nbformat.read(NOTEBOOKS[0], as_version=4)
-    sources = [cell.source for cell in code_cells(notebook, "group")]
-    assert len(sources) == 1
-    assert sources == [cell.source for cell in code_cells(first, "group")]
+def test_the_stored_group_is_what_the_text_says():
+    """Four are right; accepted are one product and one sum; a wrong one has the best score."""
+    group = common.start()
+    batch = group.batch
+    assert verify_all(group.texts, [group.answer] * 8) == group.verdicts
+    assert batch.verified[0].tolist() == [float(v.correct) for v in group.verdicts]
+    assert batch.truth[0].tolist() == [float(v.answer in group.accepted) for v in group.verdicts]
+    assert batch.truth.sum() == 4
+    accepted = [text[:3] for text, v in zip(group.texts, group.verdicts, strict=True) if v.correct]
+    assert accepted == ["2*3", "2+3"]
+    assert batch.truth[0, batch.rm_scores.argmax()] == 0
+
+    # The token ids are those of the tokenizer that the world would have now.
+    tokenizer = tiny.make_tokenizer()
+    for text, rollout in zip(group.texts, group.rollouts, strict=True):
+        assert tokenizer(text)["input_ids"] == rollout.response_ids[:-1]
+        assert len(rollout.logprobs) == len(rollout.response_ids)
+        assert max(rollout.logprobs) <= 0
+    assert "".join(common.read_changes()["tokens"]) == group.texts[2]
+
+
+@pytest.mark.parametrize("kind", ["easy", "hard"])
+def test_the_stored_cold_start(kind):
+    batch = common.read_cold_start(kind)
+    assert batch.rm_scores.shape == batch.verified.shape == batch.truth.shape == (150, 8)
+    assert (batch.verified <= batch.truth).all()      # the verifier accepts nothing that is wrong
+    recall = batch.verified.sum() / batch.truth.sum()
+    assert recall == 1 if kind == "easy" else recall < 0.15
 
 
 def test_the_stamp_sees_one_letter(tmp_path):
-    for script in [*ROOT.glob("*.py"), ROOT / "notebooks" / "common.py"]:
+    folder = ROOT / "notebooks"
+    for script in [*ROOT.glob("*.py"), folder / "common.py", *folder.glob("*.json")]:
         copy = tmp_path / script.relative_to(ROOT)
         copy.parent.mkdir(exist_ok=True)
         shutil.copy(script, copy)
@@ -133,6 +176,12 @@ def test_the_stamp_sees_one_letter(tmp_path):
         (tmp_path / name).write_text(code)
     notebook.cells[-1].source += " "
     assert stamp(notebook, tmp_path)["cells"] != before["cells"]
+
+    # What a solution prints is an output and no part of the stamp.
+    after = stamp(notebook)
+    for cell in notebook.cells:
+        cell.source = with_printed(cell.source, "something else")
+    assert stamp(notebook) == after
 
 
 # ---------------------------------------------------------------------------- the committed outputs
@@ -171,11 +220,12 @@ def test_figures_are_shown_and_files_are_small(path, notebook):
 
 @pytest.mark.release
 def test_the_same_group_travels(notebook):
-    """All five show the same eight responses."""
+    """All show the same eight responses."""
     first = nbformat.read(NOTEBOOKS[0], as_version=4)
-    shown = text_of(code_cells(notebook, "group")[0])
-    assert shown.count("\\boxed{") == 8
-    assert shown == text_of(code_cells(first, "group")[0])
+    cell, = code_cells(notebook, "group")
+    assert cell.source == "print(group)"
+    assert text_of(cell).count("\\boxed{") == 8
+    assert text_of(cell) == text_of(code_cells(first, "group")[0])
 
 
 # ---------------------------------------------------------------------------- they run
@@ -208,3 +258,5 @@ def test_outputs_are_the_committed_ones(notebook, executed):
         pytest.skip("the committed outputs are of another tiny world than this machine's")
     for committed, cell in zip(code_cells(notebook), code_cells(executed), strict=True):
         assert text_of(cell) == text_of(committed), cell.source
+    for committed, cell in zip(notebook.cells, executed.cells, strict=True):
+        assert cell.source == committed.source          # with what the solutions print
