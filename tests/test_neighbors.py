@@ -510,8 +510,8 @@ def test_an_ensemble_without_members_is_refused(folder):
 
 
 def options_of(name):
-    """Settings of a run of seconds, on easy problems: of hard ones the verifier accepts nothing that
-    the policy of the tests says. DAPO has enough mixed groups for an update in step five."""
+    """Settings of a run of seconds, on easy problems: of what the policy of the tests says to hard
+    ones, nothing is accepted. DAPO has enough mixed groups for an update in step five."""
     options = [*SMALL, "--reward", name, "--regime", "easy", "--max_response_tokens", 48]
     if name == "dapo":
         options += ["--steps", 6]
