@@ -56,10 +56,10 @@ from problems import (
 from record import (
     TRACKERS,
     Tracker,
+    changed_names,
     check_hub_name,
     check_tracker,
     describe_origin,
-    differences,
     push_to_hub,
     write_model_card,
 )
@@ -846,7 +846,7 @@ def write_config(cfg, ranks, folder):
     if "made_with" not in saved:
         write_file(path, json.dumps(asdict(cfg) | {"made_with": origin}, indent=1) + "\n")
         return
-    changed = differences(saved["made_with"], origin)
+    changed = changed_names(saved["made_with"], origin)
     if changed:
         print(f"note: since {folder} was started, this has changed: {', '.join(changed)}; the "
               "rest of the run may differ from what it would have been", flush=True)

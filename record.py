@@ -89,7 +89,7 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def differences(then, now):
+def changed_names(then, now):
     """The names of what differs between two results of describe_origin, but for the command."""
     then = flatten(then)
     now = flatten(now)
