@@ -28,6 +28,7 @@ import os
 import random
 import sys
 import time
+from collections import ChainMap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -604,7 +605,10 @@ def read_settings(path):
     return settings
 
 
-CHOICES = {"reward": REWARDS | neighbors.METHODS, "regime": ("easy", "hard", "mixed"),
+# A view, so that a reward that is added to REWARDS later is one, too. It lists REWARDS first.
+KNOWN_REWARDS = ChainMap(neighbors.METHODS, REWARDS)
+
+CHOICES = {"reward": KNOWN_REWARDS, "regime": ("easy", "hard", "mixed"),
            "advantage_norm": ("none", "std"), "weight_on": ("advantage", "reward", "none"),
            "shard": ("auto", "on", "off"), "track": TRACKERS}
 ABOVE_ZERO = ("steps", "prompts_per_step", "rollouts_per_prompt", "max_response_tokens",
