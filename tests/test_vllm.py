@@ -165,13 +165,13 @@ def test_a_response_depends_on_its_seed_alone(engine, tokenizer):
 @pytest.mark.slow
 @vllm
 def test_finished_responses_end_with_eos_and_cut_ones_do_not(engine, tokenizer):
-    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
+    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(28, temperature=2.0), 0)
     assert {r.finished for r in rollouts} == {True, False}
     for r in rollouts:
-        assert len(r.response_ids) == len(r.logprobs) <= 16
+        assert len(r.response_ids) == len(r.logprobs) <= 28
         assert tokenizer.eos_token_id not in r.response_ids[:-1]
         assert (r.response_ids[-1] == tokenizer.eos_token_id) == r.finished
-        assert r.finished or len(r.response_ids) == 16
+        assert r.finished or len(r.response_ids) == 28
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_finished_responses_end_with_eos_and_cut_ones_do_not(engine, tokenizer):
 def test_a_response_ends_with_any_stop_token(engine, tokenizer, monkeypatch):
     semicolon = tokenizer.convert_tokens_to_ids(";")
     monkeypatch.setattr(engine, "stop_ids", [tokenizer.eos_token_id, semicolon])
-    rollouts = engine.generate(prompts(tokenizer), 64, SamplingParams(16), 0)
+    rollouts = engine.generate(prompts(tokenizer), 64, SamplingParams(28, temperature=2.0), 0)
     assert {r.response_ids[-1] for r in rollouts if r.finished} == {1, semicolon}
     for r in rollouts:
         assert not set(r.response_ids[:-1]) & set(engine.stop_ids)
