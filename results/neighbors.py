@@ -1,471 +1,357 @@
-"""The lab: HERO's neighbors side by side, on the same worlds, data and rollouts.
+"""The lab: HERO's neighbors side by side, in the study's worlds and with the study's numbers.
 
     python results/neighbors.py             makes the runs that neighbors.csv lacks, then the page
     python results/neighbors.py --page      the page and the figures alone
-    python results/neighbors.py --quick     two methods, two steps, into runs/quick-neighbors
+    python results/neighbors.py --quick     a small world, two steps, into runs/quick-neighbors
 
-A run is one row of neighbors.csv; a lab that was stopped resumes where it was. The order of the
-runs makes a stopped lab useful: first every method in world 0 at one learning rate, on the default
-data, with lucky answers, on easy data and with a weak reward model; then the other worlds; then
-other rates. A run takes about a minute, and two run at once: all of world 0 takes an hour and a
-half, and the whole lab a working day.
-
-Every number is of fresh problems that nothing was chosen on, by the oracle, but for `course`, which
-is of validation problems. What is the same method as another, and so is no run: rloo, and backward
-where all problems are of one kind (tests/test_neighbors.py).
+DESIGN.md says what is run, at which rate, in which order, and what will count as a result. The runs
+are made by study.py, and this file says which. HERO, the verifier alone and what else the study has
+are read from study.csv: a run of 30 steps is the first half of one of 60.
 """
 
 import argparse
-import contextlib
-import csv
-import io
 import os
 import shutil
+import signal
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
-from itertools import groupby
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))                    # before this folder, which has a neighbors.py too
-import distributed  # noqa: E402
-import hero  # noqa: E402
 import neighbors  # noqa: E402
 import tiny  # noqa: E402
-from eval import evaluate  # noqa: E402
-from problems import load_problems, read_jsonl, write_file, write_jsonl  # noqa: E402
-from report import pyplot  # noqa: E402
-from rewards import Batch, RewardModel, compute_advantages  # noqa: E402
-from rollout import SamplingParams, load_tokenizer, make_engine  # noqa: E402
+from problems import write_file  # noqa: E402
+from report import COLORS, pyplot  # noqa: E402
+from results import study  # noqa: E402
+from results.study import Block, Job, Method  # noqa: E402
+from results.study_tables import (  # noqa: E402
+    HERO,
+    VERIFIER,
+    Claim,
+    Study,
+    markdown_table,
+    mean_interval,
+    page,
+    read_csv,
+    save_figure,
+    show,
+    show_difference,
+    show_mean,
+    verdict_alone,
+)
+from rewards import Batch, compute_advantages  # noqa: E402
 
 # ---------------------------------------------------------------------------- what is run
+# DESIGN.md, "The design of the lab".
 
-BASELINES = ("hero", "verifier", "rm", "naive", "oracle")
-SAME_METHOD = ("rloo", "backward")
-METHODS = (*BASELINES, *(name for name in neighbors.METHODS if name not in SAME_METHOD))
+# Methods of which the study has the run: {name here: name in study.csv}.
+IN_STUDY = {"hero": "HERO", "verifier": "verifier", "oracle": "oracle", "hero_kl": "HERO leash",
+            "rm_kl": "RM leash", "naive_narrow": "naive 0.95"}
+# Methods whose run is that of the verifier alone; tests/test_neighbors.py shows it.
+SAME_AS_VERIFIER = ("rloo", "backward")
 
-# Those that the most is said about.
-CORE = ("hero", "verifier", "rm", "oracle", "naive_narrow", "hero_kl", "rm_kl", "rlpr", "band",
-        "imputed", "heron", "gdpo", "dapo")
+METHODS = ["rm", *(name for name in neighbors.METHODS
+                   if name not in IN_STUDY and name not in SAME_AS_VERIFIER)]
+ENSEMBLES = [name for name in METHODS if name.startswith("ensemble")]
+MEMBERS = 4                                       # of an ensemble, beside the world's reward model
 
-# They read no score, so another reward model gives the same run.
-NO_SCORE = ("verifier", "oracle", "grpo", "reinforce_pp", "psr", "nsr", "w_reinforce", "maxrl",
-            "passk", "pacs", "dapo", "gspo", "cispo", "concise", "rlpr")
-ENSEMBLES = tuple(name for name in neighbors.METHODS if name.startswith("ensemble"))
+READ_SCORES = ("heron", "papo", "gdpo", "gated", "clip", "rm_chi2", "par", "filter_best_random",
+               "filter_best_worst", "band", "band_corrected", "imputed")
+UNDER_NOISE = ("grpo", "psr", "nsr", "w_reinforce", "forward", "heron", "gdpo", "gated", "band",
+               "imputed")
+FOR_DIVERSITY = ("verifier", "hero", "grpo", "psr", "nsr", "w_reinforce", "maxrl", "passk", "pacs",
+                 "concise")
 
-# {setting: (what a run is trained with, the methods that run)}
-SETTINGS = {
-    "default": ({"regime": "hard"}, METHODS),
-    "lucky": ({"data": "lucky.jsonl"}, METHODS),
-    "easy": ({"regime": "easy"}, METHODS),
-    "weak": ({"regime": "hard", "reward_model": "weak"},
-             [name for name in METHODS if name not in (*NO_SCORE, *ENSEMBLES)]),
-    "mixed": ({"regime": "mixed"}, ("hero", "verifier", "forward", "backward")),
+RATE = 2e-4
+HALF_RATE = 1e-4
+CONDITIONS = study.CONDITIONS | {
+    "dapo x 4": {"steps": 120, "eval_every": 60},
+    "diverse": {"regime": "easy", "eval_every": 30, "eval_samples": 16},
 }
-RATE = 1e-4
-OTHER_RATES = (3e-5, 6e-5, 2e-4)
-WORLDS = range(5)
-
-# The columns of the CSV file that tell a run from others, all of them text.
-KEY = ("setting", "method", "world", "learning_rate", "steps")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One run: a cell of the table in one world, which is also its seed."""
-    setting: str
-    method: str
-    world: int
-    learning_rate: float = RATE
-    steps: int = 60
-
-    @property
-    def key(self):
-        """The values of KEY in its row."""
-        return (self.setting, self.method, str(self.world), f"{self.learning_rate:g}",
-                str(self.steps))
+def cells_of(condition, methods):
+    """(condition, method) of each method."""
+    return [(condition, method) for method in methods]
 
 
-def make_jobs():
-    """Every run, each once, the most telling first."""
-    # 1. World 0: every method in every setting at one rate. With four times the steps DAPO has more
-    #    updates, and four times the rollouts.
+BLOCKS = {
+    "table": Block(range(3), cells_of("hard", METHODS)),
+    "weak": Block(range(2), cells_of("weak", READ_SCORES)),
+    "lucky": Block(range(2), cells_of("lucky", UNDER_NOISE)),
+    "mixed": Block(range(2), cells_of("mixed", ("forward", "backward"))),
+    "dapo": Block(range(3), cells_of("dapo x 4", ["dapo"])),
+    "half rate": Block(range(1), cells_of("half", ["hero", "verifier", "oracle", *METHODS])),
+    "diverse": Block(range(2), cells_of("diverse", FOR_DIVERSITY)),
+    "worlds": Block(range(3, 5), cells_of("hard", METHODS)),
+}
+QUICK_BLOCKS = {"quick": Block(range(1), [("hard", "ensemble_worst"), ("hard", "rlpr"),
+                                          ("half", "hero")])}
+
+# Every reward is a method here, under its own name. Ensembles need their members: prepare_member.
+LAB_METHODS = {name: Method(name, {"reward": name} | ({"reward_model": "good"}
+                                                     if name in ENSEMBLES else {}))
+               for name in ("rm", "hero", "verifier", "oracle", *neighbors.METHODS)}
+FULL = replace(study.FULL, steps=30, blocks=BLOCKS, conditions=CONDITIONS,
+               methods=LAB_METHODS)
+QUICK = replace(study.QUICK, prefix="quick-lab-", blocks=QUICK_BLOCKS, conditions=CONDITIONS,
+                methods=LAB_METHODS)
+
+
+def make_jobs(size):
+    """Every run, in the order of DESIGN.md. "half" is hard data at half the rate."""
     jobs = []
-    first, *others = WORLDS
-    for setting, (_, methods) in SETTINGS.items():
-        jobs += [Job(setting, method, first) for method in methods]
-    jobs.append(Job("default", "dapo", first, steps=240))
-
-    # 2. The other worlds: first the methods that the most is said about, then all, then the other
-    #    settings.
-    for world in others:
-        jobs += [Job("default", method, world) for method in CORE]
-    for world in others:
-        jobs += [Job("default", method, world) for method in METHODS if method not in CORE]
-    for world in others:
-        for setting, (_, methods) in SETTINGS.items():
-            if setting != "default":
-                jobs += [Job(setting, method, world) for method in methods]
-
-    # 3. Other learning rates.
-    for rate in OTHER_RATES:
-        jobs += [Job("default", method, first, rate) for method in METHODS]
+    for block in size.blocks.values():
+        for condition, method in block.cells:
+            for world in block.worlds:
+                if condition == "half":
+                    jobs.append(Job("hard", method, world, HALF_RATE, is_sweep=True))
+                else:
+                    jobs.append(Job(condition, method, world, RATE))
     return jobs
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large a lab is."""
-    folder: str                         # FOLDER-N holds what world N needs beside runs/world-N
-    jobs: list
-    problems: int = 300                 # fresh problems of each kind
-    samples: int = 4
-    rm_steps: int = tiny.RM_STEPS       # of the further reward models
-    members: int = 4                    # of an ensemble, beside the world's own reward model
+# ---------------------------------------------------------------------------- the runs
 
 
-FULL = Size("runs/neighbors-world", make_jobs())
-QUICK = Size("runs/quick-neighbors-world",
-             [Job("default", name, 0, steps=2) for name in ("hero", "ensemble_worst")],
-             problems=10, samples=1, rm_steps=2, members=1)
+def prepare_member(world, member, size):
+    """Makes one reward model of an ensemble: trained on other pairs, from another head.
 
-# ---------------------------------------------------------------------------- worlds
-
-
-def prepare_world(world, size, pool):
-    """Makes what the runs of a world need: fresh and validation problems, and reward models.
-
-    easy.jsonl, hard.jsonl, validation.jsonl; good, the world's own reward model, with good-1,
-    good-2 and so on of an ensemble, trained on other pairs from another start; weak, which has seen
-    easy answers alone.
+    Member 0 is the world's own. make_config of study.py knows the first of them as "good".
     """
-    home = Path(f"runs/world-{world}")
-    tiny.ensure(home, world)
-    folder = Path(f"{size.folder}-{world}")
+    name = f"good-{member}" if member else "good"
+    folder = size.extras(world) / name
     if folder.exists():
         return
-    partial = folder.with_name(folder.name + ".partial")
+    partial = folder.with_name(f"partial-{name}")
     shutil.rmtree(partial, ignore_errors=True)
-
-    # 1. Problems. Those in digits and in words are kept apart from the world's own by their text.
-    held_out = {kind: load_problems(home / "eval" / f"{kind}.jsonl") for kind in ("easy", "hard")}
-    known = set()
-    for rows in held_out.values():
-        known.update(row["problem"].removesuffix(" in words") for row in rows)
-    for kind in held_out:
-        rows = tiny.make_problems(2 * size.problems, kind == "hard", f"neighbors {world}",
-                                  evaluation=True)
-        fresh = [row for row in tiny.public_rows(rows)
-                 if row["problem"].removesuffix(" in words") not in known]
-        write_jsonl(partial / f"{kind}.jsonl", fresh[:size.problems])
-    write_jsonl(partial / "validation.jsonl", held_out["hard"][:100])
-    shutil.copy(home / "train" / "lucky.jsonl", partial)
-
-    # 2. Reward models, two at once.
-    shutil.copytree(home / "reward_model", partial / "good")
-    builds = [pool.submit(build_reward_model, partial / "weak", world, "weak", size.rm_steps)]
-    for member in range(1, size.members + 1):
-        builds.append(pool.submit(build_reward_model, partial / f"good-{member}", world, "good",
-                                  size.rm_steps, member))
-    for build in builds:
-        build.result()
+    if member:
+        with study.silence():
+            tiny.build_reward_model(partial, size.world(world) / "policy",
+                                    f"{world} member {member}", "good", size.rm_steps)
+    else:
+        shutil.copytree(size.world(world) / "reward_model", partial)
     partial.rename(folder)
 
 
-def build_reward_model(folder, world, kind, steps, member=0):
-    """A reward model of a world, in a worker process. member: decides its pairs and its start."""
-    distributed.init()
-    torch.manual_seed(member)
-    seed = f"{world} member {member}" if member else world
-    with silence():
-        tiny.build_reward_model(folder, Path(f"runs/world-{world}/policy"), seed, kind, steps)
+def run_job(job, size, deadline):
+    """Makes one run. -> its rows of neighbors.csv, none after the deadline
 
-
-@contextlib.contextmanager
-def silence():
-    """What is printed within it, by a run among hundreds, is thrown away."""
-    with open(os.devnull, "w") as null, contextlib.redirect_stdout(null), \
-            contextlib.redirect_stderr(null):
-        yield
-
-
-# ---------------------------------------------------------------------------- one run
-
-
-def run_job(job, size):
-    """Trains and evaluates one run, in a worker process. -> its row"""
-    distributed.init()
+    They are those of study.csv, with two columns more: on diverse data the share of easy problems
+    that 16 samples solve, and the updates of all steps so far.
+    """
     started = time.time()
-
-    # 1. The settings. File names are of the world's folder.
-    folder = Path(f"{size.folder}-{job.world}")
-    settings = {"reward_model": "good"} | SETTINGS[job.setting][0]
-    for name in ("reward_model", "data"):
-        if name in settings:
-            settings[name] = str(folder / settings[name])
-    cfg = hero.Config(
-        **settings, name="-".join((folder.name, *job.key)), reward=job.method, seed=job.world,
-        world_seed=job.world, steps=job.steps, learning_rate=job.learning_rate,
-        eval_data=str(folder / "validation.jsonl"), eval_every=10, eval_samples=1,
-        save_every=10**6, engine="transformers")
-    run = Path("runs") / cfg.name
-    shutil.rmtree(run, ignore_errors=True)
-
-    # 2. Train and evaluate.
-    with silence():
-        hero.train(cfg)
-        results = evaluate_run(cfg, run, folder, size)
-
-    # 3. What is kept of it.
-    row = dict(zip(KEY, job.key, strict=True))
-    metrics = [entry for _, entry in read_jsonl(run / "metrics.jsonl")]
-    row |= results | summarize(cfg, metrics)
-    row["seconds"] = time.time() - started
-    shutil.rmtree(run)
-    return row
-
-
-def evaluate_run(cfg, run, folder, size):
-    """Truth and score on the fresh problems; after easy training pass@16 too. -> columns"""
-    tokenizer = load_tokenizer(run / "final")
-    engine = make_engine("transformers", run / "final", tokenizer)
-    reward_model = RewardModel(cfg.reward_model)
-    sampling = SamplingParams(cfg.max_response_tokens, temperature=0.6, top_p=0.95)
-
-    hard = evaluate(engine, tokenizer, load_problems(folder / "hard.jsonl"), size.samples, sampling,
-                    reward_model=reward_model)
-    problems = load_problems(folder / "easy.jsonl")
-    easy = evaluate(engine, tokenizer, problems, size.samples, sampling)
-
-
-    columns = {
-        "hard": hard["pass@1"],
-        "easy": easy["pass@1"],
-        "rm": hard["rm"],
-        "length": hard["length"],
-        "truncated": hard["truncated"],
-        "pass@16": None,
-    }
-    if cfg.regime == "easy":
-        sixteen = evaluate(engine, tokenizer, problems[:100], 16, sampling)
-        columns["pass@16"] = sixteen["pass@k"]
-    return columns
-
-
-def summarize(cfg, metrics):
-    """Columns of a run's log. course: mean pass@1 over the validations after the first."""
-    validations = [row["eval/validation/pass@1"] for row in metrics[1:]
-                   if "eval/validation/pass@1" in row]
-    updates = [row for row in metrics[1:] if row["policy/entropy"] is not None]
-    zero = [row["reward/zero_advantages"] for row in metrics[1:]]
-    return {
-        "course": sum(validations) / len(validations),
-        "entropy": updates[-1]["policy/entropy"] if updates else None,
-        "zero_advantages": sum(zero) / len(zero),
-        "rollouts": len(zero) * cfg.prompts_per_step * cfg.rollouts_per_prompt,
-        "updates": len(updates),
-    }
-
-
-# ---------------------------------------------------------------------------- all runs
-
-
-def read_rows(path):
-    """The rows of the CSV file, numbers as numbers and empty cells as None."""
-    rows = []
-    if not path.exists():
-        return rows
-    with open(path, newline="") as file:
-        for text in csv.DictReader(file):
-            row = {}
-            for column, cell in text.items():
-                if column in KEY:
-                    row[column] = cell
-                else:
-                    row[column] = float(cell) if cell else None
-            rows.append(row)
+    if started > deadline:
+        return []
+    metrics = study.train_job(job, size)
+    rows = study.evaluations(job, metrics, time.time() - started)
+    by_step = {entry["step"]: entry for entry in metrics}
+    for row in rows:
+        entry = by_step[row["step"]]
+        row["easy pass@16"] = entry["eval/easy/pass@k"] if job.condition == "diverse" else None
+        row["updates"] = sum(step <= row["step"] and earlier.get("policy/entropy") is not None
+                             for step, earlier in by_step.items())
     return rows
 
 
-def write_rows(path, rows):
-    """Writes the CSV file whole or not at all."""
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, list(rows[0]))
-    table.writeheader()
-    for row in rows:
-        table.writerow({column: f"{value:.6g}" if isinstance(value, float) else value
-                        for column, value in row.items()})
-    write_file(path, text.getvalue())
+def make_runs(out, size, deadline):
+    """Makes the runs that neighbors.csv lacks, two at once, and saves after each."""
+    jobs = make_jobs(size)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: the same command resumes"))
+    pool = ProcessPoolExecutor(2, get_context("spawn"), study.start_worker)
+    try:
+        # Worlds and ensembles first.
+        study.prepare(pool, jobs, size)
+        worlds = sorted({job.world for job in jobs if job.method in ENSEMBLES})
+        futures = [pool.submit(prepare_member, world, member, size)
+                   for world in worlds for member in range(MEMBERS + 1)]
+        for future in futures:
+            future.result()
+        study.make_runs(pool, jobs, out / "neighbors.csv", size, deadline, run_job)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def key_of(row):
-    """The values of KEY in a row of the CSV file."""
-    return tuple(row[column] for column in KEY)
+# ---------------------------------------------------------------------------- claims
 
 
-def make_runs(size, path):
-    """Makes the runs that the CSV file lacks, two at once, and saves after each."""
-    rows = read_rows(path)
-    done = {key_of(row) for row in rows}
-    missing = [job for job in size.jobs if job.key not in done]
-    finished = 0
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        # Jobs of the same world follow each other, and it is prepared before them.
-        for world, jobs in groupby(missing, key=lambda job: job.world):
-            prepare_world(world, size, pool)
-            for future in as_completed([pool.submit(run_job, job, size) for job in jobs]):
-                row = future.result()
-                rows.append(row)
-                write_rows(path, rows)
-                finished += 1
-                print(f"{finished} of {len(missing)}: {' '.join(key_of(row))}: hard "
-                      f"{row['hard']:.3f}, easy {row['easy']:.3f}, {row['seconds']:.0f} s",
-                      flush=True)
+def hard(method):
+    """The cell of a method on hard data."""
+    return (f"hard / {method}",)
 
+
+def diverse(method):
+    return (f"diverse / {method}",)
+
+
+def ahead(method, other, text, condition="hard", outcome="course"):
+    """The claim that a method is ahead of another one."""
+    return Claim(text, (f"{condition} / {method}",), (f"{condition} / {other}",), outcome)
+
+
+# What each paper claims, in our words, as a difference that should be above 0.
+CLAIMS = {
+    "rlpr": [
+        Claim("the reference's probability replaces a verifier", hard("rlpr"), VERIFIER),
+        Claim("and a reward model", hard("rlpr"), hard("rm"))],
+    "nsr": [
+        ahead("nsr", "verifier", "suppressing wrong samples alone raises pass@16", "diverse",
+              "easy pass@16"),
+        Claim("and learns as well, where the verifier misses little", diverse("nsr"),
+              ("start",), "course easy")],
+    "psr": [ahead("verifier", "psr", "reinforcing right samples alone lowers pass@16", "diverse",
+                  "easy pass@16")],
+    "w_reinforce": [ahead("w_reinforce", "psr", "a little weight on right samples is best for "
+                          "pass@16", "diverse", "easy pass@16")],
+    "maxrl": [ahead("maxrl", "grpo", "better pass@16 than GRPO", "diverse", "easy pass@16")],
+    "passk": [ahead("passk", "grpo", "better pass@16 than GRPO", "diverse", "easy pass@16")],
+    "pacs": [ahead("pacs", "grpo", "better pass@16 than GRPO", "diverse", "easy pass@16")],
+    "forward": [
+        Claim("the corrected gradient beats the uncorrected verifier", hard("forward"), VERIFIER),
+        ahead("forward", "verifier", "also where right answers come by luck", "lucky")],
+    "backward": [ahead("backward", "verifier", "the corrected reward beats the uncorrected "
+                       "verifier", "mixed")],
+    "heron": [Claim("the order of the signals is enough", hard("heron"), HERO)],
+    "papo": [Claim("a score among the accepted helps", hard("papo"), hard("grpo"))],
+    "gdpo": [Claim("normalizing each signal before the sum beats the plain sum", hard("gdpo"),
+                   hard("naive 0.95"))],
+    "gated": [Claim("behind the gate the score helps", hard("gated"), VERIFIER)],
+    "concise": [ahead("concise", "verifier", "brevity behind the gate costs nothing", "diverse")],
+    "par": [
+        Claim("a bounded, centered score beats the raw one", hard("par"), hard("rm")),
+        ahead("par", "RM only", "also a misleading one", "weak")],
+    "clip": [Claim("verdict and bounded score beat the verdict", hard("clip"), VERIFIER)],
+    "dapo": [
+        Claim("replacing uniform groups pays, at equal rollouts", hard("dapo"), hard("grpo")),
+        Claim("at four times the rollouts", ("dapo x 4 / dapo",), hard("grpo"), "end")],
+    "rm_chi2": [
+        Claim("the chi-squared leash beats none", hard("rm_chi2"), hard("rm")),
+        Claim("and the KL's", hard("rm_chi2"), hard("RM leash"))],
+    "ensemble_worst": [Claim("the lowest of several scores beats one", hard("ensemble_worst"),
+                             hard("rm"))],
+    "ensemble_uncertain": [Claim("so does the mean less the variance", hard("ensemble_uncertain"),
+                                 hard("rm"))],
+    "ensemble_robust": [Claim("so does a mixture of mean and lowest", hard("ensemble_robust"),
+                              hard("rm"))],
+    "filter_best_random": [Claim("dropping the scores in the middle helps",
+                                 hard("filter_best_random"), hard("rm"))],
+    "filter_best_worst": [Claim("dropping the scores in the middle helps",
+                                hard("filter_best_worst"), hard("rm"))],
+    "gspo": [Claim("one ratio per response is better", hard("gspo"), VERIFIER)],
+    "cispo": [Claim("no token loses its gradient: faster", hard("cispo"), VERIFIER)],
+    "reinforce_pp": [Claim("the batch's baseline beats the group's", hard("reinforce_pp"),
+                           VERIFIER)],
+    "band (ours)": [
+        Claim("a band as wide as the reward model is reliable beats HERO's", hard("band"), HERO),
+        ahead("band", "HERO", "also with a misleading reward model", "weak")],
+    "imputed (ours)": [
+        Claim("imputed labels beat HERO", hard("imputed"), HERO),
+        ahead("imputed", "HERO", "also with a misleading reward model", "weak")],
+    "gate (ours, history)": [Claim("the gate beats HERO", hard("gate"), HERO)],
+}
 
 # ---------------------------------------------------------------------------- the page
 
-# What each paper claims, in our words, and what the lab says of it: confirmed, refuted or not
-# testable here, with the reason. Filled in by hand when the runs are there.
-CLAIMS = {
-    "rlpr": ("The probability of the reference answer replaces verifiers and reward models.", ""),
-    "nsr": ("Suppressing wrong samples alone is nearly as good at pass@1 and better at pass@16.",
-            ""),
-    "psr": ("Reinforcing right samples alone raises pass@1 and lowers pass@16.", ""),
-    "w_reinforce": ("A little weight on right samples is best over all k.", ""),
-    "forward": ("The corrected gradient beats the uncorrected verifier under noise.", ""),
-    "backward": ("The corrected reward beats the uncorrected verifier under noise.", ""),
-    "heron": ("The order of the signals is enough; no weights need to be tuned.", ""),
-    "papo": ("Learning goes on where all answers are right, without hacking.", ""),
-    "gdpo": ("Normalizing each reward before the sum beats normalizing the sum.", ""),
-    "gated": ("Behind the gate the dense reward cannot be hacked.", ""),
-    "concise": ("Brevity behind the gate shortens responses without loss.", ""),
-    "par": ("A bounded, centered reward is not hacked where the raw score is.", ""),
-    "clip": ("Bounded above, a learned reward helps where the raw one does not.", ""),
-    "maxrl": ("Better pass@16 at equal pass@1.", ""),
-    "passk": ("Better pass@16 without loss at pass@1.", ""),
-    "pacs": ("Better pass@16 than GRPO.", ""),
-    "dapo": ("Replacing uniform groups speeds learning.", ""),
-    "rm_chi2": ("At equal score chi-squared leaves more truth than KL.", ""),
-    "ensemble_worst": ("The lowest of several scores is not hacked.", ""),
-    "ensemble_uncertain": ("Nor is the mean less the variance.", ""),
-    "ensemble_robust": ("Nor is a mixture of the two.", ""),
-    "filter_best_random": ("Scores in the middle are unreliable: dropping them helps.", ""),
-    "filter_best_worst": ("The same, with the worst response as the contrast.", ""),
-    "gspo": ("A ratio per response makes training stable.", ""),
-    "cispo": ("No token loses its gradient, so learning is faster.", ""),
-    "reinforce_pp": ("The batch's baseline is as good as the group's, and more stable.", ""),
-}
 
-# Columns of the table: its heading, the setting, and the number.
-COLUMNS = (("hard", "default", "hard"), ("easy", "default", "easy"),
-           ("course", "default", "course"), ("score", "default", "rm"),
-           ("entropy", "default", "entropy"), ("no advantage", "default", "zero_advantages"),
-           ("lucky: hard", "lucky", "hard"), ("easy: easy", "easy", "easy"),
-           ("easy: pass@16", "easy", "pass@16"), ("weak: hard", "weak", "hard"),
-           ("weak: score", "weak", "rm"), ("mixed: hard", "mixed", "hard"))
-DIFFERENCES = (("hard", "default", "hard"), ("lucky: hard", "lucky", "hard"),
-               ("easy: easy", "easy", "easy"), ("weak: hard", "weak", "hard"))
+def read_runs(folder):
+    """The lab's runs, and those of the study up to the lab's last step. -> rows"""
+    rows = [row for row in read_csv(HERE / "study.csv")
+            if row["step"] <= FULL.steps and not row["cell"].startswith("sweep ")]
+    return rows + read_csv(folder / "neighbors.csv")
 
 
-# Half the width of a 95 % interval in standard errors, by the number of values.
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}
+def cell_of(method):
+    """The name of a method's cell on hard data, whoever has made it."""
+    return f"hard / {IN_STUDY.get(method, method)}"
 
 
-def select(rows, setting, method, steps, rate=RATE):
-    """{world: row} of a method's runs in a setting."""
-    wanted = (setting, method, f"{rate:g}", str(steps))
-    return {row["world"]: row for row in rows
-            if (row["setting"], row["method"], row["learning_rate"], row["steps"]) == wanted}
+def method_row(runs, method):
+    """A line of the large table."""
+    cell = cell_of(method)
+    known = neighbors.METHODS.get(method)
+    paper = known.paper if known else ""
+    half = f"sweep {HALF_RATE:g} / {method}"
+    half_hero = f"sweep {HALF_RATE:g} / hero"
+
+    # Differences to HERO and to the verifier alone at the common rate, to HERO elsewhere.
+    differences = [runs.difference((cell,), HERO, "course"),
+                   runs.difference((cell,), VERIFIER, "course"),
+                   runs.difference((half,), (half_hero,), "course")]
+    for condition in ("weak", "lucky"):
+        differences.append(runs.difference((f"{condition} / {IN_STUDY.get(method, method)}",),
+                                           (f"{condition} / HERO",), "course"))
+    means = [show_mean(runs.values(cell, outcome))
+             for outcome in ("course hard", "course easy", "end", "score", "entropy")]
+    return [method, f"[{paper}](https://arxiv.org/abs/{paper})" if paper else "",
+            str(len(runs.values(cell, "course"))), *means,
+            *(show_difference(values) if values else "-" for values in differences)]
 
 
-def mean_cell(runs, column):
-    """The mean over worlds of a column, as text; empty where there is none."""
-    values = [row[column] for row in runs.values() if row[column] is not None]
-    return f"{np.mean(values):.3f}" if values else ""
+def method_table(runs):
+    """Every method on hard data at the common rate, the best course first."""
+    methods = [method for method in (*IN_STUDY, *METHODS)
+               if runs.values(cell_of(method), "course")]
+    # Not all have run in equally many worlds, so they are ranked by the difference to the verifier.
+    leads = {method: mean_interval(runs.difference((cell_of(method),), VERIFIER, "course"))[0]
+             for method in methods}
+    rows = [method_row(runs, method) for method in sorted(methods, key=leads.get, reverse=True)]
+    return markdown_table(
+        ["method", "paper", "worlds", "course, hard", "course, easy", "end", "RM score", "entropy",
+         "course minus HERO", "course minus verifier", "half the rate, minus HERO",
+         "weak RM, minus HERO", "lucky answers, minus HERO"], rows)
 
 
-def difference_cell(runs, others, column):
-    """The mean difference in the worlds that both have, with half of its 95 % interval (Student's
-    t) where there is more than one, as text."""
-    values = [runs[world][column] - others[world][column] for world in runs if world in others]
-    if not values:
-        return ""
-    text = f"{np.mean(values):+.3f}"
-    if len(values) > 1:
-        text += f" ± {T95[len(values)] * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
-    return text
+def claim_table(runs):
+    """What each paper claims, and what the runs say."""
+    rows = []
+    for method, claims in CLAIMS.items():
+        for claim in claims:
+            differences = runs.difference(claim.plus, claim.minus, claim.outcome)
+            rows.append([method, verdict_alone(differences), claim.text,
+                         f"{' + '.join(claim.plus)} minus {' + '.join(claim.minus)}",
+                         claim.outcome, show_difference(differences), str(len(differences))])
+    return markdown_table(["method", "verdict", "claim", "difference", "outcome", "value",
+                           "worlds"], rows)
 
 
-def table(heading, lines):
-    """A markdown table. heading, and each of lines: a list of cells."""
-    rows = [heading, ["---"] * len(heading), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+def diverse_table(runs):
+    """pass@1 and pass@16 on easy problems, after training on easy problems."""
+    rows = []
+    for method in FOR_DIVERSITY:
+        cell = f"diverse / {method}"
+        if runs.values(cell, "end"):
+            rows.append([method, *(show(runs.values(cell, outcome)) for outcome in
+                                   ("end easy", "easy pass@16", "entropy")),
+                         str(len(runs.values(cell, "end")))])
+    return markdown_table(["easy data", "pass@1", "pass@16", "entropy", "worlds"], rows)
 
 
-def method_table(rows, steps):
-    """Every method: its means after `steps` steps, and its differences to HERO in the same worlds.
-    """
-    heading = ["method", "paper", "worlds", "rollouts", "updates",
-               *(title for title, *_ in COLUMNS),
-               *(f"{title}, minus HERO" for title, *_ in DIFFERENCES)]
-
-    # backward runs on mixed data alone, and DAPO also with more steps.
-    variants = [(method, steps) for method in METHODS]
-    variants += [("backward", steps), ("dapo", 4 * steps)]
-    lines = []
-    for method, count in variants:
-        runs = select(rows, "default", method, count) or select(rows, "mixed", method, count)
-        if not runs:
-            continue
-
-        # What the method is and what it costs.
-        paper = neighbors.find_method(method).paper
-        cells = [method, paper and f"[{paper}](https://arxiv.org/abs/{paper})", str(len(runs))]
-        for column in ("rollouts", "updates"):
-            cells.append(f"{np.mean([row[column] for row in runs.values()]):.0f}")
-
-        # Its numbers, and those of HERO beside it.
-        for _, setting, column in COLUMNS:
-            cells.append(mean_cell(select(rows, setting, method, count), column))
-        for _, setting, column in DIFFERENCES:
-            cells.append(difference_cell(select(rows, setting, method, count),
-                                         select(rows, setting, "hero", steps), column))
-        lines.append(cells)
-    return table(heading, lines)
-
-
-def rate_table(rows, steps):
-    """Truth on hard problems at each learning rate, in world 0."""
-    # Methods that ran at one rate only are left out.
-    rates = sorted((*OTHER_RATES, RATE))
-    lines = []
-    for method in METHODS:
-        cells = [method]
-        for rate in rates:
-            runs = select(rows, "default", method, steps, rate)
-            cells.append(mean_cell({"0": runs["0"]} if "0" in runs else {}, "hard"))
-        if sum(cell != "" for cell in cells[1:]) > 1:
-            lines.append(cells)
-    return table(["method", *(f"{rate:g}" for rate in rates)], lines)
-
-
-def claim_table():
-    lines = [[method, claim, verdict or "open"] for method, (claim, verdict) in CLAIMS.items()]
-    return table(["method", "claim of its paper", "here"], lines)
+def dapo_table(runs):
+    """What DAPO's replacing of groups costs: rollouts and updates."""
+    rows = []
+    for cell in ("hard / grpo", "hard / dapo", "dapo x 4 / dapo"):
+        by_world = runs.runs.get(cell, {})
+        if by_world:
+            last = [run[-1] for run in by_world.values()]
+            steps = last[0]["step"]
+            updates = sum(row["updates"] for row in last) / len(last)
+            rows.append([cell, f"{steps:.0f}", f"{128 * steps:.0f}", f"{updates:.0f}",
+                         show_mean(runs.values(cell, "end hard")),
+                         show_mean(runs.values(cell, "end easy"))])
+    return markdown_table(["cell", "steps", "rollouts", "updates", "end, hard", "end, easy"], rows)
 
 
 def draw_weights(path):
     """The weight f(n) of a prompt with n of 8 accepted rollouts, for methods of the verdict."""
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
+    figure, axis = pyplot().subplots(figsize=(6, 4), constrained_layout=True)
     accepted = range(1, 8)
     batch = Batch(torch.zeros(7, 8), torch.tensor([[1.0] * n + [0.0] * (8 - n) for n in accepted]))
     curves = {
@@ -482,97 +368,76 @@ def draw_weights(path):
         weights = [n * advantages[n - 1, 0].item() for n in accepted]
         axis.plot(accepted, weights, marker="o", ms=4, label=label)
     axis.set(xlabel="accepted rollouts of 8", ylabel="weight of the prompt", ylim=(0, None))
-    axis.legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save_figure(figure, path)
 
 
-def draw_hacking(rows, path, steps):
-    """Truth against the reward model's score on hard problems, one point per method."""
-    plt = pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(12, 5), constrained_layout=True)
-    titles = {"default": "the world's own reward model", "weak": "the weak reward model"}
-    for axis, (setting, title) in zip(axes, titles.items(), strict=True):
-        for method in METHODS:
-            runs = select(rows, setting, method, steps).values()
-            if not runs:
+def draw_hacking(runs, path):
+    """Truth against the reward model's score after the last step, one point per method."""
+    figure, axes = pyplot().subplots(1, 2, figsize=(13, 5.5), constrained_layout=True)
+    titles = {"hard": "the world's own reward model", "weak": "the weak reward model"}
+    for axis, (condition, title) in zip(axes, titles.items(), strict=True):
+        for method in (*IN_STUDY, *METHODS):
+            cell = f"{condition} / {IN_STUDY.get(method, method)}"
+            scores = runs.values(cell, "score")
+            if not scores:
                 continue
-
-            # HERO in another color.
-            score = np.mean([row["rm"] for row in runs])
-            truth = np.mean([row["hard"] for row in runs])
-            axis.plot(score, truth, "o", ms=4, color="#D55E00" if method == "hero" else "#0072B2")
+            score = sum(scores) / len(scores)
+            truth = sum(runs.values(cell, "end hard")) / len(scores)
+            axis.plot(score, truth, "o", ms=4, color=COLORS.get(method, "gray"))
             axis.annotate(method, (score, truth), fontsize=7, xytext=(3, 2),
                           textcoords="offset points")
-        axis.set(xlabel="reward model's score (mean)", ylabel="truth on hard problems (pass@1)",
-                 title=title)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+        axis.set(xlabel="reward model's mean score, hard problems",
+                 ylabel="truth: pass@1, hard problems", title=title)
+    save_figure(figure, path)
 
 
-PAGE = """# HERO's neighbors
-
-Methods around HERO in the tiny world: {steps} steps of 16 x 8 rollouts at a learning rate of
-{rate:g}, unless said otherwise. `python neighbors.py` says in a sentence what each does, and its
-docstring in `neighbors.py` what was simplified.
-
-Means over worlds, of pass@1 by the oracle on 300 fresh problems, 4 samples each. hard, easy: after
-training on hard problems; course: the mean of six validations during the run; score: the reward
-model's mean on hard problems; no advantage: the share of rollouts without a gradient. lucky: some
-wrong solutions find the right value; weak: the reward model has seen easy answers alone. A
-difference is paired by world, ± half of its 95 % interval where there is more than one world.
-DAPO's steps without an update count their rollouts: it has as many as the others, and in its second
-row four times as many.
-
-{methods}
-
-![Weight of a prompt by its accepted rollouts](neighbors_weights.png)
-
-![Truth against the reward model's score](neighbors_hacking.png)
-
-## Claims
-
-{claims}
-
-## Learning rates
-
-Truth on hard problems, world 0.
-
-{rates}
-
-    python results/neighbors.py
-"""
-
-
-def write_page(rows, folder, steps):
-    """Writes neighbors.md and its two figures, of the runs of `steps` steps."""
+def write_page(folder):
+    """Writes neighbors.md and its two figures, from the CSV files."""
+    runs = Study(read_runs(folder))
     draw_weights(folder / "neighbors_weights.png")
-    draw_hacking(rows, folder / "neighbors_hacking.png", steps)
-    text = PAGE.format(rate=RATE, steps=steps, methods=method_table(rows, steps),
-                       claims=claim_table(), rates=rate_table(rows, steps))
-    write_file(folder / "neighbors.md", text)
+    draw_hacking(runs, folder / "neighbors_hacking.png")
+    seconds = sum(row["seconds"] for row in read_csv(folder / "neighbors.csv")
+                  if row["step"] == 0)
+    sections = {
+        "How to read this page": [
+            "`python results/neighbors.py` makes the runs and writes this page;",
+            "[DESIGN.md](DESIGN.md) was written before them. `python neighbors.py` says in a",
+            "sentence what each method does, and its docstring what was simplified. Runs of",
+            f"{FULL.steps} steps at a rate of {RATE:g}, where nothing else is said. The course is",
+            f"the mean of pass@1 after {FULL.steps // 2} and {FULL.steps} steps, over hard and",
+            "easy problems. Differences are paired by world, ± half of the 95 % interval. RM",
+            "score, at the end and on hard problems, is of the reward model trained with.",
+            "", f"{seconds / 3600:.1f} hours of one worker, two at once."],
+        "All methods, on hard data": method_table(runs),
+        "Claims of the papers": claim_table(runs),
+        "Diversity": diverse_table(runs),
+        "DAPO": dapo_table(runs),
+        "Figures": ["![Weight of a prompt by its accepted rollouts](neighbors_weights.png)", "",
+                    "![Truth against the reward model's score](neighbors_hacking.png)"]}
+    write_file(folder / "neighbors.md", page("HERO's neighbors", sections))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true",
-                        help="two methods and two steps, into runs/quick-neighbors")
+    parser.add_argument("--minutes", type=float, default=120,
+                        help="begin no run after this many minutes (default: %(default)s)")
     parser.add_argument("--page", action="store_true", help="no runs, only the page and figures")
+    parser.add_argument("--quick", action="store_true",
+                        help="a small world and two steps, from nothing, into runs/quick-neighbors")
     args = parser.parse_args()
-
-    size = QUICK if args.quick else FULL
-    folder = ROOT / "runs" / "quick-neighbors" if args.quick else HERE
-    folder.mkdir(parents=True, exist_ok=True)
-
-    # Paths are as in hero.py, relative to the repository.
     os.chdir(ROOT)
-    os.environ["OMP_NUM_THREADS"] = "1"           # for the worker processes
-    distributed.init()
 
-    path = folder / "neighbors.csv"
+    size, folder = FULL, HERE
+    if args.quick:
+        # From nothing: what an earlier version of the code has left is no test of this one.
+        size, folder = QUICK, ROOT / "runs" / "quick-neighbors"
+        for path in (folder, size.world(0), size.extras(0)):
+            shutil.rmtree(path, ignore_errors=True)
+        folder.mkdir(parents=True)
+
     if not args.page:
-        make_runs(size, path)
-    write_page(read_rows(path), folder, size.jobs[0].steps)
+        make_runs(folder, size, time.time() + 60 * args.minutes)
+    write_page(folder)
     print(f"written to {folder / 'neighbors.md'}")
 
 

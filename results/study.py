@@ -143,6 +143,8 @@ class Size:
     cold_start_problems: int = 80
     rm_steps: int = tiny.RM_STEPS                 # of training a misleading reward model
     build: dict = field(default_factory=dict)     # options of tiny.build
+    conditions: dict = field(default_factory=CONDITIONS.copy)
+    methods: dict = field(default_factory=METHODS.copy)
 
     def world(self, world):
         """The folder of a world."""
@@ -206,9 +208,9 @@ def study_jobs(rates, size, more=False):
     unknown = set()
     for block in blocks:
         for (condition, method), world in product(block.cells, block.worlds):
-            reward = METHODS[method].settings["reward"]
+            reward = size.methods[method].settings["reward"]
             if reward in hero.CHOICES["reward"]:
-                jobs.append(Job(condition, method, world, rates[METHODS[method].rate_of]))
+                jobs.append(Job(condition, method, world, rates[size.methods[method].rate_of]))
             else:
                 unknown.add(reward)
     if unknown:
@@ -254,7 +256,7 @@ def prepare_world(world, size):
         return
     # 1. Training problems: as many as the world's own.
     count = len(load_problems(home / "train" / "hard.jsonl"))
-    for settings in CONDITIONS.values():
+    for settings in size.conditions.values():
         name = settings.get("data", "")
         if name.startswith("recall "):
             recall = float(name.removeprefix("recall "))
@@ -337,24 +339,21 @@ def make_config(job, size):
         "steps": size.steps, "eval_every": size.eval_every, "learning_rate": job.rate,
         "seed": job.world, "engine": "transformers", "save_every": 10**6, "groups_logged": 0,
     }
-    settings |= CONDITIONS[job.condition] | METHODS[job.method].settings
+    settings |= size.conditions[job.condition] | size.methods[job.method].settings
 
-    # The names in CONDITIONS become paths.
+    # The names in conditions and methods become paths.
     if settings["data"] == "lucky":
         settings["data"] = str(world / "train" / "lucky.jsonl")
     elif settings["data"].startswith("recall "):
         settings["data"] = str(folder / settings["data"])
-    if settings["reward_model"] in ("weak", "reversed"):
+    if settings["reward_model"] in ("weak", "reversed", "good"):
         settings["reward_model"] = str(folder / settings["reward_model"])
     name = f"{folder.name}-{job.cell}".replace(" / ", "-").replace(" ", "_")
     return hero.Config(**settings, name=name)
 
 
-def run_job(job, size, deadline):
-    """Makes one run. -> its rows of study.csv, none after the deadline"""
-    started = time.time()
-    if started > deadline:
-        return []
+def train_job(job, size):
+    """Trains one run, which leaves nothing on disk. -> the rows of its metrics.jsonl"""
     cfg = make_config(job, size)
     run = Path("runs") / cfg.name
     shutil.rmtree(run, ignore_errors=True)
@@ -362,6 +361,15 @@ def run_job(job, size, deadline):
         hero.train(cfg)
     metrics = [row for _, row in read_jsonl(run / "metrics.jsonl")]
     shutil.rmtree(run)
+    return metrics
+
+
+def run_job(job, size, deadline):
+    """Makes one run. -> its rows of study.csv, none after the deadline"""
+    started = time.time()
+    if started > deadline:
+        return []
+    metrics = train_job(job, size)
     return evaluations(job, metrics, time.time() - started)
 
 
@@ -411,7 +419,7 @@ def prepare(pool, jobs, size):
 
     reward_models = set()                         # (world, kind)
     for job in jobs:
-        kind = CONDITIONS[job.condition].get("reward_model")
+        kind = size.conditions[job.condition].get("reward_model")
         if kind:
             reward_models.add((job.world, kind))
     futures = [pool.submit(prepare_reward_model, world, kind, size)
@@ -420,12 +428,12 @@ def prepare(pool, jobs, size):
         future.result()
 
 
-def make_runs(pool, jobs, out, size, deadline=math.inf):
-    """Makes the runs of jobs that are not in study.csv, in their order. -> all its rows
+def make_runs(pool, jobs, path, size, deadline=math.inf, run_job=run_job):
+    """Makes the runs of jobs that are not in a CSV file, in their order. -> all its rows
 
-    deadline: the time after which no further run begins.
+    deadline: the time after which no further run begins. run_job: makes one, in a worker process.
     """
-    rows = read_csv(out / "study.csv")
+    rows = read_csv(path)
     done = {(row["cell"], row["world"]) for row in rows}
     missing = [job for job in jobs if (job.cell, job.world) not in done]
     prepare(pool, missing, size)
@@ -437,7 +445,7 @@ def make_runs(pool, jobs, out, size, deadline=math.inf):
         if not new_rows:
             continue
         rows += new_rows
-        write_csv(out / "study.csv", rows)
+        write_csv(path, rows)
         last = rows[-1]
         print(f"{number} of {len(missing)}: {last['cell']}, world {last['world']}: hard "
               f"{last['hard']:.3f}, easy {last['easy']:.3f}, {last['seconds']} s", flush=True)
@@ -484,9 +492,9 @@ def main():
     pool = ProcessPoolExecutor(2, get_context("spawn"), start_worker)
     try:
         # 1. The sweep, which chooses the learning rates, and everything else.
-        rows = make_runs(pool, sweep_jobs(size), out, size)
+        rows = make_runs(pool, sweep_jobs(size), out / "study.csv", size)
         rates = choose_rates(rows, size)
-        make_runs(pool, study_jobs(rates, size, args.more), out, size, deadline)
+        make_runs(pool, study_jobs(rates, size, args.more), out / "study.csv", size, deadline)
 
         # 2. The policy before training, and what verifier and reward models make of it.
         make_cold_start(pool, out, size)

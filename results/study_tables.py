@@ -257,6 +257,8 @@ def outcomes(run):
         "score gain": run[-1]["hard rm"] - run[0]["hard rm"],
         "score": run[-1]["hard rm"],
         "all wrong": np.mean([row["all wrong"] for row in evaluated]),
+        "entropy": run[-1]["entropy"],
+        "easy pass@16": run[-1].get("easy pass@16"),          # in neighbors.csv only
         "rate": run[-1]["rate"],
     }
 

@@ -1,6 +1,7 @@
 """HERO's neighbors: each on a group worked by hand, what is the same method, and runs of all."""
 
 import math
+import re
 import shutil
 from types import SimpleNamespace
 
@@ -10,9 +11,11 @@ from helpers import ROOT, SMALL, close, hero_here, metrics_of, refuse, script
 from hypothesis import given
 from hypothesis import strategies as st
 
+import hero
 import neighbors
 from neighbors import METHODS
 from results import neighbors as lab
+from results import study
 from rewards import Batch, compute_advantages, group_advantages, stratify
 from rollout import Rollout, chat_prompt
 
@@ -573,28 +576,64 @@ def test_a_method_resumes_with_its_state(folder, name):
 # ---------------------------------------------------------------------------- the lab
 
 
-def test_the_lab_begins_with_every_method_in_one_world():
-    jobs = lab.make_jobs()
-    assert len(jobs) == len({job.key for job in jobs})
-    first = jobs[:len(lab.METHODS)]
-    assert [job.method for job in first] == list(lab.METHODS)
-    assert {(job.setting, job.world, job.learning_rate) for job in first} == {("default", 0, 1e-4)}
+def test_the_runs_of_the_lab_are_those_of_its_design():
+    design = (ROOT / "results" / "DESIGN.md").read_text().partition("# The design of the lab")[2]
+    table = re.findall(r"^\| ([\w ]+) \| .* \| (\d+)(?:,.*)? \|$", design, re.M)
+    made = {name: len(block.cells) * len(block.worlds) for name, block in lab.BLOCKS.items()}
+    assert {name: int(runs) for name, runs in table} == made
+    jobs = lab.make_jobs(lab.FULL)
+    assert len(jobs) == len({(job.cell, job.world) for job in jobs}) == 278
 
 
-def test_the_lab_pairs_differences_by_world(tmp_path):
-    accuracy = {("hero", 0): 0.5, ("hero", 1): 0.7, ("rlpr", 0): 0.6, ("rlpr", 1): 0.7}
+def test_every_method_has_a_run_here_or_in_the_study():
+    known = {*lab.METHODS, *lab.IN_STUDY, *lab.SAME_AS_VERIFIER}
+    assert known == {*METHODS, "rm", "hero", "verifier", "oracle"}
+    assert {f"hard / {name}" for name in lab.IN_STUDY.values()} <= cells_of_the_study()
+
+
+@pytest.mark.parametrize("size", [lab.FULL, lab.QUICK], ids=["full", "quick"])
+def test_every_run_of_the_lab_can_be_started(size):
+    for job in lab.make_jobs(size):
+        config = study.make_config(job, size)
+        hero.validate(config, world_size=1)
+        assert config.reward == job.method
+        assert config.reward_model.endswith("good") == job.method.startswith("ensemble")
+
+
+def cells_of_the_study():
+    """The names of all cells of study.py, at the learning rates of its METHODS."""
+    return {f"{condition} / {method}" for block in study.BLOCKS.values()
+            for condition, method in block.cells}
+
+
+def test_claims_are_of_cells_that_are_made():
+    made = cells_of_the_study() | {"start"}
+    made |= {job.cell for job in lab.make_jobs(lab.FULL)}
+    for claims in lab.CLAIMS.values():
+        for claim in claims:
+            assert {*claim.plus, *claim.minus} <= made, claim.text
+
+
+def test_the_page_pairs_differences_by_world(tmp_path, monkeypatch):
+    monkeypatch.setattr(lab, "HERE", tmp_path)
+    courses = {("HERO", 0): 0.5, ("HERO", 1): 0.7, ("verifier", 0): 0.4, ("verifier", 1): 0.4,
+               ("rlpr", 0): 0.6, ("rlpr", 1): 0.7}
     rows = []
-    for (method, world), hard in accuracy.items():
-        job = lab.Job("default", method, world)
-        row = dict(zip(lab.KEY, job.key, strict=True))
-        rows.append(row | {"hard": hard, "easy": hard, "course": hard, "rm": 1.0, "entropy": 0.1,
-                           "zero_advantages": 0.0, "rollouts": 7680, "updates": 60,
-                           "pass@16": None})
-    lab.write_rows(tmp_path / "neighbors.csv", rows)
-    assert lab.read_rows(tmp_path / "neighbors.csv") == rows
+    for (method, world), accuracy in courses.items():
+        for step in (0, 15, 30, 45):
+            # What the study has after the lab's last step does not count.
+            value = 0.0 if step == 45 else accuracy
+            rows.append({"cell": f"hard / {method}", "world": world, "rate": 2e-4, "step": step,
+                         "hard": value, "easy": value, "hard rm": 1.0, "all wrong": 0.9,
+                         "auroc": 0.8, "entropy": 0.1, "seconds": 20})
+    study.write_csv(tmp_path / "study.csv", rows[:16])
+    ours = [row | {"easy pass@16": None, "updates": row["step"]} for row in rows[16:]
+            if row["step"] < 45]
+    study.write_csv(tmp_path / "neighbors.csv", ours)
 
-    lab.write_page(rows, tmp_path, 60)
+    lab.write_page(tmp_path)
     page = (tmp_path / "neighbors.md").read_text()
-    # differences 0.1 and 0: mean 0.05, std 0.0707, 12.71 * 0.0707 / sqrt(2)
-    assert "| rlpr |" in page and "| +0.050 ± 0.635 |" in page
+    # Differences to HERO of 0.1 and 0: mean 0.05, deviation 0.0707, 12.706 * 0.0707 / sqrt(2).
+    assert re.search(r"\| rlpr \| .* \| 2 \| 0.650 \| 0.650 \| .* \| \+0.050 ± 0.635 \|", page)
+    assert "| rlpr | open | the reference's probability replaces a verifier |" in page
     assert (tmp_path / "neighbors_weights.png").exists()
