@@ -51,9 +51,9 @@ from rewards import Batch, compute_advantages  # noqa: E402
 # ---------------------------------------------------------------------------- what is run
 # DESIGN.md, "The design of the lab".
 
-# Methods of which the study has the run: {name here: name in study.csv}.
+# Methods of which the study has the run, at the same rate: {name here: name in study.csv}.
 IN_STUDY = {"hero": "HERO", "verifier": "verifier", "oracle": "oracle", "hero_kl": "HERO leash",
-            "rm_kl": "RM leash", "naive_narrow": "naive 0.95"}
+            "rm_kl": "RM leash"}
 # Methods whose run is that of the verifier alone; tests/test_neighbors.py shows it.
 SAME_AS_VERIFIER = ("rloo", "backward")
 
@@ -222,7 +222,7 @@ CLAIMS = {
     "heron": [Claim("the order of the signals is enough", hard("heron"), HERO)],
     "papo": [Claim("a score among the accepted helps", hard("papo"), hard("grpo"))],
     "gdpo": [Claim("normalizing each signal before the sum beats the plain sum", hard("gdpo"),
-                   hard("naive 0.95"))],
+                   hard("naive_narrow"))],
     "gated": [Claim("behind the gate the score helps", hard("gated"), VERIFIER)],
     "concise": [ahead("concise", "verifier", "brevity behind the gate costs nothing", "diverse")],
     "par": [

@@ -1,8 +1,8 @@
 """How the time of a training step grows with the work: responses, their length, parameters.
 
-    OMP_NUM_THREADS=1 python results/scaling.py      a few minutes; writes scaling.md here
+    OMP_NUM_THREADS=1 python results/scaling.py      five minutes; writes scaling.md and .png
 
-Runs hero.py for a few steps with untrained models of the tiny world's shape, and a wider one.
+Runs hero.py for a few steps with untrained models of the tiny world's shape, and wider ones.
 A response of such a policy ends by chance, once in 88 tokens, or at the longest length.
 """
 
@@ -21,9 +21,10 @@ ROOT = HERE.parent
 sys.path.insert(0, str(ROOT))
 import tiny  # noqa: E402
 from problems import read_jsonl, write_file, write_jsonl  # noqa: E402
+from report import pyplot  # noqa: E402
 
 # hidden size, feed-forward size and layers of a model, by its rounded number of parameters
-SHAPES = {"0.1M": (64, 128, 3), "1M": (160, 480, 3)}
+SHAPES = {"0.1M": (64, 128, 3), "1M": (160, 480, 3), "10M": (448, 1344, 4)}
 FIRST = {"prompts": 16, "tokens": 32, "shape": "0.1M"}
 STEPS = 3                                          # of which the first is left out
 
@@ -68,24 +69,27 @@ def measure(prompts, tokens, shape):
 
 def main():
     cases = [FIRST]
-    for name, values in (("prompts", (64, 256)), ("tokens", (256,)), ("shape", ("1M",))):
+    for name, values in (("prompts", (64, 256)), ("tokens", (256,)), ("shape", ("1M", "10M"))):
         cases += [FIRST | {name: value} for value in values]
 
+    quantities = ("responses", "tokens each", "parameters")
     lines = ["| responses | tokens each | parameters | generate | reward model | update | in all, "
              "seconds | exponent |", "|---|---|---|---|---|---|---|---|"]
-    figures = []
+    measured = []                                  # (quantities, seconds of a step)
+    curves = {name: [(1.0, 1.0)] for name in quantities}
     for case in cases:
         parameters, length, seconds = measure(**case)
         total = sum(seconds.values())
         size = (8 * case["prompts"], length, parameters)
         exponent = "-"
-        if figures:
+        if measured:
             # Against the first row, in the quantity that differs.
-            first_size, first_total = figures[0]
+            first_size, first_total = measured[0]
             grown = max(range(3), key=lambda i: size[i] / first_size[i])
-            growth = math.log(size[grown] / first_size[grown])
-            exponent = f"{math.log(total / first_total) / growth:.2f}"
-        figures.append((size, total))
+            growth = size[grown] / first_size[grown]
+            exponent = f"{math.log(total / first_total) / math.log(growth):.2f}"
+            curves[quantities[grown]].append((growth, total / first_total))
+        measured.append((size, total))
         cells = [f"{seconds[phase]:.2f}" for phase in ("generate", "reward_model", "update")]
         lines.append(f"| {size[0]:,} | {length:.0f} | {parameters / 1e6:.2f}M | {' | '.join(cells)}"
                      f" | {total:.2f} | {exponent} |")
@@ -96,6 +100,18 @@ def main():
                  "verification is left out.\n\n"
                  "    OMP_NUM_THREADS=1 python results/scaling.py\n")
     write_file(HERE / "scaling.md", "\n".join(lines))
+    draw(curves, HERE / "scaling.png")
+
+
+def draw(curves, path):
+    """The time of a step against each quantity, both as multiples of the first case."""
+    figure, axis = pyplot().subplots(figsize=(5, 3.5), constrained_layout=True)
+    for name, points in curves.items():
+        axis.plot(*zip(*points, strict=True), marker="o", label=name)
+    axis.plot([1, 80], [1, 80], color="gray", lw=0.8, ls="--", label="in proportion")
+    axis.set(xscale="log", yscale="log", xlabel="times as much", ylabel="times as long a step")
+    axis.legend(frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

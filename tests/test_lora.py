@@ -152,7 +152,7 @@ def test_a_base_in_bfloat16_as_on_gpus(world, tokenizer, rows):
     """Adapters are float32, with finite gradients; what the engine gets is bfloat16, and close."""
     model = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.bfloat16).eval()
     plain = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.bfloat16).eval()
-    add_lora(model, rank=4, alpha=32, seed=0)
+    add_lora(model, rank=4, alpha=8, seed=0)
     train(model, tokenizer)
     for parameter in model.parameters():
         if parameter.requires_grad:
@@ -163,7 +163,7 @@ def test_a_base_in_bfloat16_as_on_gpus(world, tokenizer, rows):
         moved = (token_logprobs(model, *rows) - token_logprobs(plain, *rows)).abs().mean()
         plain.load_state_dict(merged)
         gap = (token_logprobs(model, *rows) - token_logprobs(plain, *rows)).abs().mean()
-    assert gap < 0.05 < 0.1 < moved
+    assert gap < 0.02 < 0.1 < moved
 
 
 @pytest.mark.slow
