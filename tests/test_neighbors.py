@@ -614,6 +614,22 @@ def test_claims_are_of_cells_that_are_made():
             assert {*claim.plus, *claim.minus} <= made, claim.text
 
 
+def test_a_row_of_the_lab_counts_the_updates(monkeypatch):
+    """DAPO rests in steps in which too few groups are mixed; its log has no entropy then."""
+    entropies = [None, None, 0.1, None, 0.2]      # of the steps 0 to 4
+    metrics = [{"step": step, "policy/entropy": entropy} for step, entropy in enumerate(entropies)]
+    for step in (0, 2, 4):
+        metrics[step] |= {"eval/hard/pass@1": 0.3, "eval/easy/pass@1": 0.4, "eval/hard/rm": 1.0,
+                          "eval/easy/pass@k": 0.9}
+    monkeypatch.setattr(study, "train_job", lambda job, size: metrics)
+    rows = lab.run_job(lab.Job("hard", "dapo", 0, 2e-4), lab.FULL, math.inf)
+    assert [(row["step"], row["updates"], row["easy pass@16"]) for row in rows] == [
+        (0, 0, None), (2, 1, None), (4, 2, None)]
+    rows = lab.run_job(lab.Job("diverse", "psr", 0, 2e-4), lab.FULL, math.inf)
+    assert [row["easy pass@16"] for row in rows] == [0.9] * 3
+    assert lab.run_job(lab.Job("hard", "dapo", 0, 2e-4), lab.FULL, deadline=0) == []
+
+
 def test_the_page_pairs_differences_by_world(tmp_path, monkeypatch):
     monkeypatch.setattr(lab, "HERE", tmp_path)
     courses = {("HERO", 0): 0.5, ("HERO", 1): 0.7, ("verifier", 0): 0.4, ("verifier", 1): 0.4,
