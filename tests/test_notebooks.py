@@ -215,7 +215,7 @@ def test_figures_are_shown_and_files_are_small(path, notebook):
     for cell in code_cells(notebook):
         figures += sum("image/png" in output.get("data", {}) for output in cell.outputs)
     assert figures >= 2
-    assert path.stat().st_size < 500_000
+    assert path.stat().st_size < 400_000
 
 
 @pytest.mark.release
