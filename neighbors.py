@@ -74,7 +74,7 @@ def mixed_groups(batch):
 #
 # The others subtract a constant b instead: 0 (psr), 1 (nsr), 1 / (1 + lambda) (w_reinforce), the
 # recall (forward), the batch's mean (reinforce_pp). Then a group that is all rejected still has
-# advantages, -b each: noise that is 0 only on average.
+# advantages, -b each. Over all groups a constant adds nothing on average, only noise.
 
 
 def grpo(batch):
