@@ -130,8 +130,9 @@ def group_advantages(rewards, norm="none", weight=None, eps=1e-6):
 
     norm: "none" only subtracts the mean, as in Dr. GRPO. Then alpha bounds the reward model's
           influence.
-          "std" also divides by the group's standard deviation, as in GRPO. Then an all-wrong group
-          is blown up to unit variance whatever alpha is, and any factor on the reward cancels.
+          "std" also divides by the group's standard deviation, as in GRPO. Then an
+          all-rejected group is blown up to unit variance whatever alpha is, and any factor on the
+          reward cancels.
     weight (P,): the w of Eq. 5. It multiplies after the normalization, so it acts under both.
     The advantage is 0 for a group of one, and for a group whose rewards are all equal.
     """
