@@ -25,7 +25,7 @@ from hero import (
     token_logprobs,
     work_of,
 )
-from problems import load_problems
+from problems import load_problems, write_jsonl
 from rollout import (
     Rollout,
     load_generation_config,
@@ -373,6 +373,24 @@ def test_training_to_noise_warns_once_of_each(folder, capsys):
     warnings = [line for line in out.splitlines() if line.startswith("warning:")]
     assert [line.split()[1] for line in warnings] == ["policy/kl_old", "policy/entropy"]
     assert all("lower --learning_rate" in line for line in warnings)
+
+
+def test_without_an_accepted_response_alpha_is_a_factor_that_adam_does_not_see(folder):
+    """Then the band bounds nothing: gradients four times as large, and the same policy after."""
+    rows = [row | {"answer": "nothing", "accepted": []}
+            for row in load_problems(folder / "runs/world-0/train/hard.jsonl")]
+    write_jsonl(folder / "rejected.jsonl", rows)
+    logs = []
+    for alpha in (0.05, 0.2):
+        hero_here(folder, *SMALL, "--data", "rejected.jsonl", "--regime", "hard",
+                  "--alpha", alpha, "--steps", 2, "--name", f"alpha-{alpha}")
+        logs.append(metrics_of(folder, f"alpha-{alpha}"))
+    for narrow, wide in zip(*logs, strict=True):
+        if narrow["step"] > 0:
+            assert narrow["verify/all_wrong"] == 1
+            ratio = wide["policy/gradient_norm"] / narrow["policy/gradient_norm"]
+            assert ratio == pytest.approx(4, rel=0.01)
+            assert wide["policy/entropy"] == pytest.approx(narrow["policy/entropy"], rel=1e-3)
 
 
 def test_a_base_model_runs_and_final_has_template_and_stop_tokens(folder, tokenizer):
