@@ -262,10 +262,13 @@ CLAIMS = {
 
 
 def read_runs(folder):
-    """The lab's runs, and those of the study up to the lab's last step. -> rows"""
-    rows = [row for row in read_csv(HERE / "study.csv")
-            if row["step"] <= FULL.steps and not row["cell"].startswith("sweep ")]
-    return rows + read_csv(folder / "neighbors.csv")
+    """The lab's runs, and the study's in the same worlds, up to the lab's last step. -> rows"""
+    rows = read_csv(folder / "neighbors.csv")
+    worlds = {row["world"] for row in rows}
+    for row in read_csv(HERE / "study.csv"):
+        if row["world"] in worlds and row["step"] <= FULL.steps:
+            rows.append(row)
+    return rows
 
 
 def cell_of(method):
@@ -296,11 +299,10 @@ def method_row(runs, method):
 
 
 def method_table(runs):
-    """Every method on hard data at the common rate, the best course first."""
+    """Every method on hard data at the common rate, the furthest ahead of HERO first."""
     methods = [method for method in (*IN_STUDY, *METHODS)
                if runs.values(cell_of(method), "course")]
-    # Not all have run in equally many worlds, so they are ranked by the difference to the verifier.
-    leads = {method: mean_interval(runs.difference((cell_of(method),), VERIFIER, "course"))[0]
+    leads = {method: mean_interval(runs.difference((cell_of(method),), HERO, "course"))[0]
              for method in methods}
     rows = [method_row(runs, method) for method in sorted(methods, key=leads.get, reverse=True)]
     return markdown_table(
