@@ -206,7 +206,8 @@ CLAIMS = {
         ahead("nsr", "verifier", "suppressing wrong samples alone raises pass@16", "diverse",
               "easy pass@16"),
         Claim("and learns as well, where the verifier misses little", diverse("nsr"),
-              ("start",), "course easy")],
+              ("start",), "course easy"),
+        Claim("it does harm where right samples are suppressed (later)", VERIFIER, hard("nsr"))],
     "psr": [ahead("verifier", "psr", "reinforcing right samples alone lowers pass@16", "diverse",
                   "easy pass@16")],
     "w_reinforce": [ahead("w_reinforce", "psr", "a little weight on right samples is best for "
