@@ -249,7 +249,8 @@ def prepare_world(world, size):
             tiny.build(home, world, **size.build)
     manifest = json.loads((home / "world.json").read_text())
     if manifest["code"] != tiny.code_version():
-        raise ValueError(f"{home} was built by another version of the code: delete it")
+        raise ValueError(f"{home} was built by another version of the code: delete it, and "
+                         f"{size.extras(world)}, which was made from it")
 
     folder = size.extras(world)
     if (folder / "hard.jsonl").exists():
@@ -396,6 +397,18 @@ def evaluations(job, metrics, seconds):
 # ---------------------------------------------------------------------------- all runs
 
 
+@contextlib.contextmanager
+def worker_pool():
+    """Two worker processes with one thread each. A kill ends them, after the runs they are in."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: the same command resumes"))
+    pool = ProcessPoolExecutor(2, get_context("spawn"), start_worker)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def write_csv(path, rows):
     """Writes a CSV file whole or not at all; floats have six significant digits.
 
@@ -428,14 +441,19 @@ def prepare(pool, jobs, size):
         future.result()
 
 
+def missing_jobs(jobs, path):
+    """Those of the jobs that are not in a CSV file, in their order."""
+    done = {(row["cell"], row["world"]) for row in read_csv(path)}
+    return [job for job in jobs if (job.cell, job.world) not in done]
+
+
 def make_runs(pool, jobs, path, size, deadline=math.inf, run_job=run_job):
     """Makes the runs of jobs that are not in a CSV file, in their order. -> all its rows
 
     deadline: the time after which no further run begins. run_job: makes one, in a worker process.
     """
     rows = read_csv(path)
-    done = {(row["cell"], row["world"]) for row in rows}
-    missing = [job for job in jobs if (job.cell, job.world) not in done]
+    missing = missing_jobs(jobs, path)
     prepare(pool, missing, size)
 
     # Everything is saved after every run.
@@ -486,11 +504,7 @@ def main():
             shutil.rmtree(size.extras(world), ignore_errors=True)
         out.mkdir(parents=True)
 
-    # Two workers with one thread each. A kill ends them, too, after the runs that they are in.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped: the same command resumes"))
-    pool = ProcessPoolExecutor(2, get_context("spawn"), start_worker)
-    try:
+    with worker_pool() as pool:
         # 1. The sweep, which chooses the learning rates, and everything else.
         rows = make_runs(pool, sweep_jobs(size), out / "study.csv", size)
         rates = choose_rates(rows, size)
@@ -498,8 +512,6 @@ def main():
 
         # 2. The policy before training, and what verifier and reward models make of it.
         make_cold_start(pool, out, size)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
     # 3. Tables and figures.
     write_report(out)
