@@ -97,7 +97,7 @@ def main():
 
     lines.append(f"\nThe exponent e in time ~ quantity^e, against the first row. 8 responses per "
                  f"prompt, four minibatches, the median of {STEPS - 1} steps, one thread of a CPU; "
-                 "verification is left out.\n\n"
+                 "verification is left out.\n\n![Step time by quantity](scaling.png)\n\n"
                  "    OMP_NUM_THREADS=1 python results/scaling.py\n")
     write_file(HERE / "scaling.md", "\n".join(lines))
     draw(curves, HERE / "scaling.png")
