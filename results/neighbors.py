@@ -345,14 +345,16 @@ def dapo_table(runs):
     """What DAPO's replacing of groups costs: rollouts and updates."""
     rows = []
     for cell in ("hard / grpo", "hard / dapo", "dapo x 4 / dapo"):
-        by_world = runs.runs.get(cell, {})
-        if by_world:
-            last = [run[-1] for run in by_world.values()]
-            steps = last[0]["step"]
-            updates = sum(row["updates"] for row in last) / len(last)
-            rows.append([cell, f"{steps:.0f}", f"{128 * steps:.0f}", f"{updates:.0f}",
-                         show_mean(runs.values(cell, "end hard")),
-                         show_mean(runs.values(cell, "end easy"))])
+        last = [run[-1] for run in runs.runs.get(cell, {}).values()]
+        if not last:
+            continue
+
+        # A step samples 16 x 8 rollouts, whether it updates or not.
+        steps = last[0]["step"]
+        updates = sum(row["updates"] for row in last) / len(last)
+        rows.append([cell, f"{steps:.0f}", f"{128 * steps:.0f}", f"{updates:.0f}",
+                     show_mean(runs.values(cell, "end hard")),
+                     show_mean(runs.values(cell, "end easy"))])
     return markdown_table(["cell", "steps", "rollouts", "updates", "end, hard", "end, easy"], rows)
 
 
@@ -388,6 +390,8 @@ def draw_hacking(runs, path):
             scores = runs.values(cell, "score")
             if not scores:
                 continue
+
+            # The mean over worlds.
             score = sum(scores) / len(scores)
             truth = sum(runs.values(cell, "end hard")) / len(scores)
             axis.plot(score, truth, "o", ms=4, color=COLORS.get(method, "gray"))
