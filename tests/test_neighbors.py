@@ -591,6 +591,14 @@ def test_every_method_has_a_run_here_or_in_the_study():
     assert {f"hard / {name}" for name in lab.IN_STUDY.values()} <= cells_of_the_study()
 
 
+@pytest.mark.release
+def test_what_the_lab_takes_from_the_study_has_its_rate():
+    cells = {f"hard / {name}" for name in lab.IN_STUDY.values()}
+    rates = {row["cell"]: row["rate"] for row in lab.read_csv(ROOT / "results" / "study.csv")
+             if row["cell"] in cells}
+    assert rates == dict.fromkeys(cells, lab.RATE)
+
+
 @pytest.mark.parametrize("size", [lab.FULL, lab.QUICK], ids=["full", "quick"])
 def test_every_run_of_the_lab_can_be_started(size):
     for job in lab.make_jobs(size):
