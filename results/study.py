@@ -46,8 +46,8 @@ from rollout import SamplingParams, load_tokenizer, make_engine  # noqa: E402
 
 @dataclass(frozen=True)
 class Method:
-    """What is trained, and the swept method whose learning rate it takes."""
-    rate_of: str
+    """What is trained, and the swept method whose learning rate it takes, or a rate of its own."""
+    rate_of: str | float
     settings: dict                                # of hero.Config
 
 
@@ -58,6 +58,7 @@ METHODS = {
     "RM only": Method("RM only", {"reward": "rm"}),
     "HERO": Method("HERO", {"reward": "hero"}),
     "HERO std": Method("HERO", {"reward": "hero", "advantage_norm": "std"}),
+    "HERO at 1e-4": Method(1e-4, {"reward": "hero"}),
     "wrong side only": Method("HERO", {"reward": "hero", "beta": 0.0}),
     "correct side only": Method("HERO", {"reward": "hero", "alpha": 0.0}),
     "no weight": Method("HERO", {"reward": "hero", "weight_on": "none"}),
@@ -121,6 +122,8 @@ BLOCKS = {
         ("hard", "RM leash"), ("hard", "HERO leash"), ("hard", "RM length guard"),
         ("weak", "RM leash"), ("weak", "HERO leash")]),
     "long": Block(range(3), [("long", "verifier"), ("long", "HERO")]),
+    "later": Block(range(3), [("long", "RM leash"), ("long", "HERO at 1e-4"),
+                              ("long", "naive 0.95")]),
 }
 QUICK_BLOCKS = {
     "quick": Block(range(1), [
@@ -202,7 +205,7 @@ def study_jobs(rates, size, more=False):
     blocks = list(size.blocks.values())
     if more:
         blocks += [Block(range(10), block.cells) for name, block in size.blocks.items()
-                   if name != "long"]
+                   if name not in ("long", "later")]
 
     jobs = []
     unknown = set()
@@ -210,7 +213,8 @@ def study_jobs(rates, size, more=False):
         for (condition, method), world in product(block.cells, block.worlds):
             reward = size.methods[method].settings["reward"]
             if reward in hero.CHOICES["reward"]:
-                jobs.append(Job(condition, method, world, rates[size.methods[method].rate_of]))
+                rate_of = size.methods[method].rate_of
+                jobs.append(Job(condition, method, world, rates.get(rate_of, rate_of)))
             else:
                 unknown.add(reward)
     if unknown:

@@ -90,6 +90,10 @@ WEAK_LEASH = Claim("weak reward model: HERO beats the reward model with a leash"
                    ("weak / HERO",), ("weak / RM leash",))
 LONG = Claim("HERO ends higher than the verifier alone after three times the steps",
              ("long / HERO",), ("long / verifier",), "end")
+LONG_OTHERS = [
+    Claim(f"{method} ends higher than HERO after three times the steps (later)",
+          (f"long / {method}",), ("long / HERO",), "end")
+    for method in ("HERO at 1e-4", "RM leash", "naive 0.95")]
 SURVIVES = [
     Claim(f"{kind} reward model: HERO beats {other}", (f"{kind} / HERO",), (f"{kind} / {other}",))
     for kind, other in product(("weak", "reversed"), ("RM only", "naive 0.5"))]
@@ -137,7 +141,7 @@ ALONE = {
         WEAK_LEASH,
         Claim("weak: HERO with a leash beats the reward model with a leash",
               ("weak / HERO leash",), ("weak / RM leash",))],
-    "Three times the steps": [LONG],
+    "Three times the steps": [LONG, *LONG_OTHERS],
 }
 
 
@@ -192,7 +196,9 @@ TABLES = {
     "Controls": ([
         "hard / RM only", "hard / RM length guard", "hard / RM leash", "hard / HERO leash",
         "hard / HERO", "weak / RM leash", "weak / HERO leash", "weak / HERO"], "hard / HERO"),
-    "Three times the steps": (["long / verifier", "long / HERO"], "long / verifier"),
+    "Three times the steps": ([
+        "long / verifier", "long / HERO", "long / HERO at 1e-4", "long / RM leash",
+        "long / naive 0.95"], "long / verifier"),
 }
 
 # ---------------------------------------------------------------------------- the CSV files
