@@ -803,6 +803,31 @@ def draw_hacking(study, path):
     save_figure(figure, path)
 
 
+def draw_long(study, path):
+    """Three times the steps, one column per world: the truth above, the score below."""
+    worlds = sorted(study.runs.get("long / HERO", {}))
+    figure, axes = pyplot().subplots(2, max(1, len(worlds)), figsize=(13, 6.5), sharex=True,
+                                     sharey="row", squeeze=False, constrained_layout=True)
+    colors = METHOD_COLORS | {"HERO at 1e-4": COLORS["hero"], "RM leash": COLORS["rm"]}
+    for method in ("verifier", "HERO", "HERO at 1e-4", "RM leash", "naive 0.95"):
+        line = "--" if method in ("HERO at 1e-4", "RM leash") else "-"
+        for world, run in study.runs.get(f"long / {method}", {}).items():
+            steps = [row["step"] for row in run]
+            truth = [(row["hard"] + row["easy"]) / 2 for row in run]
+            scores = [row["hard rm"] for row in run]
+            for axis, values in zip(axes[:, worlds.index(world)], (truth, scores), strict=True):
+                axis.plot(steps, values, line, marker="o", ms=4, color=colors[method],
+                          label=method)
+                axis.set_xticks(steps)
+
+    for world, (top, bottom) in zip(worlds, axes.T, strict=False):
+        top.set_title(f"world {world:.0f}")
+        bottom.set_xlabel("step")
+    axes[0, 0].set(ylabel="truth: pass@1, hard and easy", ylim=(0, 1))
+    axes[1, 0].set(ylabel="reward model's mean score, hard problems")
+    save_figure(figure, path)
+
+
 # ---------------------------------------------------------------------------- everything
 
 
@@ -814,6 +839,7 @@ def write_report(folder):
     draw_courses(study, folder / "study_courses.png")
     draw_envelope(study, folder / "study_envelope.png")
     draw_hacking(study, folder / "study_hacking.png")
+    draw_long(study, folder / "study_long.png")
 
 
 if __name__ == "__main__":

@@ -289,7 +289,7 @@ def test_the_pages_need_no_more_than_one_run(tmp_path):
     study_tables.write_report(tmp_path)
     page = (tmp_path / "study.md").read_text()
     assert "1 runs" in page and "not run" in page
-    assert len(list(tmp_path.glob("*.png"))) == 4
+    assert len(list(tmp_path.glob("*.png"))) == 5
 
 
 def test_every_claim_and_table_is_of_cells_that_are_made(all_rewards):
