@@ -30,15 +30,7 @@ import torch
 
 import distributed
 from distributed import derive_seed
-from rewards import (
-    REWARDS,
-    Advantages,
-    RewardModel,
-    compute_advantages,
-    group_advantages,
-    mixed_aurocs,
-    stratify,
-)
+from rewards import REWARDS, Advantages, RewardModel, group_advantages
 from rollout import Rollout, SamplingParams, make_engine, response_text, right_padded
 
 EPS = 1e-6
@@ -473,156 +465,6 @@ def rlpr(batch, threshold=0.5):
     return torch.where(wide[:, None], group_advantages(rewards, "std"), 0.0)
 
 
-# ---------------------------------------------------------------------------- ours
-
-
-def reliability(batch, decay=0.9):
-    """How well the scores order the verdicts: 2 * AUROC - 1, less an error. -> a number up to 1
-
-    The fading mean of the AUROCs of mixed groups minus its standard error, so that few groups count
-    for little. 0 is chance. Before there are two mixed groups it is 0.
-    """
-    aurocs = torch.tensor(mixed_aurocs(batch.rm_scores, batch.verified), dtype=torch.float64)
-    fading = {}
-    for name, value in (("auroc_count", float(len(aurocs))), ("auroc_sum", aurocs.sum().item()),
-                        ("auroc_squares", (aurocs ** 2).sum().item())):
-        fading[name] = decay * batch.state.get(name, 0.0) + value
-        batch.state[name] = fading[name]
-
-    # The standard error of the mean, as if the faded groups were fewer.
-    count = fading["auroc_count"]
-    if count < 2:
-        return 0.0
-    mean = fading["auroc_sum"] / count
-    variance = max(0.0, fading["auroc_squares"] / count - mean ** 2)
-    return 2 * (mean - math.sqrt(variance / count)) - 1
-
-
-def band(batch, widest=0.4, recall=None):
-    """Ours, the reliability band: Eq. 3 with alpha = beta = widest * reliability. -> (P, G)
-
-    The reward model's influence is a dose, and follows the evidence for it: 0 is the verifier alone
-    exactly, in mixed groups too. There is no prompt weight.
-
-    recall: the share of right responses that the verifier accepts, if it is known. With it the
-    reliability is corrected for the right responses among the rejected, which draw the AUROC
-    towards chance: it is divided by 1 - right, right = a (1 - recall) / (recall (1 - a)), where a
-    is the fading share of accepted responses. The divisor is kept above 0.1.
-    """
-    rho = reliability(batch)
-
-    # Right responses among the rejected make even a perfect score look unreliable.
-    accepted = update_mean(batch.state, "accepted_share", batch.verified.mean().item())
-    if recall is not None and accepted < 1:
-        right = accepted * (1 - recall) / (recall * (1 - accepted))
-        rho = rho / max(0.1, 1 - right)
-    rho = min(1.0, max(0.0, rho))
-    batch.state["rho"] = rho
-    return group_advantages(stratify(batch.rm_scores, batch.verified, widest * rho, widest * rho))
-
-
-def band_corrected(batch):
-    """Ours, the reliability band with the recall that miss_rates estimates; see band. -> (P, G)"""
-    recall = 1 - miss_rates(batch).mean().item()
-    return band(batch, recall=max(0.01, recall))
-
-
-def imputed(batch, batches=8):
-    """Ours, imputed labels: a rejected response counts as right with its probability. -> (P, G)
-
-    Verdicts are sure positives, and the rejected are a mixture (Elkan and Noto, KDD 2008). g is the
-    probability of being accepted, a logistic function of the centered score and the group's mean
-    score. With c, the chance that a right response is accepted:
-
-        reward = 1 if accepted, else q = clip((1 - c) / c * g / (1 - g), 0, 1);  then centered
-
-    g is fitted on the last `batches` batches without this one, so no problem judges itself; c is
-    the 0.99 quantile of g there. If g does not rise with the score, or nothing was accepted, the
-    rejected count 0: the verifier alone. No band, no weight, no unit.
-    """
-    state = batch.state
-    mean = batch.rm_scores.mean(1, keepdim=True)                                          # (P, 1)
-    features = torch.stack([batch.rm_scores - mean, mean.expand_as(batch.rm_scores)], 2)
-    features = features.flatten(0, 1).double()                                            # (N, 2)
-
-    # g and c from the batches before, and what they say of this one.
-    probability = torch.zeros_like(batch.verified)                                        # (P, G)
-    history = state.get("imputed_history", [])
-    if any(labels.sum() > 0 for _, labels in history):
-        known = torch.cat([rows for rows, _ in history])                                  # (M, 2)
-        model = fit_logistic(known, torch.cat([labels for _, labels in history]))
-        state["imputed_slope"] = model.weights[1].item()
-        if state["imputed_slope"] > 0:
-            c = model.predict(known).quantile(0.99)
-            g = model.predict(features)                                                   # (N,)
-            odds = (1 - c) / c * g / (1 - g)
-            probability = odds.clamp(0, 1).view_as(probability).to(probability.dtype)
-
-    # What the next batches are judged by.
-    state["imputed_history"] = [*history, (features, batch.verified.flatten().double())][-batches:]
-    return group_advantages(torch.where(batch.verified > 0, 1.0, probability))
-
-
-@dataclass
-class LogisticModel:
-    """A logistic regression on standardized features. weights: the intercept, then the slopes."""
-    weights: torch.Tensor                         # (1 + F,)
-    mean: torch.Tensor                            # (F,)
-    std: torch.Tensor                             # (F,)
-
-    def design(self, features):
-        """(N, F) -> (N, 1 + F): a column of ones before the standardized features."""
-        standardized = (features - self.mean) / (self.std + EPS)
-        return torch.cat([torch.ones_like(features[:, :1]), standardized], 1)
-
-    def predict(self, features):
-        """Probabilities of the label 1. features: (N, F) -> (N,)"""
-        return torch.sigmoid(self.design(features) @ self.weights)
-
-
-def fit_logistic(features, labels, ridge=1.0, steps=20):
-    """Fits labels (N,) of 0 and 1 to features (N, F) by Newton's method. -> LogisticModel
-
-    ridge: the weight of half the squared slopes in the loss, the sum of cross-entropies.
-    """
-    model = LogisticModel(torch.zeros(1 + features.shape[1], dtype=features.dtype),
-                          features.mean(0), features.std(0, correction=0))
-    x = model.design(features)                                                         # (N, 1 + F)
-    penalty = torch.full_like(model.weights, ridge)
-    penalty[0] = EPS                              # the intercept is free
-    for _ in range(steps):
-        p = torch.sigmoid(x @ model.weights)                                              # (N,)
-        gradient = x.T @ (p - labels) + penalty * model.weights
-        hessian = x.T @ (x * (p * (1 - p))[:, None]) + penalty.diag()
-        model.weights = model.weights - torch.linalg.solve(hessian, gradient)
-    return model
-
-
-def gate(batch, decay=0.9):
-    """Ours, once: HERO with the advantages of uniform groups scaled by reliability. -> (P, G)
-
-    An early version of this project had it, and its study found no gain: the factor is read where
-    the policy is half right and used where it is all wrong, and false negatives deflate it. Kept as
-    history beside the band, which came from it. The factor is the fading mean AUROC alone.
-    """
-    state = batch.state
-    sigma = batch.rm_scores.std(1, correction=0)                                          # (P,)
-
-    # HERO's advantages, with sigma_bar the mean over every group so far.
-    state["sigma_sum"] = state.get("sigma_sum", 0.0) + sigma.sum().item()
-    state["groups"] = state.get("groups", 0.0) + len(sigma)
-    advantages = compute_advantages(batch, state["sigma_sum"] / state["groups"]).advantages
-
-    # How far the scores are trusted where they rule alone.
-    aurocs = mixed_aurocs(batch.rm_scores, batch.verified)
-    state["auroc_sum"] = decay * state.get("auroc_sum", 0.0) + sum(aurocs)
-    state["auroc_count"] = decay * state.get("auroc_count", 0.0) + len(aurocs)
-    trust = 0.0
-    if state["auroc_count"] > 0:
-        trust = max(0.0, 2 * state["auroc_sum"] / state["auroc_count"] - 1)
-    return torch.where(mixed_groups(batch)[:, None], advantages, trust * advantages)
-
-
 # ---------------------------------------------------------------------------- signals
 #
 # What costs a forward pass. SIGNALS holds one function per signal: (cfg, models) -> a function of
@@ -965,14 +807,6 @@ METHODS = {
     # the reference answer
     "rlpr": Method("2506.18254", "how probable the working makes the reference answer", rlpr,
                    signals=("reference_probability",)),
-    # ours
-    "band": Method("", "ours: HERO's band, as wide as the reward model proves reliable", band),
-    "band_corrected": Method("", "ours: the band, corrected for what the verifier misses",
-                             band_corrected),
-    "imputed": Method("", "ours: rejected responses count by their probability of being right",
-                      imputed),
-    "gate": Method("", "ours, history: uniform groups count by the reward model's reliability",
-                   gate),
 }
 
 

@@ -804,27 +804,33 @@ def draw_hacking(study, path):
 
 
 def draw_long(study, path):
-    """Three times the steps, one column per world: the truth above, the score below."""
+    """Three times the steps, one column per world: the truth, the score, and the score's AUROC.
+
+    The AUROC is that against the verdicts, which needs no oracle; training logs it as rm/auroc.
+    """
     worlds = sorted(study.runs.get("long / HERO", {}))
-    figure, axes = pyplot().subplots(2, max(1, len(worlds)), figsize=(13, 6.5), sharex=True,
+    figure, axes = pyplot().subplots(3, max(1, len(worlds)), figsize=(13, 9), sharex=True,
                                      sharey="row", squeeze=False, constrained_layout=True)
     colors = METHOD_COLORS | {"HERO at 1e-4": COLORS["hero"], "RM leash": COLORS["rm"]}
     for method in ("verifier", "HERO", "HERO at 1e-4", "RM leash", "naive 0.95"):
         line = "--" if method in ("HERO at 1e-4", "RM leash") else "-"
         for world, run in study.runs.get(f"long / {method}", {}).items():
             steps = [row["step"] for row in run]
-            truth = [(row["hard"] + row["easy"]) / 2 for row in run]
-            scores = [row["hard rm"] for row in run]
-            for axis, values in zip(axes[:, worlds.index(world)], (truth, scores), strict=True):
+            rows = {"truth": [(row["hard"] + row["easy"]) / 2 for row in run],
+                    "score": [row["hard rm"] for row in run],
+                    "AUROC": [math.nan if row["auroc"] is None else row["auroc"] for row in run]}
+            for axis, values in zip(axes[:, worlds.index(world)], rows.values(), strict=True):
                 axis.plot(steps, values, line, marker="o", ms=4, color=colors[method],
                           label=method)
                 axis.set_xticks(steps)
 
-    for world, (top, bottom) in zip(worlds, axes.T, strict=False):
-        top.set_title(f"world {world:.0f}")
-        bottom.set_xlabel("step")
+    for world, column in zip(worlds, axes.T, strict=False):
+        column[0].set_title(f"world {world:.0f}")
+        column[2].set_xlabel("step")
+        column[2].axhline(0.5, color="gray", lw=0.8)
     axes[0, 0].set(ylabel="truth: pass@1, hard and easy", ylim=(0, 1))
     axes[1, 0].set(ylabel="reward model's mean score, hard problems")
+    axes[2, 0].set(ylabel="AUROC in mixed groups of training")
     save_figure(figure, path)
 
 

@@ -12,12 +12,17 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 from helpers import SMALL, script  # noqa: E402
+from hypothesis import settings  # noqa: E402
 from transformers import AutoModelForCausalLM  # noqa: E402
 
 import tiny  # noqa: E402
 from rollout import load_tokenizer  # noqa: E402
 
 transformers.utils.logging.disable_progress_bar()
+
+# An example that takes long on a busy machine is no failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

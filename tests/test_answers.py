@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, assume, given, settings
 
 import answers as A
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 
 # --- the tables -----------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ PIECES = st.sampled_from(r"\boxed{ } \frac{ 1 2 x ^ ( ) $ The answer is and \tex
 RESPONSES = st.lists(PIECES, max_size=30).map(" ".join) | st.text(max_size=300)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(RESPONSES, st.integers(1, 60))
 def test_any_text_gets_a_verdict(text, times):
     start = time.process_time()
