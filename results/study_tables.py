@@ -653,6 +653,32 @@ def figure_6(cold_start):
                            "at least 0.9", "0.4 to 0.6"], rows)
 
 
+def auroc_table(study):
+    """Does the AUROC against the verdicts, which needs no oracle, say that a run falls?
+
+    Of the runs that read scores: the AUROC is the mean over the last two evaluations' stretches of
+    training, the fall is pass@1's, from its best evaluation to its last.
+    """
+    falls = {"below 0.4": [], "0.4 to 0.5": [], "0.5 to 0.6": [], "0.6 and above": []}
+    for cell, by_world in study.runs.items():
+        if cell.split(" / ")[-1] in ("start", "verifier", "verifier std", "oracle"):
+            continue
+        for run in by_world.values():
+            aurocs = [row["auroc"] for row in run[-2:] if row["auroc"] is not None]
+            if not aurocs:
+                continue
+            truth = [(row["hard"] + row["easy"]) / 2 for row in run]
+            place = np.searchsorted((0.4, 0.5, 0.6), np.mean(aurocs), side="right")
+            list(falls.values())[place].append(max(truth) - truth[-1])
+
+    rows = []
+    for label, values in falls.items():
+        fallen = sum(value > 0.05 for value in values)
+        rows.append([label, str(len(values)), str(fallen), show_mean(values)])
+    return markdown_table(["AUROC in mixed groups", "runs", "of them fallen by more than 0.05",
+                           "mean fall"], rows)
+
+
 def how_many(rows):
     """How many runs there are, and how long they took."""
     last_rows = [run[-1] for by_world in group_runs(rows).values() for run in by_world.values()]
@@ -686,7 +712,8 @@ def tables(folder):
         sections[heading] = cell_table(study, cells, reference)
     sections |= {
         "The sweep": rate_table(study),
-        "The envelope: each method at the rate that is best at the step": envelope_table(study)}
+        "The envelope: each method at the rate that is best at the step": envelope_table(study),
+        "A sign that needs no oracle (later)": auroc_table(study)}
     if cold_start:
         sections |= {"Table 1": table_1(cold_start), "Fig. 6": figure_6(cold_start)}
     return page("The study's tables", sections)
