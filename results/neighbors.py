@@ -89,6 +89,8 @@ BLOCKS = {
     "dapo": Block(range(3), cells_of("dapo x 4", ["dapo"])),
     "half rate": Block(range(1), cells_of("half", ["hero", "verifier", "oracle", *METHODS])),
     "diverse": Block(range(2), cells_of("diverse", FOR_DIVERSITY)),
+    "third world": Block(range(2, 3), [*cells_of("weak", READ_SCORES),
+                                       *cells_of("lucky", UNDER_NOISE)]),
     "worlds": Block(range(3, 5), cells_of("hard", METHODS)),
 }
 QUICK_BLOCKS = {"quick": Block(range(1), [("hard", "ensemble_worst"), ("hard", "rlpr"),

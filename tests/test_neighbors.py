@@ -485,7 +485,8 @@ def test_the_runs_of_the_lab_are_those_of_its_design():
             for name, block in lab.BLOCKS.items()}
     assert {name: int(runs) for name, runs in table} == made
     jobs = lab.make_jobs(lab.FULL)
-    assert len(jobs) == len({(job.cell, job.world) for job in jobs}) == 286 - sum(left.values())
+    runs = {(job.cell, job.world) for job in jobs}
+    assert len(jobs) == len(runs) == 286 + 18 - sum(left.values())
 
 
 def test_every_method_has_a_run_here_or_in_the_study():
@@ -520,6 +521,7 @@ def cells_of_the_study():
 def test_claims_are_of_cells_that_are_made():
     made = cells_of_the_study() | {"start"}
     made |= {job.cell for job in lab.make_jobs(lab.FULL)}
+    made |= {f"{condition} / {name}" for condition in ("hard", "weak") for name in lab.LEFT}
     for claims in lab.CLAIMS.values():
         for claim in claims:
             assert {*claim.plus, *claim.minus} <= made, claim.text
