@@ -94,6 +94,8 @@ LONG_OTHERS = [
     Claim(f"{method} ends higher than HERO after three times the steps (later)",
           (f"long / {method}",), ("long / HERO",), "end")
     for method in ("HERO at 1e-4", "RM leash", "naive 0.95")]
+LONG_AT_HALF = Claim("HERO at 1e-4 ends higher than the verifier alone at 2e-4 (later)",
+                     ("long / HERO at 1e-4",), ("long / verifier",), "end")
 SURVIVES = [
     Claim(f"{kind} reward model: HERO beats {other}", (f"{kind} / HERO",), (f"{kind} / {other}",))
     for kind, other in product(("weak", "reversed"), ("RM only", "naive 0.5"))]
@@ -141,7 +143,7 @@ ALONE = {
         WEAK_LEASH,
         Claim("weak: HERO with a leash beats the reward model with a leash",
               ("weak / HERO leash",), ("weak / RM leash",))],
-    "Three times the steps": [LONG, *LONG_OTHERS],
+    "Three times the steps": [LONG, LONG_AT_HALF, *LONG_OTHERS],
 }
 
 
@@ -653,32 +655,6 @@ def figure_6(cold_start):
                            "at least 0.9", "0.4 to 0.6"], rows)
 
 
-def auroc_table(study):
-    """Does the AUROC against the verdicts, which needs no oracle, say that a run falls?
-
-    Of the runs that read scores: the AUROC is the mean over the last two evaluations' stretches of
-    training, the fall is pass@1's, from its best evaluation to its last.
-    """
-    falls = {"below 0.4": [], "0.4 to 0.5": [], "0.5 to 0.6": [], "0.6 and above": []}
-    for cell, by_world in study.runs.items():
-        if cell.split(" / ")[-1] in ("start", "verifier", "verifier std", "oracle"):
-            continue
-        for run in by_world.values():
-            aurocs = [row["auroc"] for row in run[-2:] if row["auroc"] is not None]
-            if not aurocs:
-                continue
-            truth = [(row["hard"] + row["easy"]) / 2 for row in run]
-            place = np.searchsorted((0.4, 0.5, 0.6), np.mean(aurocs), side="right")
-            list(falls.values())[place].append(max(truth) - truth[-1])
-
-    rows = []
-    for label, values in falls.items():
-        fallen = sum(value > 0.05 for value in values)
-        rows.append([label, str(len(values)), str(fallen), show_mean(values)])
-    return markdown_table(["AUROC in mixed groups", "runs", "of them fallen by more than 0.05",
-                           "mean fall"], rows)
-
-
 def how_many(rows):
     """How many runs there are, and how long they took."""
     last_rows = [run[-1] for by_world in group_runs(rows).values() for run in by_world.values()]
@@ -712,8 +688,7 @@ def tables(folder):
         sections[heading] = cell_table(study, cells, reference)
     sections |= {
         "The sweep": rate_table(study),
-        "The envelope: each method at the rate that is best at the step": envelope_table(study),
-        "A sign that needs no oracle (later)": auroc_table(study)}
+        "The envelope: each method at the rate that is best at the step": envelope_table(study)}
     if cold_start:
         sections |= {"Table 1": table_1(cold_start), "Fig. 6": figure_6(cold_start)}
     return page("The study's tables", sections)
@@ -831,33 +806,27 @@ def draw_hacking(study, path):
 
 
 def draw_long(study, path):
-    """Three times the steps, one column per world: the truth, the score, and the score's AUROC.
-
-    The AUROC is that against the verdicts, which needs no oracle; training logs it as rm/auroc.
-    """
+    """Three times the steps, one column per world: the truth above, the score below."""
     worlds = sorted(study.runs.get("long / HERO", {}))
-    figure, axes = pyplot().subplots(3, max(1, len(worlds)), figsize=(13, 9), sharex=True,
+    figure, axes = pyplot().subplots(2, max(1, len(worlds)), figsize=(13, 6.5), sharex=True,
                                      sharey="row", squeeze=False, constrained_layout=True)
     colors = METHOD_COLORS | {"HERO at 1e-4": COLORS["hero"], "RM leash": COLORS["rm"]}
     for method in ("verifier", "HERO", "HERO at 1e-4", "RM leash", "naive 0.95"):
         line = "--" if method in ("HERO at 1e-4", "RM leash") else "-"
         for world, run in study.runs.get(f"long / {method}", {}).items():
             steps = [row["step"] for row in run]
-            rows = {"truth": [(row["hard"] + row["easy"]) / 2 for row in run],
-                    "score": [row["hard rm"] for row in run],
-                    "AUROC": [math.nan if row["auroc"] is None else row["auroc"] for row in run]}
-            for axis, values in zip(axes[:, worlds.index(world)], rows.values(), strict=True):
+            truth = [(row["hard"] + row["easy"]) / 2 for row in run]
+            scores = [row["hard rm"] for row in run]
+            for axis, values in zip(axes[:, worlds.index(world)], (truth, scores), strict=True):
                 axis.plot(steps, values, line, marker="o", ms=4, color=colors[method],
                           label=method)
                 axis.set_xticks(steps)
 
-    for world, column in zip(worlds, axes.T, strict=False):
-        column[0].set_title(f"world {world:.0f}")
-        column[2].set_xlabel("step")
-        column[2].axhline(0.5, color="gray", lw=0.8)
+    for world, (top, bottom) in zip(worlds, axes.T, strict=False):
+        top.set_title(f"world {world:.0f}")
+        bottom.set_xlabel("step")
     axes[0, 0].set(ylabel="truth: pass@1, hard and easy", ylim=(0, 1))
     axes[1, 0].set(ylabel="reward model's mean score, hard problems")
-    axes[2, 0].set(ylabel="AUROC in mixed groups of training")
     save_figure(figure, path)
 
 
