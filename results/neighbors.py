@@ -253,17 +253,17 @@ CLAIMS = {
     "cispo": [Claim("no token loses its gradient: faster", hard("cispo"), VERIFIER)],
     "reinforce_pp": [Claim("the batch's baseline beats the group's", hard("reinforce_pp"),
                            VERIFIER)],
-    "band (left)": [
+    "band (removed)": [
         Claim("a band as wide as the reward model is reliable beats HERO's", hard("band"), HERO),
         ahead("band", "HERO", "also with a misleading reward model", "weak")],
-    "band_corrected (left)": [
+    "band_corrected (removed)": [
         Claim("the band, corrected for what the verifier misses, beats HERO's",
               hard("band_corrected"), HERO),
         ahead("band_corrected", "HERO", "also with a misleading reward model", "weak")],
-    "imputed (left)": [
+    "imputed (removed)": [
         Claim("imputed labels beat HERO", hard("imputed"), HERO),
         ahead("imputed", "HERO", "also with a misleading reward model", "weak")],
-    "gate (left)": [Claim("the gate beats HERO", hard("gate"), HERO)],
+    "gate (removed)": [Claim("the gate beats HERO", hard("gate"), HERO)],
 }
 
 # ---------------------------------------------------------------------------- the page
@@ -302,7 +302,7 @@ def method_row(runs, method):
 
     means = [show_mean(runs.values(cell, outcome))
              for outcome in ("course hard", "course easy", "end", "score", "entropy")]
-    name = f"{method} (left)" if method in LEFT else method
+    name = f"{method} (removed)" if method in LEFT else method
     return [name, f"[{paper}](https://arxiv.org/abs/{paper})" if paper else "",
             str(len(runs.values(cell, "course"))), *means,
             *(show_difference(values) if values else "-" for values in differences)]
@@ -422,8 +422,9 @@ def write_page(folder):
             f"{FULL.steps} steps at a rate of {RATE:g}, where nothing else is said. The course is",
             f"the mean of pass@1 after {FULL.steps // 2} and {FULL.steps} steps, over hard and",
             "easy problems; on diverse data it is the end. Differences are paired by world, ±",
-            "half of the 95 % interval; the last three columns have fewer worlds. RM score, at the",
-            "end and on hard problems, is of the reward model that the run was trained with.",
+            "half of the 95 % interval; half the rate is of one world. RM score, at the end and on",
+            "hard problems, is of the reward model that the run was trained with. Removed: no",
+            "longer in neighbors.py, with two worlds in the last two columns.",
             "", f"{seconds / 3600:.1f} hours of one worker, two at once."],
         "All methods, on hard data": method_table(runs),
         "Claims of the papers": claim_table(runs),

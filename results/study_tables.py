@@ -90,12 +90,10 @@ WEAK_LEASH = Claim("weak reward model: HERO beats the reward model with a leash"
                    ("weak / HERO",), ("weak / RM leash",))
 LONG = Claim("HERO ends higher than the verifier alone after three times the steps",
              ("long / HERO",), ("long / verifier",), "end")
-LONG_OTHERS = [
-    Claim(f"{method} ends higher than HERO after three times the steps (later)",
-          (f"long / {method}",), ("long / HERO",), "end")
-    for method in ("HERO at 1e-4", "RM leash", "naive 0.95")]
-LONG_AT_HALF = Claim("HERO at 1e-4 ends higher than the verifier alone at 2e-4 (later)",
-                     ("long / HERO at 1e-4",), ("long / verifier",), "end")
+LONG_LATER = [
+    Claim(f"{method} ends higher than {other} after three times the steps (later)",
+          (f"long / {method}",), (f"long / {other}",), "end")
+    for other, method in product(("verifier", "HERO"), ("HERO at 1e-4", "RM leash", "naive 0.95"))]
 SURVIVES = [
     Claim(f"{kind} reward model: HERO beats {other}", (f"{kind} / HERO",), (f"{kind} / {other}",))
     for kind, other in product(("weak", "reversed"), ("RM only", "naive 0.5"))]
@@ -143,7 +141,7 @@ ALONE = {
         WEAK_LEASH,
         Claim("weak: HERO with a leash beats the reward model with a leash",
               ("weak / HERO leash",), ("weak / RM leash",))],
-    "Three times the steps": [LONG, LONG_AT_HALF, *LONG_OTHERS],
+    "Three times the steps": [LONG, *LONG_LATER],
 }
 
 
@@ -525,9 +523,10 @@ def sparseness_table(study):
         hero = cell_at(recall, "HERO")
         verifier = cell_at(recall, "verifier")
         row = [recall, show_mean(study.values(verifier, "all wrong"))]
+        worlds = study.common_worlds((verifier, hero))
         for cell in (verifier, hero):
             for outcome in ("course", "end"):
-                row.append(show_mean(study.values(cell, outcome)))
+                row.append(show_mean([study.cells[cell][world][outcome] for world in worlds]))
         for outcome in ("course hard", "course easy", "end hard", "end easy"):
             row.append(show_difference(study.difference((hero,), (verifier,), outcome)))
         row.append(show(study.gap_shares(hero, verifier), ".2f"))
