@@ -481,6 +481,22 @@ def family_table(study):
                            "on easy problems", "worlds", "p, Holm"], rows)
 
 
+def two_looks_table(rows):
+    """The claims that went on from five worlds to ten: the first five, and the others alone."""
+    first = Study([row for row in rows if row["world"] < 5])
+    others = Study([row for row in rows if 5 <= row["world"] < 10])
+    verdicts, adjusted = family_verdicts(first)
+    lines = []
+    for claim, verdict, p in zip(FAMILY, verdicts, adjusted, strict=True):
+        new = others.difference(claim.plus, claim.minus, claim.outcome)
+        if new:
+            known = first.difference(claim.plus, claim.minus, claim.outcome)
+            lines.append([claim.text, show_difference(known), verdict, show_p(p),
+                          show_difference(new)])
+    return markdown_table(["claim", "first five worlds", "verdict then", "p, Holm, then",
+                           "the other worlds alone"], lines)
+
+
 def alone_table(study):
     rows = []
     for topic, claims in ALONE.items():
@@ -679,6 +695,7 @@ def tables(folder):
             "",
             *how_many(rows)],
         "The family: twelve claims, tested together": family_table(study),
+        "Two looks: claims that went on to ten worlds (later)": two_looks_table(rows),
         "Predictions": prediction_table(study),
         "Sparseness": sparseness_table(study),
         "Claims that are judged alone": [
