@@ -59,7 +59,7 @@ METHODS = ["rm", *(name for name in neighbors.METHODS
 ENSEMBLES = [name for name in METHODS if name.startswith("ensemble")]
 MEMBERS = 4                                       # of an ensemble, beside the world's reward model
 
-# Methods of our own that had runs, failed their claims and left neighbors.py: CHANGELOG.md.
+# Methods of our own that had runs, showed no gain and left neighbors.py: CHANGELOG.md.
 LEFT = ("band", "band_corrected", "imputed", "gate")
 
 READ_SCORES = ("rm", "heron", "papo", "gdpo", "gated", "clip", "rm_chi2", "par",

@@ -823,7 +823,8 @@ def draw_hacking(study, path):
 
 def draw_long(study, path):
     """Three times the steps, one column per world: the truth above, the score below."""
-    worlds = sorted(study.runs.get("long / HERO", {}))
+    worlds = sorted({world for cell, by_world in study.runs.items() for world in by_world
+                     if cell.startswith("long / ")})
     figure, axes = pyplot().subplots(2, max(1, len(worlds)), figsize=(13, 6.5), sharex=True,
                                      sharey="row", squeeze=False, constrained_layout=True)
     colors = METHOD_COLORS | {"HERO at 1e-4": COLORS["hero"], "RM leash": COLORS["rm"]}

@@ -292,6 +292,23 @@ def test_the_pages_need_no_more_than_one_run(tmp_path):
     assert len(list(tmp_path.glob("*.png"))) == 5
 
 
+def test_long_runs_are_drawn_before_those_of_hero_are_made(tmp_path):
+    rows = study_tables.Study(run_rows("long / verifier", 1, [0.2, 0.3]))
+    study_tables.draw_long(rows, tmp_path / "long.png")
+    assert (tmp_path / "long.png").exists()
+
+
+def test_two_looks_are_at_the_first_five_worlds_and_at_the_others():
+    rows = []
+    for world in range(7):
+        lead = 0.2 if world < 5 else 0.1
+        rows += run_rows("hard / verifier", world, [0.2, 0.3])
+        rows += run_rows("hard / HERO", world, [0.2, 0.3 + lead])
+    lines = study_tables.two_looks_table(rows)
+    assert len(lines) == 3                                  # two lines of heading, one claim
+    assert "+0.200 ± 0.000 | confirmed" in lines[2] and "+0.100 ± 0.000 |" in lines[2]
+
+
 def test_every_claim_and_table_is_of_cells_that_are_made(all_rewards):
     jobs = study.sweep_jobs(study.FULL) + study.study_jobs(RATES, study.FULL)
     made = {job.cell for job in jobs} | {"start", "recall 0 / verifier"}
