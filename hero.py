@@ -790,8 +790,9 @@ def load_policy(cfg, ranks, trainable=True):
 def make_optimizer(cfg, policy):
     """AdamW for the weights that are trained."""
     trained = [p for p in policy.parameters() if p.requires_grad]
+    on_gpu = torch.cuda.is_available()
     return torch.optim.AdamW(trained, cfg.learning_rate, betas=(0.9, 0.95), weight_decay=0.0,
-                             fused=torch.cuda.is_available())
+                             fused=on_gpu, foreach=not on_gpu)
 
 
 def push_weights(models):
