@@ -222,11 +222,13 @@ CARDINALS = {
     "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
     "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
     "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
-    "ninety": 90, "hundred": 100, "thousand": 1000, "million": 10**6,
+    "ninety": 90, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9,
+    "trillion": 10**12,
     "first": 1, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9,
 }
 CARDINAL = rf"(?:{alternation(CARDINALS)})\b"
+AFTER_DIGITS = re.compile(r"[0-9](?:[ ~]|\\[, ]|\\(?:text|textrm|mathrm|mbox)\{)+$")
 NUMBER_WORDS = re.compile(rf"""
     (?<![A-Za-z\\"]) {CARDINAL}
     (?: (?: [ ] | - | (?<=hundred)[ ]and[ ] | (?<=thousand)[ ]and[ ] ) {CARDINAL} )*
@@ -435,6 +437,10 @@ RULES_BEFORE = [
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
          r"5,\!000", "5{,}000", r"\!"),
+    rule(r"""\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}? [ ]?        # dots over the first digit
+             ([0-9]*) [ ]? \\dot [ ]? \{? ([0-9]) \}?           # of a period and its last
+          """, r".\1\\overline{\2\3\4}",
+         r"0.\dot{1}2\dot{3}", r"0.\overline{123}", r"\dot"),
     rule(r"\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}?", r".\1\\overline{\2}",
          r"0.1\dot{6}", r"0.1\overline{6}", r"\dot"),
     rule(r"(?P<whole>[0-9]*) \. (?P<start>[0-9]*) \\overline [ ]? \{ (?P<period>[0-9]+) \}",
@@ -527,6 +533,12 @@ RULES = [
          r"{1 \over 2}", r"\frac{1 }{ 2}", r"\over"),
     rule(r"\{ ([^{}]*) \\choose\b ([^{}]*) \}", r"\\binom{\1}{\2}",
          r"{5 \choose 2}", r"\binom{5 }{ 2}", r"\choose"),
+    rule(r"""\{ [ ]? \} [ ]? [_^] [ ]? (?: \{ (\w+) \} | (\w) ) [ ]?
+             (?-i:C) [ ]? _ [ ]? (?: \{ (\w+) \} | (\w) )""", r"\\binom{\1\2}{\3\4}",
+         "{}^{10}C_3", r"\binom{10}{3}", "_"),
+    # minutes of arc
+    rule(r"([0-9]+) [ ]? ° [ ]? ([0-9]+ (?:\.[0-9]+)?) [ ]? ' (?!')", r"(\1+\2/60)°",
+         "22° 30'", "(22+30/60)°", "'"),
     # which integers n stands for, and the bracket of a choice
     rule(r"[,;]? [ ]? \(? \b[a-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $", "",
          "nπ, n ∈ ℤ", "nπ", "∈"),
@@ -561,7 +573,14 @@ def canonical_spelling(match: re.Match) -> str:
 
 
 def read_number_words(match: re.Match) -> str:
-    """one hundred and five -> 105; words that do not make one number stay: five six -> five six"""
+    """one hundred and five -> 105; words that do not make one number stay: five six -> five six
+
+    One word after a number in digits multiplies it: 5 million -> 5 *1000000
+    """
+    scale = CARDINALS.get(match[0].lower(), 0)
+    if scale >= 100 and AFTER_DIGITS.search(match.string, match.start() - 20, match.start()):
+        return f"*{scale}"
+
     total = 0
     part = 0                        # what a following "thousand" or "million" multiplies
     for word in re.findall(CARDINAL, match[0].lower()):
@@ -1293,19 +1312,31 @@ BRACKET_FUNCTIONS = {
     "()": sp.Add, "[]": sp.Add, "{}": sp.Add,
     "||": sp.Abs, "⌊⌋": bounded(sp.floor), "⌈⌉": bounded(sp.ceiling),
 }
-TWO_ARGUMENT_MACROS = {
-    "frac": divide, "binom": bounded(sp.binomial, MAX_FACTORIAL), "cross": sp.Function("cross"),
-}
+choose = bounded(sp.binomial, MAX_FACTORIAL)
+TWO_ARGUMENT_MACROS = {"frac": divide, "binom": choose, "cross": sp.Function("cross")}
+
+
+def zeta(x: sp.Expr) -> sp.Expr:
+    """Riemann's function at 2, 3, ...; for other arguments ζ is a letter, and this a product."""
+    return sp.zeta(x) if x.is_Integer and 1 < x < 100 else sp.Symbol("ζ") * x
+
+
+SPECIAL_FUNCTIONS = {"Γ": bounded(sp.gamma, MAX_FACTORIAL), "ζ": zeta}
 
 
 def symmetric(name: str):
-    """max, min, gcd or lcm: worked out for numbers, otherwise a function of sorted arguments."""
+    """max, min, gcd or lcm: worked out for numbers, otherwise a function of sorted arguments.
+
+    lcm(m, n) is mn / gcd(m, n).
+    """
     def call(*args):
         if name in ("max", "min") and all(arg.is_Rational for arg in args):
             return max(args) if name == "max" else min(args)
         if name in ("gcd", "lcm") and all(arg.is_Integer for arg in args):
             return sp.Integer(math.gcd(*map(int, args)) if name == "gcd" else
                               math.lcm(*map(int, args)))
+        if name == "lcm" and len(args) == 2:
+            return args[0] * args[1] / symmetric("gcd")(*args)
         return sp.Function(name)(*sorted(args, key=sp.default_sort_key))
     return call
 
@@ -1375,7 +1406,7 @@ class Parser:
     def starts_factor(self) -> bool:
         """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3.
 
-        A power of a number may follow: 2^6 3^5, n 2^n.
+        A number may follow a factorial, 4! 4!, and a power of one any factor: 2^6 3^5, n 2^n.
         """
         if self.peek("operator") in CONSTANTS or self.peek("symbol", "function"):
             return True
@@ -1383,7 +1414,7 @@ class Parser:
             return True
         if not self.peek("number"):
             return False
-        if self.tokens[self.at - 1].text == "{}":
+        if self.tokens[self.at - 1].text in ("{}", "!"):
             return True
         is_power = self.tokens[self.at + 1:self.at + 2] == [Token("operator", "^")]
         after_number = self.tokens[self.at - 1].kind == "number"
@@ -1411,7 +1442,10 @@ class Parser:
         raise ParseError(f"{text!r} where a value is expected")
 
     def symbol(self, name: str) -> sp.Expr:
-        """x, x_{1}, x'; e and i are numbers; f(2), g(2) and I(0) are unknown functions."""
+        """x, x_{1}, x'; e and i are numbers; f(2), g(2) and I(0) are unknown functions.
+
+        In C_{10}^{3} the letter is no name but a binomial, if the numbers allow it.
+        """
         at = self.at
         if [token.text for token in self.tokens[at:at + 3:2]] == ["^", "_"]:    # v^2_0 is v_0^2
             power, index = self.tokens[at:at + 2], self.tokens[at + 2:at + 4]
@@ -1424,6 +1458,13 @@ class Parser:
             name += "'"
             self.at += 1
 
+        if re.fullmatch("C_[0-9]+", name) and self.peek("operator") == "^":
+            chosen = render(self.tokens[self.at + 1:self.at + 2]).strip("{}")
+            if chosen.isdecimal() and int(chosen) <= int(name[2:]) > 2:
+                self.at += 2
+                return choose(sp.Integer(name[2:]), sp.Integer(chosen))
+        if name in SPECIAL_FUNCTIONS and self.peek("group") == "()":
+            return SPECIAL_FUNCTIONS[name](self.atom())
         if self.peek("group") == "()":
             is_zero = render(self.tokens[self.at].inner) == "0"         # I(0) is no product
             if name.strip("'") in ("f", "g") or is_zero:
@@ -2344,7 +2385,7 @@ NUMERIC = {
     sp.log: MP.log, sp.Abs: abs, sp.sign: MP.sign, sp.re: MP.re, sp.im: MP.im, sp.arg: MP.arg,
     sp.atan2: lambda y, x: MP.atan2(y, x),
     sp.floor: MP.floor, sp.ceiling: MP.ceil, sp.factorial: MP.factorial,
-    sp.binomial: MP.binomial,
+    sp.binomial: MP.binomial, sp.gamma: MP.gamma, sp.zeta: MP.zeta,
 }
 # The interval that the names of each sample point are drawn from. Every name is drawn on its own,
 # so below zero the signs are mixed. At the last point the names are whole numbers.
@@ -2576,7 +2617,7 @@ def evaluate_numerically(expr: sp.Expr, values: dict, spreads: list | None):
             raise LimitExceeded(f"a power of more than {MAX_BITS} bits")
         return MP.power(base, exponent)
 
-    if expr.func in (sp.factorial, sp.binomial) and max(map(abs, args)) > MAX_BITS:
+    if expr.func in (sp.factorial, sp.binomial, sp.gamma) and max(map(abs, args)) > MAX_BITS:
         raise LimitExceeded(f"a factorial above {MAX_BITS}")
     if isinstance(expr, AppliedUndef) and expr.func.__name__ in ("max", "min"):
         if any(MP.im(arg) for arg in args):
