@@ -187,6 +187,7 @@ CANONICAL = {
     r"\chi": "χ", r"\psi": "ψ", r"\omega": "ω", r"\Delta": "Δ", r"\Omega": "Ω", r"\ell": "ℓ",
     r"\Gamma": "Γ", r"\Theta": "Θ", r"\Lambda": "Λ", r"\Xi": "Ξ", r"\Phi": "Φ", r"\Psi": "Ψ",
     r"\hbar": "ħ", "ℏ": "ħ", r"\angle": "∠",
+    r"\nabla": "∇", r"\imath": "i", r"\jmath": "j",
     # Accents; \overline{0.3} of a number is read before
     r"\overline": r"\bar", r"\overrightarrow": r"\vec", r"\widehat": r"\hat",
     r"\widetilde": r"\tilde",
@@ -865,10 +866,10 @@ LABEL = re.compile(rf"""
     [|{{]? [A-Z]{{2,4}} [|}}]?                              # AB, |AB|
   | ∠ [A-Z]{{1,3}}                                            # ∠A
   | (?:sin|cos|tan|cot) ∠? [A-Z]{{1,3}}                     # sin A
-  | Δ [A-Za-z]                                              # Δp
+  | [Δ∇] [A-Za-z]                                           # Δp, ∇f
   | [A-Z]{{2}} / [A-Z]{{2}} | frac\{{[A-Z]{{2}}\}}\{{[A-Z]{{2}}\}}      # AB/CD
   | {NAME} (?: : {NAME})+                                 # V_1:V_2, S_A:S, AB:BC:CA
-  | ([A-Za-zα-ωΓ-Ω]) '* (?:_\{{?\w+\}}?|\^\{{-1\}})?            # f(x), f'(x), f^-1(x), P_1(x,y);
+  | ∇? ([A-Za-zα-ωΓ-Ω]) '* (?:_\{{?\w+\}}?|\^\{{-1\}})?            # f(x), f'(x), f^-1(x), P_1(x,y);
     \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
 """, re.X)
 
@@ -1055,7 +1056,7 @@ def read_label(tokens) -> Value | None:
 
 
 def read_side(tokens) -> Value:
-    """One side of a relation: sets, a ratio, a matrix, a bracketed group, or a quantity."""
+    """One side of a relation: sets, a ratio, a matrix, a bracketed group, a vector, a quantity."""
     texts = [token.text for token in tokens]
 
     operands, operators = split_at(tokens, "∪∩∖")
@@ -1071,6 +1072,8 @@ def read_side(tokens) -> Value:
         return matrix
     if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}"):
         return read_list(tokens[0].inner, texts[0])
+    with contextlib.suppress(ParseError):
+        return read_vector(tokens)
     return read_quantity(tokens, render(tokens))
 
 
@@ -1098,6 +1101,56 @@ def read_matrix(group: Token) -> Value | None:
         return None
     cells = tuple(itertools.chain.from_iterable(rows))
     return Value("group", render([group]), shape=f"matrix{len(rows[0])}", parts=cells)
+
+
+VECTOR = sp.Symbol("vector")        # stands for a tuple or a matrix while its factor is read
+
+
+def read_vector(tokens) -> Value:
+    r"""-\frac12 ⟦4¶2⟧ -> ⟦-2¶-1⟧; (3,-4) "N" -> a tuple whose parts have the unit
+
+    What multiplies a tuple is a number: f(1,2) is a call, and A(1,2) a point. Raises ParseError
+    for what is neither a multiple of a tuple or a matrix nor one with a unit.
+    """
+    groups = [token for token in tokens if token.text == "⟦⟧" or is_tuple(token)]
+    if len(groups) != 1 or len(tokens) == 1:
+        raise ParseError("not one vector")
+    vector = read_side(groups)
+    at = tokens.index(groups[0])
+    quantity = read_quantity([*tokens[:at], Token("symbol", VECTOR.name), *tokens[at + 1:]], "")
+
+    factor = quantity.expr / VECTOR
+    names = factor.free_symbols - {IMAGINARY, PLUS_MINUS}
+    units = [word.partition("^")[0] for word in quantity.unit.split()]
+    is_call = bool(names) and vector.shape == "()"
+    if VECTOR in names or is_call or any(name not in UNIT_TABLE for name in units):
+        raise ParseError("no multiple of a vector")
+
+    source = render(tokens)
+    if not factor.has(PLUS_MINUS):
+        return scale(vector, factor, quantity.unit, source)
+    multiples = []
+    for sign in ("1", "-1"):
+        signed = factor.xreplace({PLUS_MINUS: sp.Integer(sign)})
+        multiples.append(scale(vector, signed, quantity.unit, source + sign))
+    return Value("group", source, ops=("or",), parts=tuple(multiples))
+
+
+def is_tuple(token: Token) -> bool:
+    """Is it (1, 2): a group in parentheses with a comma in it?"""
+    return token.text == "()" and Token("operator", ",") in token.inner
+
+
+def scale(vector: Value, factor: sp.Expr, unit: str, source: str) -> Value:
+    """A tuple or a matrix whose parts are multiplied, and have the unit."""
+    is_plain = all(part.kind == "number" and not part.unit for part in vector.parts)
+    if not vector.shape.startswith(("()", "matrix")) or not is_plain:
+        raise ParseError("a multiple of what is no vector")
+    parts = []
+    for part in vector.parts:
+        expr = part.expr * factor
+        parts.append(Value("number", f"{expr} {unit}", expr, unit))
+    return vector._replace(source=source, parts=tuple(parts))
 
 
 def read_quantity(tokens, source: str) -> Value:
@@ -1682,6 +1735,10 @@ def same(a: Value, b: Value) -> str:
 
     if a.kind == "text" or b.kind == "text":
         return ""
+    if is_vector(a) and b.kind == "number":
+        b = in_components(b, len(a.parts))
+    elif is_vector(b) and a.kind == "number":
+        a = in_components(a, len(b.parts))
     if a.kind != "group" or b.kind != "group" or a.shape != b.shape:
         with contextlib.suppress(ParseError):
             return same_real_sets(a, b)
@@ -1817,6 +1874,28 @@ def write_out_tuple(value: Value, independent: bool) -> list[Value]:
         source = ",".join(part.source for part in parts)
         tuples.append(value._replace(source=f"({source})", parts=tuple(parts)))
     return tuples
+
+
+def is_vector(value: Value) -> bool:
+    """Is it a tuple, or a matrix of one column or of one row?"""
+    return value.shape in ("()", "matrix1", f"matrix{len(value.parts)}")
+
+
+def in_components(value: Value, count: int) -> Value:
+    """3i - 4j -> (3,-4) or (3,-4,0), by the count; a formula without unit vectors stays itself.
+
+    Without j and k it is none: 3 + 4i is a complex number.
+    """
+    basis = [IMAGINARY, *sp.symbols("j k")]
+    used = [name for name in basis if value.expr.has(name)]
+    if not value.expr.has(*basis[1:]) or used[-1] not in basis[:count] or count > 3:
+        return value
+    components = [sp.diff(value.expr, name) for name in basis[:count]]
+    rest = value.expr.xreplace(dict.fromkeys(basis, sp.S.Zero))
+    if rest != 0 or any(component.has(*basis) for component in components):
+        return value
+    parts = tuple(Value("number", f"{expr} {value.unit}", expr, value.unit) for expr in components)
+    return Value("group", value.source, shape="()", parts=parts)
 
 
 def are_vectors(a: Value, b: Value) -> bool:
