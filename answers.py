@@ -21,8 +21,9 @@ Conventions
 -----------
 What mathematics leaves open; tests/test_answers.py has a pair for each.
 
-Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1, and
-            sums, integrals and limits are compared as written.
+Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1.
+            Sums, integrals and limits are compared as written, but for the index of a sum or a
+            product, which may have another name and start elsewhere.
 Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, are not compared in
             numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
@@ -47,6 +48,7 @@ Commuting   Numbers and letters side by side do, and the ends of a segment AB. A
             more capitals, an arrow over two points, an angle but for its two ends, cross products,
             and matrices that are bold or have an inverse or a transpose keep their order. An arrow
             over one letter says nothing, other accents are part of the name.
+Constants   Antiderivatives with one constant each, + C or + K, may differ by a number.
 Nothing     The empty set, {} and "no solution" are one. Two signs in a row (--5) and an operator
             without its operand (/4) are no answers, the last not even to itself.
 
@@ -123,7 +125,8 @@ for name in [name for name in FUNCTIONS if name.startswith("arc")]:
     FUNCTION_ALIASES["a" + name[3:]] = name
     if name.endswith("h"):
         FUNCTION_ALIASES["ar" + name[3:]] = name
-# These are read, but not worked out: two of them are equal if they are written alike.
+# These are read, but not worked out: two of them are equal if they are written alike, up to the
+# index of a sum or a product.
 UNEVALUATED = ("sum", "prod", "int", "lim")
 # These have several arguments, in brackets, and their order does not count.
 SYMMETRIC = ("max", "min", "gcd", "lcm")
@@ -143,7 +146,8 @@ CANONICAL = {
     r"\cdot": "*", r"\times": "*", r"\ast": "*", "×": "*", "·": "*", "⋅": "*",
     r"\div": "/", "÷": "/",
     r"\pm": "±", r"\mp": "∓",
-    r"\bmod": '"mod"', r"\land": "∧", r"\lor": "∨", r"\wedge": "∧", r"\vee": "∨",
+    r"\bmod": '"mod"', r"\pmod": '"mod"', r"\mod": '"mod"',
+    r"\land": "∧", r"\lor": "∨", r"\wedge": "∧", r"\vee": "∨",
     # Relations
     r"\le": "≤", r"\leq": "≤", r"\leqslant": "≤", "⩽": "≤",
     r"\ge": "≥", r"\geq": "≥", r"\geqslant": "≥", "⩾": "≥",
@@ -727,6 +731,8 @@ class Token(NamedTuple):
 
 
 COLON = Token("operator", ":")
+COMMA = Token("operator", ",")
+MOD = Token("operator", "mod")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
 # Between relations; between letters they stay signs.
 LOGICAL_WORDS = {"∧": Token("operator", "and"), "∨": Token("operator", "or")}
@@ -925,6 +931,7 @@ def read_list(tokens, shape: str) -> Value:
 
     if any(token.kind == "operator" and token.text in RELATIONS for token in tokens):
         tokens = [LOGICAL_WORDS.get(token.text, token) for token in tokens]
+    tokens = repeat_congruence(tokens)
     if cases := read_cases(tokens):
         return Value("group", source, shape=shape, ops=("or",) * (len(cases) - 1), parts=cases)
 
@@ -943,6 +950,46 @@ def read_list(tokens, shape: str) -> Value:
     if is_lone and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
         return items[0]
     return Value("group", source, shape=shape, ops=separators, parts=items)
+
+
+def repeat_congruence(tokens) -> list[Token]:
+    """The tokens of x ≡ 1 or 7 (mod 8), and of x ≡ ±1 (mod 8), as x ≡ 1 (mod 8) or x ≡ 7 (mod 8)"""
+    (left, *others), _ = split_at(tokens, "≡")
+    modulus = split_modulus(others[0])[1] if len(others) == 1 else []
+    if not modulus:
+        return tokens
+
+    repeated = []
+    for residue in split_at(split_modulus(others[0])[0], (",", "and", "or"))[0]:
+        signs = [[]]
+        if residue and residue[0].text in ("±", "∓"):
+            residue = residue[1:]
+            signs = [[], [Token("operator", "-")]]
+        for sign in signs if residue else []:
+            repeated += [*left, Token("operator", "≡"), *sign, *residue, *modulus, COMMA]
+    return repeated[:-1]
+
+
+def split_modulus(tokens) -> tuple[list[Token], list[Token]]:
+    """5 (mod 7), 5 mod 7 -> the tokens before "mod", and the others; these are [] without one"""
+    if tokens and tokens[-1].text == "()" and tokens[-1].inner[:1] == (MOD,):
+        return tokens[:-1], [MOD, *tokens[-1].inner[1:]]
+    at = tokens.index(MOD) if MOD in tokens else len(tokens)
+    return tokens[:at], tokens[at:]
+
+
+def read_congruence(left, right) -> Value:
+    """x ≡ -2 (mod 7) -> a relation of x, the least residue 5, and 7; raises ParseError"""
+    residue, modulus = split_modulus(right)
+    number = parse_all(residue)
+    divisor = parse_all(modulus[1:])
+    if not (number.is_Integer and divisor.is_Integer and divisor > 1):
+        raise ParseError("no congruence of numbers")
+    parts = [read_side(left)]
+    for expr in (number % divisor, divisor):
+        parts.append(Value("number", str(expr), expr))
+    source = f"{parts[0].source}≡{parts[1].source}mod{divisor}"
+    return Value("relation", source, ops=("≡", "mod"), parts=tuple(parts))
 
 
 def read_cases(tokens) -> tuple[Value, ...]:
@@ -1034,6 +1081,10 @@ def read_relation(tokens) -> Value:
         ops = ops[:exact]
     if not ops:
         return read_side(sides[0])
+
+    if ops == ("≡",):
+        with contextlib.suppress(ParseError):
+            return read_congruence(*sides)
 
     first = read_label(sides[0]) if ops[0] in "=∈" else None
     if first is None:
@@ -1138,7 +1189,7 @@ def read_vector(tokens) -> Value:
 
 def is_tuple(token: Token) -> bool:
     """Is it (1, 2): a group in parentheses with a comma in it?"""
-    return token.text == "()" and Token("operator", ",") in token.inner
+    return token.text == "()" and COMMA in token.inner
 
 
 def scale(vector: Value, factor: sp.Expr, unit: str, source: str) -> Value:
@@ -1545,9 +1596,11 @@ class Parser:
         while self.peek("operator") in ("^", "_"):
             scripts[self.peek("operator")] = self.tokens[self.at + 1:self.at + 2]
             self.at += 2
-        if name in UNEVALUATED or name in SYMMETRIC:        # by its name and its bounds
-            bounds = "".join(mark + render(scripts[mark]) for mark in sorted(scripts))
-            return sp.Function(name + bounds)(self.expression(1))
+        if name in UNEVALUATED or name in SYMMETRIC:
+            bounds = {}
+            for mark, script in scripts.items():
+                bounds[mark] = script[0].inner if script and script[0].text == "{}" else script
+            return unevaluated(name, bounds, self.expression(1))
         if name in FUNCTIONS:
             return self.apply(name, scripts)
         raise ParseError(f"an unknown macro {name!r}")
@@ -1591,6 +1644,40 @@ def parse_all(tokens) -> sp.Expr:
     if parser.at < len(tokens):
         raise ParseError("more than one expression")
     return expr
+
+
+def unevaluated(name: str, bounds: dict[str, list[Token]], body: sp.Expr) -> sp.Expr:
+    r"""A sum, product, integral or limit as a function of its body, named by its bounds.
+
+    The index of a sum or product has no name and starts at 0, so that \sum_{k=1}^{n} k^2 is
+    \sum_{j=0}^{n-1} (j+1)^2; what does not depend on it stands before the sum.
+    """
+    written = "".join(mark + render(bounds[mark]) for mark in sorted(bounds))
+    as_written = sp.Function(name + written)(body)
+    (letter, *starts), _ = split_at(bounds.get("_", ()), "=")
+    if name not in ("sum", "prod") or "^" not in bounds or len(starts) != 1:
+        return as_written
+
+    # The index cannot be replaced in a name, such as a_k, or in a bound that is as written.
+    try:
+        old_index, start, end = map(parse_all, (letter, starts[0], bounds["^"]))
+    except ParseError:
+        return as_written
+    calls = body.atoms(AppliedUndef)
+    names = [*map(str, body.free_symbols), *(str(call.func) for call in calls)]
+    is_in_name = any(str(old_index) in name for name in names if re.search("[_^ ]", name))
+    if is_in_name or not (old_index.is_Symbol and start.is_Integer and abs(start) <= 100):
+        return as_written
+
+    # Nested indices have different names.
+    index = sp.Symbol(f"index{len(calls)}")
+    body = body.xreplace({old_index: index + start})
+    factor = sp.S.One
+    if name == "sum":
+        factor, body = body.as_independent(index, as_Add=False)
+    if end == sp.oo:
+        return factor * sp.Function(f"{name}∞")(body)
+    return factor * sp.Function(name)(body, end - start)
 
 
 def determinant(matrix: Token) -> sp.Expr:
@@ -2404,7 +2491,31 @@ def same_size(a: Value, b: Value) -> str:
     if stand_for_all_integers(x, y):
         name, other_name = *x.free_symbols, *y.free_symbols
         return "bound integer renamed" if identical(x.xreplace({name: other_name}), y) else ""
+    if is_same_antiderivative(x, y):
+        return "same up to the constant"
     return "rounded" if rounds_to(a, b) or rounds_to(b, a) else ""
+
+
+def is_same_antiderivative(x: sp.Expr, y: sp.Expr) -> bool:
+    r"""\ln|2x| + C and \ln|x| + K: the rest differs by a number, which the constant takes in."""
+    rests = []
+    for expr in (x, y):
+        constants = [name for name in expr.free_symbols if name.name in ("C", "K")]
+        if len(constants) != 1 or sp.diff(expr, *constants) != 1:
+            return False
+        rests.append(expr - constants[0])
+
+    # They are about one variable: with more names, A + B + C, the constant may be a given one.
+    names = rests[0].free_symbols
+    is_of_variable = len(names) == 1 and all(name.name.islower() for name in names)
+    is_stepped = any(rest.has(sp.floor, sp.ceiling) for rest in rests)
+    if not is_of_variable or is_stepped or names != rests[1].free_symbols:
+        return False
+
+    # They differ by a number if they change alike from any point p to any point q.
+    at_q = {name: sp.Symbol(name.name + "'") for name in names}
+    change, other_change = (rest - rest.xreplace(at_q) for rest in rests)
+    return identical(change, other_change)
 
 
 def is_power_of_i(x: sp.Expr, y: sp.Expr) -> bool:
