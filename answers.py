@@ -541,6 +541,12 @@ RULES = [
     rule(r"""\{ [ ]? \} [ ]? [_^] [ ]? (?: \{ (\w+) \} | (\w) ) [ ]?
              (?-i:C) [ ]? _ [ ]? (?: \{ (\w+) \} | (\w) )""", r"\\binom{\1\2}{\3\4}",
          "{}^{10}C_3", r"\binom{10}{3}", "_"),
+    # derivatives and constant functions
+    rule(r"""\\frac [ ]? \{ [ ]? (?:d|\{d\}) [ ]? y [ ]? \} [ ]? \{ [ ]? (?:d|\{d\}) [ ]? x [ ]? \}
+           | (?<![A-Za-z\\]) dy [ ]? / [ ]? dx (?![A-Za-z])""", "y'",
+         r"\frac{dy}{dx}", "y'", "y"),
+    rule(r"(?<![A-Za-z\\_^]) ([fgh]) (?: \(x\) )? [ ]? ≡ (?! .* mod)", r"\1(x)=",
+         "f ≡ 0", "f(x)= 0", "≡"),
     # minutes of arc
     rule(r"([0-9]+) [ ]? ° [ ]? ([0-9]+ (?:\.[0-9]+)?) [ ]? ' (?!')", r"(\1+\2/60)°",
          "22° 30'", "(22+30/60)°", "'"),
@@ -937,6 +943,7 @@ def read_list(tokens, shape: str) -> Value:
 
     pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
     items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
+    items = write_out_family(items)
     if not items and shape == "{}":
         return Value("number", "∅", CONSTANTS["∅"])
     if not items:
@@ -1323,6 +1330,27 @@ def expand(items: list[Value], signs: bool = True) -> tuple[Value, ...]:
         else:
             out.append(item)
     return tuple(out)
+
+
+def write_out_family(items: tuple[Value, ...]) -> tuple[Value, ...]:
+    """2k+1, k = 0, 1, 2  ->  1, 3, 5; other lists stay themselves."""
+    if len(items) < 3 or not all(map(is_integer, items[2:])):
+        return items
+    _, formula = split_label(items[0])
+    name, first = split_label(items[1])
+    if formula.kind != "number" or not is_integer(first):
+        return items
+    if free_names(formula) != {sp.Symbol(name)}:
+        return items
+
+    family = []
+    for number in (first, *items[2:]):
+        point = {sp.Symbol(name): MP.mpf(int(number.expr))}
+        if evaluate(formula.expr, point) is None:           # before the exact work: it is bounded
+            return items
+        expr = formula.expr.xreplace({sp.Symbol(name): number.expr})
+        family.append(Value("number", f"{expr} {formula.unit}", expr, formula.unit))
+    return tuple(family)
 
 
 def is_integer(value: Value) -> bool:
@@ -2207,10 +2235,23 @@ def same_function(call_a: re.Match, value_a: Value, call_b: re.Match, value_b: V
 
 
 def same_equation(a: Value, b: Value) -> str:
-    """x²/4 + y²/3 = 1 is 3x² + 4y² = 12: the same up to a factor."""
-    gap_a = a.parts[0].expr - a.parts[1].expr
-    gap_b = b.parts[0].expr - b.parts[1].expr
-    return "same equation" if are_proportional(gap_a, gap_b) else ""
+    """x²/4 + y²/3 = 1 is 3x² + 4y² = 12: the same up to a factor; 4y = ±3x is 3x ± 4y = 0."""
+    gaps = signed_gaps(a)
+    other_gaps = signed_gaps(b)
+    if len(gaps) != len(other_gaps):
+        return ""
+    for order in (other_gaps, other_gaps[::-1]):
+        if all(map(are_proportional, gaps, order)):
+            return "same equation"
+    return ""
+
+
+def signed_gaps(equation: Value) -> list[sp.Expr]:
+    """Left less right side; of y = ±x there are two, y - x and y + x."""
+    gap = equation.parts[0].expr - equation.parts[1].expr
+    if not gap.has(PLUS_MINUS):
+        return [gap]
+    return [gap.xreplace({PLUS_MINUS: sp.Integer(sign)}) for sign in (1, -1)]
 
 
 def are_proportional(x: sp.Expr, y: sp.Expr) -> bool:

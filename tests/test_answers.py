@@ -357,6 +357,13 @@ EQUAL = [
     (r"\frac12\sin^2x+C", r"-\frac14\cos 2x+C"),
     (r"\frac{x^4}{4}\ln x-\frac{x^4}{16}+K", r"\frac{x^4(4\ln x-1)}{16}+C"),
     ("F(x)=(x+1)^2+C", "x^2+2x+C"),
+    # families that are written out, double signs in equations, derivatives
+    (r"e^{2\pi ik/4},\ k=0,1,2,3", "1,-1,i,-i"),
+    (r"z=2k+1, k=0,1,\ldots,3", "1,3,5,7"),
+    (r"y=\pm\frac34x", r"3x\pm4y=0"),
+    (r"\frac{dy}{dx}=\frac{y-x^2}{y^2-x}", r"y'=\frac{x^2-y}{x-y^2}"),
+    (r"\frac{\mathrm{d}y}{\mathrm{d}x}=xy", "dy/dx=yx"),
+    (r"f\equiv0,\ f(x)=\pm(x-1)", "f(x)=0, f(x)=x-1, f(x)=1-x"),
     # roots and powers
     ("(-8)^{1/3}", "-2"),
     (r"2\ln x", r"\ln x^2"),
@@ -967,6 +974,22 @@ DIFFERENT = [
     (r"\frac12\sin^2x+C", r"\frac14\cos 2x+C"),
     ("|x|+C", "x+C"),
     (r"\lfloor x\rfloor+C", r"\lceil x\rceil+C"),
+    # families that are written out, double signs in equations, derivatives
+    (r"e^{2\pi ik/4},\ k=0,1,2,3", "1,-1,i"),
+    (r"e^{2\pi ik/4},\ k=0,1,2,3", "1,-1,i,i"),
+    (r"e^{2\pi ik/4},\ k=0,1,2", "1,-1,i,-i"),
+    ("2k+1, k=0,1,2", "2k+1"),
+    ("2k+1, k=0,1,2", "1,2,3"),
+    ("2^{10^5k^9}, k=1,99", "2^{10^5k^9}, k=1,98"),         # refused: a number of 10^{22} digits
+    (r"y=\pm\frac34x", r"4x\pm3y=0"),
+    (r"y=\pm\frac34x", "3x+4y=0"),
+    (r"y=\pm\frac34x", "3x-4y=0"),
+    (r"y=x\pm1", r"x=\pm y+1"),
+    (r"\frac{dy}{dx}", r"\frac{y}{x}"),
+    (r"\frac{dy}{dx}=xy", r"\frac{dx}{dy}=xy"),
+    (r"f\equiv0", "f(x)=1"),
+    (r"f\equiv0\pmod 5", "f(x)=0"),
+    (r"f\equiv0,\ f(x)=\pm(x-1)", "f(x)=0, f(x)=x-1, f(x)=x+1"),
     # relations of constants
     ("2>1", "3>1"),
     ("1<2", "2<4"),
