@@ -377,6 +377,22 @@ def unbox(match: re.Match) -> str:
     return match[1]
 
 
+def inner_sets(match: re.Match) -> str:
+    r"""\{\{1\},2\} -> \{⦃1⦄,2\}: a set in brackets is an element; plain braces only group."""
+    depth = 0
+    out = ""
+    for piece in re.split(r"(\\[{}]|(?<!\\)[()\[\]])", match[0]):
+        if piece in (r"\}", ")", "]"):
+            depth -= 1
+        if depth < 0:
+            return match[0]
+        is_inner = depth > 0 and piece in (r"\{", r"\}")
+        out += {r"\{": "⦃", r"\}": "⦄"}[piece] if is_inner else piece
+        if piece in (r"\{", "(", "["):
+            depth += 1
+    return out if depth == 0 else match[0]
+
+
 def circled_numerals(match: re.Match) -> str:
     """②③ -> 2,3"""
     return ",".join(str(ord(sign) - ord("①") + 1) for sign in match[0])
@@ -439,6 +455,9 @@ RULES_BEFORE = [
          r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}", r"\begin"),
     rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
          r"⟦1&2\end{pmatrix}", "⟦1&2⟧", r"\end"),
+    # sets in sets
+    rule(r"[(\[\\] .* \\\{ .* \\\} .* [)\]}]", inner_sets,
+         r"\{\{1\},2\}", r"\{⦃1⦄,2\}", r"\{"),
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
          r"5,\!000", "5{,}000", r"\!"),
@@ -550,9 +569,7 @@ RULES = [
     # minutes of arc
     rule(r"([0-9]+) [ ]? ° [ ]? ([0-9]+ (?:\.[0-9]+)?) [ ]? ' (?!')", r"(\1+\2/60)°",
          "22° 30'", "(22+30/60)°", "'"),
-    # which integers n stands for, and the bracket of a choice
-    rule(r"[,;]? [ ]? \(? \b[a-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $", "",
-         "nπ, n ∈ ℤ", "nπ", "∈"),
+    # the bracket of a choice
     rule(r"^ ([A-Z]) \) [ .,;:^]* $", r"\1",
          "B).", "B", ")"),
     rule(r"^ ([A-H]) [.)] [ ] (?= [^ .,;:] )", r"(\1) ",
@@ -726,8 +743,8 @@ TOKEN = re.compile(rf"""
       | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
-OPENING = frozenset("([{⌊⌈⟦")
-CLOSING = frozenset(")]}⌋⌉⟧")
+OPENING = frozenset("([{⦃⌊⌈⟦")
+CLOSING = frozenset(")]}⦄⌋⌉⟧")
 
 
 class Token(NamedTuple):
@@ -885,6 +902,12 @@ LABEL = re.compile(rf"""
     \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
 """, re.X)
 
+# At the end of an answer, which integers a name stands for: nπ, n ∈ ℤ.
+INTEGERS = re.compile(r"""
+    (?<=[^ ]) [ ]? [,;]? [ ]? (?: "(?:for|where|with)" [ ] )?
+    \(? [ ]? \b[A-Za-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $
+""", re.X)
+
 # Commas inside numbers: 1,234 may be a number with separators, a list, or a decimal.
 THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 DECIMAL_COMMA = re.compile(r"^-?(?![1-9][0-9]{0,2},[0-9]{3}$)[0-9]+,[0-9]+$")   # not 40,000
@@ -896,7 +919,7 @@ def read(text: str, comma: str) -> Value:
     comma says what a comma inside a number is: "" a separator of thousands, "," the end of an
     item, "." a decimal point. Raises LimitExceeded.
     """
-    text = normalize(text)
+    text = INTEGERS.sub("", normalize(text))
     if comma == "" and not re.search(r"[([]", text):
         text = THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     elif comma == ".":
@@ -929,8 +952,12 @@ def read_choice(tokens) -> Value | None:
 def read_list(tokens, shape: str) -> Value:
     """1, 2 and 3 -> a group of three; a single item stands for itself.
 
-    shape: the two brackets that the tokens stood in, "" for none.
+    shape: the two brackets that the tokens stood in, "" for none; "⦃⦄" of a set in a set, which
+    stays a set if it has one item.
     """
+    is_element = shape == "⦃⦄"
+    if is_element:
+        shape = "{}"
     source = shape[:1] + render(tokens) + shape[1:]
     if shape == "{}" and (condition := set_builder_condition(tokens)):
         return Value("sets", source, parts=(read_list(condition, ""),))
@@ -952,8 +979,9 @@ def read_list(tokens, shape: str) -> Value:
     if is_sum:                                              # 2 hours and 30 minutes
         with contextlib.suppress(ParseError):
             items = (add_smaller(*items),)
-    is_set_of_nothing = shape == "{}" and items[0].source == "∅"        # {∅} is not ∅
-    is_lone = len(items) == 1 and not is_set_of_nothing
+    holds_set = items[0].source == "∅" or [token.text for token in tokens] == ["⦃⦄"]
+    is_set_of_set = shape == "{}" and holds_set             # {∅} is not ∅
+    is_lone = len(items) == 1 and not is_set_of_set and not is_element
     if is_lone and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
         return items[0]
     return Value("group", source, shape=shape, ops=separators, parts=items)
@@ -1128,7 +1156,7 @@ def read_side(tokens) -> Value:
         return ratio
     if texts == ["⟦⟧"] and (matrix := read_matrix(tokens[0])):
         return matrix
-    if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}"):
+    if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}", "⦃⦄"):
         return read_list(tokens[0].inner, texts[0])
     with contextlib.suppress(ParseError):
         return read_vector(tokens)
@@ -1802,9 +1830,11 @@ def compare(reference: str, answer: str) -> Comparison:
             readings.append(",")
         if are_one_decimal(normalize(reference), normalize(answer)):
             readings.append(".")
+    same_domain = may_share_domain(normalize(reference), normalize(answer))
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
-        step = "" if is_no_answer(a.source) or is_no_answer(b.source) else same(a, b)
+        is_refused = is_no_answer(a.source) or is_no_answer(b.source) or not same_domain
+        step = "" if is_refused else same(a, b)
         if step:
             break
     return Comparison(step, a, b)
@@ -1814,6 +1844,58 @@ def are_one_decimal(text: str, other: str) -> bool:
     """0,5 and 0.5: one with a comma and one with a point, which agree in every digit."""
     with_comma, with_point = (text, other) if "," in text else (other, text)
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
+
+
+FOR_ALL = re.compile(r'"for" "(?:all|any|every|each|some)" .*')
+DOMAIN_WORD = re.compile(r"[ℤℕℝ]|(?<=∈)[ZN]|([A-Za-z]) ?([<>≤≥≠][^,;]+)|[a-z]{3,}")
+# What a word says of a name: whose numbers it stands for, and which of these.
+DOMAINS = {
+    "ℤ": ("integer", ""), "Z": ("integer", ""), "integer": ("integer", ""),
+    "ℕ": ("integer", "positive"), "N": ("integer", "positive"), "natural": ("integer", "positive"),
+    "ℝ": ("real", ""), "real": ("real", ""), "rational": ("rational", ""),
+    "complex": ("complex", ""), "prime": ("integer", "prime"), "odd": ("integer", "odd"),
+    "even": ("integer", "even"), "positive": ("", "positive"), "negative": ("", "negative"),
+    "nonnegative": ("", "nonnegative"), "nonzero": ("", "nonzero"),
+    ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
+    "≠0": ("", "nonzero"),
+}
+
+
+def may_share_domain(text: str, other: str) -> bool:
+    """k ∈ ℤ is not k ∈ ℕ, nor is "for all x > 0" "for all x < 0"; but a domain may be left out."""
+    kinds, restrictions = stated_domain(text)
+    other_kinds, other_restrictions = stated_domain(other)
+    if not kinds | restrictions or not other_kinds | other_restrictions:
+        return True
+    is_other_kind = bool(kinds and other_kinds and kinds != other_kinds)
+    return not is_other_kind and restrictions == other_restrictions
+
+
+def stated_domain(text: str) -> tuple[set[str], set[str]]:
+    """The domain at the end of a normalized answer: its kind of numbers, and which of these.
+
+    nπ, n ∈ ℕ                ->  {integer}, {positive}
+    2x "for" "all" x > 1     ->  {real}, {>1}
+    """
+    clause = INTEGERS.search(text) or FOR_ALL.search(text)
+    words = re.sub('[" ]+', " ", clause[0]) if clause else ""
+    words = words.replace("∈ ", "∈").replace("non - ", "non").replace("non-", "non")
+    kinds = set()
+    restrictions = set()
+    for match in DOMAIN_WORD.finditer(words):
+        name, relation = match.groups()
+        if relation:
+            is_whole = name in "klmnij"
+            kinds.add("" if is_whole else "real")
+            relation = relation.replace(" ", "")
+            if is_whole and relation == "≥1":
+                relation = ">0"
+            restrictions.add(DOMAINS.get(relation, ("", relation))[1])
+        else:
+            kind, restriction = DOMAINS.get(match[0].removesuffix("s"), ("", ""))
+            kinds.add(kind)
+            restrictions.add(restriction)
+    return kinds - {""}, restrictions - {""}
 
 
 def without_blanks(text: str) -> str:
@@ -1908,6 +1990,8 @@ def same_group(a: Value, b: Value) -> str:
     """Tuples, intervals, matrices in order; lists and sets in any; x = 1, y = 2 is like (1, 2)."""
     if "∅" in (a.source, b.source):                         # {∅} is not ∅
         return ""
+    if (is_lone_set(a) or is_lone_set(b)) and not a.shape == b.shape == "{}":
+        return ""                                           # {a} in {{a}, {b}} is not a
     if a.shape == b.shape == "case":
         return same_items(labeled_items(a), labeled_items(b))
     if join_differently(a, b):
@@ -1930,6 +2014,11 @@ def same_group(a: Value, b: Value) -> str:
     if a.shape in ("", "{}") and b.shape in ("", "{}"):
         return same_items(left, right)
     return ""
+
+
+def is_lone_set(value: Value) -> bool:
+    """Is it a set of one item that was kept, as an item of another set?"""
+    return value.shape == "{}" and len(value.parts) == 1
 
 
 def join_differently(a: Value, b: Value) -> bool:
@@ -2035,9 +2124,10 @@ def names_components(items: list, others: list) -> bool:
 
 
 def flatten(value: Value, label: str = "") -> list[tuple[str, Value]]:
-    """The (label or "", item) pairs of a list, with the lists in it written out.
+    """The (label or "", item) pairs of a list, with the lists in it written out, but not its sets.
 
-    x = 1 or 2, {3, 4}  ->  ("x", 1), ("", 2), ("", 3), ("", 4)
+    x ∈ {1, 2} or 3  ->  ("x", 1), ("x", 2), ("", 3)
+    {1, 2}, {3, 4}   ->  ("", {1, 2}), ("", {3, 4})
     """
     own_label, value = split_label(value)
     label = own_label or label
@@ -2048,7 +2138,8 @@ def flatten(value: Value, label: str = "") -> list[tuple[str, Value]]:
 
     pairs = []
     for item in items:
-        pairs += flatten(item, label)
+        is_element = item.shape == "{}" and (value.shape == "{}" or len(items) > 1)
+        pairs += [(label, item)] if is_element else flatten(item, label)
     return pairs
 
 
@@ -2454,10 +2545,21 @@ def same_number(a: Value, b: Value) -> str:
             return ""
         if ratio != 1:                                      # 2 km are 2000 m, exactly
             return "same quantity" if identical(a.expr * ratio, b.expr) else ""
-    step = same_size(a, b)
+    step = same_size(a, b) if may_drop_percent(a, b) else ""
     if not step:
         step = same_scaled(a, b) or same_scaled(b, a)
     return step
+
+
+def may_drop_percent(a: Value, b: Value) -> bool:
+    """28% is 28, but 0.25% is not 1/4: a number of at most 1 has to be written alike."""
+    if (a.unit == "percent") == (b.unit == "percent"):
+        return True
+    size = evaluate(a.expr, {})
+    if size is None or abs(size) > 1:
+        return True
+    numerals = [re.sub("%|percent", "", value.source).lstrip("0") for value in (a, b)]
+    return numerals[0] == numerals[1]
 
 
 @functools.lru_cache(maxsize=1024)

@@ -409,8 +409,45 @@ EQUAL = [
     (r"2^{1\frac12}", "2^{1.5}"),
     (r"x^{2\frac{1}{2}}", "x^{5/2}"),
     (r"\displaystyle\boxed{5}", "5"),
+    # sets in sets
+    (r"\{\{1,2\},\{3\}\}", r"\left\{\{3\},\{2,1\}\right\}"),
+    (r"\{\emptyset,\{a\},\{b\}\}", r"\{\{b\},\{a\},\{\}\}"),
+    ("{{1,2},{3,4}}", r"\{\{1,2\},\{4,3\}\}"),
+    (r"{\{1,2\}}", r"\{1,2\}"),
+    (r"\{\mathbf{1},\mathbf{2}\}", r"\{1,2\}"),
+    # the domain of a name, in words or signs, or left out
+    (r"x=2k+1,\ k\in\mathbb{Z}", "x=2k+1"),
+    (r"2k\pi\ (k\in\mathbb{Z})", r"2n\pi \text{ for } n \in \mathbb{Z}"),
+    (r"x=2k \text{ for all integers } k", r"x=2k, k \in \mathbb{Z}"),
+    (r"f(x)=x \text{ for all } x>0", r"f(x)=x \text{ for all positive real } x"),
+    (r"a_n=n \text{ for all } n \ge 1", r"a_n=n \text{ for all positive integers } n"),
+    # a percent sign left out
+    ("0.5", r"0.5\%"), (r"\frac{25}{2}", r"12.5\%"),
 ]
 DIFFERENT = [
+    # a percent sign left out of a number of at most 1
+    (r"\frac14", r"0.25\%"), ("1/2", "0.5 percent"), ("-1/4", "-0.25%"),
+    (r"2.5 \times 10^{-1}", r"0.25\%"),
+    # a set in a set is an element
+    (r"\{\{1,2\},\{3\}\}", r"\{\{1\},\{2,3\}\}"),
+    (r"\{\{a\},\{b\}\}", r"\{a,b\}"),
+    (r"\{\{1\}\}", r"\{1\}"),
+    (r"\{\{1,2\}\}", r"\{1,2\}"),
+    (r"\{1,\{2\}\}", r"\{1,2\}"),
+    (r"\{1,\{2,3\}\}", r"\{\{1,2\},3\}"),
+    (r"\{\{a\},\{b\},\{a,b\},\emptyset\}", r"\{a,b,\{a,b\},\emptyset\}"),
+    (r"\{\emptyset,\{\emptyset\}\}", r"\{\emptyset\}"),
+    (r"\{1,2\},\{3\}", r"\{1\},\{2,3\}"),
+    (r"(\{1\},2)", "(1,2)"),
+    ("{{1,2},3}", "{1,{2,3}}"),
+    # another domain
+    (r"x=2k+1,\ k\in\mathbb{Z}", r"x=2k+1,\ k\in\mathbb{N}"),
+    (r"x=2k+1,\ k\in\mathbb{Z}", r"x=2k+1,\ k\in\mathbb{Z}^+"),
+    (r"x=2k \text{ for any integer } k", r"x=2k \text{ for any positive integer } k"),
+    (r"f(x)=x \text{ for all } x>0", r"f(x)=x \text{ for all } x<0"),
+    (r"f(x)=x \text{ for all } x>0", r"f(x)=x \text{ for all positive integers } x"),
+    (r"f(p)=p \text{ for all primes } p", r"f(p)=p \text{ for all odd } p"),
+    (r"f(x)=x \text{ for all real } x", r"f(x)=x \text{ for all rational } x"),
     # a unit left out of one item here and of another there
     ("3 cm and 1", "1 cm and 3"), ("three tens and one", "one tens and three"),
     (r"\frac13", r"-0.\overline{3}"),
