@@ -1189,37 +1189,57 @@ def read_matrix(group: Token) -> Value | None:
     return Value("group", render([group]), shape=f"matrix{len(rows[0])}", parts=cells)
 
 
-VECTOR = sp.Symbol("vector")        # stands for a tuple or a matrix while its factor is read
+PARAMETERS = frozenset("tskλμ")     # in (1,2) + t(3,4)
 
 
 def read_vector(tokens) -> Value:
-    r"""-\frac12 ⟦4¶2⟧ -> ⟦-2¶-1⟧; (3,-4) "N" -> a tuple whose parts have the unit
+    r"""-\frac12 ⟦4¶2⟧ -> ⟦-2¶-1⟧; (1,2)+t(3,4) -> (1+3t,2+4t); (3,-4) "N" -> 3 "N", -4 "N"
 
-    What multiplies a tuple is a number: f(1,2) is a call, and A(1,2) a point. Raises ParseError
-    for what is neither a multiple of a tuple or a matrix nor one with a unit.
+    Raises ParseError for what is no sum of multiples of tuples or of matrices.
     """
-    groups = [token for token in tokens if token.text == "⟦⟧" or is_tuple(token)]
-    if len(groups) != 1 or len(tokens) == 1:
-        raise ParseError("not one vector")
-    vector = read_side(groups)
-    at = tokens.index(groups[0])
-    quantity = read_quantity([*tokens[:at], Token("symbol", VECTOR.name), *tokens[at + 1:]], "")
-
-    factor = quantity.expr / VECTOR
-    names = factor.free_symbols - {IMAGINARY, PLUS_MINUS}
+    # Names take the places of the vectors while their factors are read.
+    vectors = {}
+    replaced = []
+    for token in tokens:
+        if len(tokens) > 1 and (token.text == "⟦⟧" or is_tuple(token)):
+            name = f"vector{len(vectors)}"
+            vectors[sp.Symbol(name)] = read_side([token])
+            token = Token("symbol", name)
+        replaced.append(token)
+    if not vectors:
+        raise ParseError("no vector")
+    quantity = read_quantity(replaced, "")
     units = [word.partition("^")[0] for word in quantity.unit.split()]
-    is_call = bool(names) and vector.shape == "()"
-    if VECTOR in names or is_call or any(name not in UNIT_TABLE for name in units):
-        raise ParseError("no multiple of a vector")
+    if any(name not in UNIT_TABLE for name in units):
+        raise ParseError("no unit after a vector")
 
     source = render(tokens)
-    if not factor.has(PLUS_MINUS):
-        return scale(vector, factor, quantity.unit, source)
-    multiples = []
+    factors = vector_factors(quantity.expr, vectors)
+    if not quantity.expr.has(PLUS_MINUS):
+        return add_multiples(vectors, factors, quantity.unit, source)
+    both = []
     for sign in ("1", "-1"):
-        signed = factor.xreplace({PLUS_MINUS: sp.Integer(sign)})
-        multiples.append(scale(vector, signed, quantity.unit, source + sign))
-    return Value("group", source, ops=("or",), parts=tuple(multiples))
+        signed = [factor.xreplace({PLUS_MINUS: sp.Integer(sign)}) for factor in factors]
+        both.append(add_multiples(vectors, signed, quantity.unit, source + sign))
+    return Value("group", source, ops=("or",), parts=tuple(both))
+
+
+def vector_factors(expr: sp.Expr, vectors: dict[sp.Symbol, Value]) -> list[sp.Expr]:
+    """What each of the vectors' names is multiplied by in a sum of their multiples.
+
+    Before a tuple that is a number or a parameter: f(1,2) is a call, and A(1,2) a point. Raises
+    ParseError for other expressions.
+    """
+    shapes = {(vector.shape, len(vector.parts)) for vector in vectors.values()}
+    factors = [sp.diff(expr, name) for name in vectors]
+    names = {name.name for factor in factors for name in factor.free_symbols}
+    if "()" in {shape for shape, _ in shapes}:
+        names -= {"i", "±", *PARAMETERS}
+    else:
+        names &= {name.name for name in vectors}
+    if len(shapes) > 1 or names or expr.xreplace(dict.fromkeys(vectors, sp.S.Zero)) != 0:
+        raise ParseError("no sum of multiples of vectors")
+    return factors
 
 
 def is_tuple(token: Token) -> bool:
@@ -1227,16 +1247,18 @@ def is_tuple(token: Token) -> bool:
     return token.text == "()" and COMMA in token.inner
 
 
-def scale(vector: Value, factor: sp.Expr, unit: str, source: str) -> Value:
-    """A tuple or a matrix whose parts are multiplied, and have the unit."""
-    is_plain = all(part.kind == "number" and not part.unit for part in vector.parts)
-    if not vector.shape.startswith(("()", "matrix")) or not is_plain:
-        raise ParseError("a multiple of what is no vector")
-    parts = []
-    for part in vector.parts:
-        expr = part.expr * factor
-        parts.append(Value("number", f"{expr} {unit}", expr, unit))
-    return vector._replace(source=source, parts=tuple(parts))
+def add_multiples(vectors: dict, factors: list[sp.Expr], unit: str, source: str) -> Value:
+    """The sum of tuples or matrices of one size, each times its factor; its parts have the unit."""
+    sums = None
+    for vector, factor in zip(vectors.values(), factors, strict=True):
+        is_plain = all(part.kind == "number" and not part.unit for part in vector.parts)
+        if not vector.shape.startswith(("()", "matrix")) or not is_plain:
+            raise ParseError("a multiple of what is no vector")
+        multiple = [part.expr * factor for part in vector.parts]
+        sums = list(map(sp.Add, sums, multiple)) if sums else multiple
+
+    parts = tuple(Value("number", f"{expr} {unit}", expr, unit) for expr in sums)
+    return vector._replace(source=source, parts=parts)
 
 
 def read_quantity(tokens, source: str) -> Value:
@@ -1837,6 +1859,8 @@ def compare(reference: str, answer: str) -> Comparison:
         step = "" if is_refused else same(a, b)
         if step:
             break
+    else:
+        step = same_family(normalize(reference), normalize(answer))
     return Comparison(step, a, b)
 
 
@@ -2381,6 +2405,120 @@ def same_chain(a: Value, b: Value) -> str:
     if not step and a.ops == flipped_ops:
         step = in_order(a.parts, b.parts[::-1])
     return step
+
+
+# At the end of an answer, a parameter that stands for all integers, or for all reals.
+PARAMETER = re.compile(r"""
+    (?<=[^ ]) [ ]? [,;:]? [ ]? \(? [ ]? (?: "(?:for|where|with)" [ ] )?
+    (?: ([k-nr-tλμ]) [ ]? ∈ [ ]? [ℤZℝR]
+      | "(?:for|where|with)" [ ] (?: "some" [ ] )? "(?:integers?|real)" [ ] ([k-nr-tλμ])
+      | ([k-nr-tλμ]) [ ] "is" [ ] (?: an | "any" ) [ ] "integer"
+    ) [ ]? \)? $
+""", re.X)
+
+
+class Family(NamedTuple):
+    """The solutions that an answer lists by a parameter: x = 5+7t, y = -2-3t, t ∈ ℤ
+
+    Each alternative has a step and an offset for each component: (7, 5), (-3, -2).
+    """
+    domain: str                     # "integer" or "real"
+    names: tuple[str, ...]          # x and y; () if they have none
+    alternatives: tuple[tuple[tuple[sp.Expr, sp.Expr], ...], ...]
+
+
+def same_family(text: str, other: str) -> str:
+    """x = 5+7t, y = -2-3t is (-2-7k, 1+3k), and n = 4k+1 is n ≡ 1 (mod 4), k and t integers."""
+    family = read_family(text)
+    other_family = read_family(other) if family else None
+    if not other_family or family.domain != other_family.domain:
+        return ""
+    names = family.names or other_family.names              # without any, 2k+1 may be a formula
+    other_names = other_family.names or names
+    if not names or sorted(names) != sorted(other_names):
+        return ""
+
+    members = {canonical_member(lines, family.domain) for lines in family.alternatives}
+    other_members = set()
+    for lines in other_family.alternatives:
+        lines = tuple(lines[other_names.index(name)] for name in names)
+        other_members.add(canonical_member(lines, family.domain))
+    return "same family" if members == other_members else ""
+
+
+def canonical_member(lines, domain: str) -> tuple:
+    """The same for each way to write one alternative: 11-4k and 3+4k are 4k+3.
+
+    lines: the step and the offset of each component. The first step becomes positive and its
+    offset the least; for a real parameter they become 1 and 0.
+    """
+    first_step, first_offset = next(line for line in lines if line[0] != 0)
+    unit = first_step if domain == "real" else sp.sign(first_step)
+    shift = first_offset / (first_step / unit)
+    if domain == "integer":
+        shift = sp.floor(shift) if shift.is_Rational else sp.S.Zero
+
+    member = []
+    for step, offset in lines:
+        step = step / unit
+        member.append((step, offset - shift * step))
+    return tuple(member)
+
+
+def read_family(text: str) -> Family | None:
+    """The family of a normalized answer; None if it is none, or not linear in the parameter."""
+    parameter = sp.Symbol("parameter")
+    domain = "integer"
+    if clause := PARAMETER.search(text):
+        parameter = sp.Symbol(clause[clause.lastindex])
+        domain = "real" if re.search("[ℝR]|real", clause[0]) else "integer"
+        text = text[:clause.start()]
+    value = parse(text)
+
+    # 1. Each item is a formula, a tuple of formulas, or a congruence, n ≡ 1 (mod 4).
+    pairs = []
+    for item in value.parts if value.kind == "group" and not value.shape else (value,):
+        if item.ops == ("≡", "mod"):
+            name, residue, modulus = item.parts
+            item = residue._replace(expr=residue.expr + parameter * modulus.expr)
+            pairs.append((name.source, item))
+        else:
+            pairs.append(split_label(item))
+
+    # 2. Items with a name each are components, others are alternatives.
+    labels = [label for label, _ in pairs]
+    values = [item for _, item in pairs]
+    if len(labels) > 1 and "" not in labels and len(set(labels)) == len(labels):
+        names = tuple(labels)
+        alternatives = [values]
+    else:
+        names = tuple(labels[0].strip("()").split(",")) if labels[0] else ()
+        alternatives = [item.parts if item.shape == "()" else [item] for item in values]
+        if not set(labels) <= {labels[0], ""}:
+            return None
+
+    # 3. The components are linear, and their names say nothing of the parameter, as f(n) does.
+    sizes = {len(items) for items in alternatives}
+    is_line_of_reals = domain == "integer" or min(sizes) > 1
+    if any(parameter.name in name for name in names) or not is_line_of_reals:
+        return None
+    if len(sizes) != 1 or (names and sizes != {len(names)}):
+        return None
+    lines = [tuple(read_line(item, parameter) for item in items) for items in alternatives]
+    has_step = all(any(line and line[0] != 0 for line in member) for member in lines)
+    is_linear = all(None not in member for member in lines)
+    return Family(domain, names, tuple(lines)) if is_linear and has_step else None
+
+
+def read_line(value: Value, parameter: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
+    """5+7t -> 7, 5: the step and the offset, real numbers; None for other formulas"""
+    if value.kind != "number" or value.unit:
+        return None
+    step = sp.diff(value.expr, parameter)
+    if step.free_symbols or not step.is_real:
+        return None
+    offset = value.expr.xreplace({parameter: sp.S.Zero})
+    return (step, offset) if offset.is_real and not offset.free_symbols else None
 
 
 # --- 6. sets of real numbers --------------------------------------------------------------------
