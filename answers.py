@@ -48,7 +48,10 @@ Commuting   Numbers and letters side by side do, and the ends of a segment AB. A
             more capitals, an arrow over two points, an angle but for its two ends, cross products,
             and matrices that are bold or have an inverse or a transpose keep their order. An arrow
             over one letter says nothing, other accents are part of the name.
-Constants   Antiderivatives with one constant each, + C or + K, may differ by a number.
+Constants   Antiderivatives with one constant each, + C or + K, may differ by a number. What both
+            sides declare, c ∈ ℝ, may have another name; an integer that solutions are listed by may
+            start elsewhere, and x = 4k+1, k ∈ ℤ, is x ≡ 1 (mod 4).
+Vectors     A tuple may be a row, a column, or ai + bj + ck, and its factor may stand before it.
 Nothing     The empty set, {} and "no solution" are one. Two signs in a row (--5) and an operator
             without its operand (/4) are no answers, the last not even to itself.
 
@@ -1860,7 +1863,8 @@ def compare(reference: str, answer: str) -> Comparison:
         if step:
             break
     else:
-        step = same_family(normalize(reference), normalize(answer))
+        texts = normalize(reference), normalize(answer)
+        step = same_family(*texts) or same_renamed(*texts)
     return Comparison(step, a, b)
 
 
@@ -2407,14 +2411,60 @@ def same_chain(a: Value, b: Value) -> str:
     return step
 
 
-# At the end of an answer, a parameter that stands for all integers, or for all reals.
-PARAMETER = re.compile(r"""
+# At the end of an answer, a name that it declares: "n ∈ ℤ", "for any real constant c". What x, y
+# and z stand for is given by the problem.
+DECLARATION = re.compile(r"""
     (?<=[^ ]) [ ]? [,;:]? [ ]? \(? [ ]? (?: "(?:for|where|with)" [ ] )?
-    (?: ([k-nr-tλμ]) [ ]? ∈ [ ]? [ℤZℝR]
-      | "(?:for|where|with)" [ ] (?: "some" [ ] )? "(?:integers?|real)" [ ] ([k-nr-tλμ])
-      | ([k-nr-tλμ]) [ ] "is" [ ] (?: an | "any" ) [ ] "integer"
+    (?: ([a-wλμ]) [ ]? ∈ [ ]? [ℤZℝR]
+      | "(?:for|where|with)" [ ] (?: "(?:some|any|all|every|each|arbitrary)" [ ] )?
+        (?: "(?:integers?|real|constants?|numbers?)" [ ] )+ ([a-wλμ])
+      | ([a-wλμ]) [ ] "is" [ ] (?: an? [ ] | "any" [ ] ) (?: "arbitrary" [ ] )?
+        (?: "(?:integer|real|constant|number)" [ ]? )+
     ) [ ]? \)? $
 """, re.X)
+# A quantity that the answer depends on; of a family, the solutions are listed by it.
+PARAMETER = re.compile("[k-nr-tλμ]")
+
+
+class Declaration(NamedTuple):
+    """A name, the numbers that it stands for, and the answer before it says so."""
+    name: str
+    domain: str                     # "integer" or "real"
+    is_for_all: bool                # "for any c" rather than "for some c"
+    text: str
+
+
+def read_declaration(text: str) -> Declaration | None:
+    """f(x)=cx, c ∈ ℝ -> c, "real", f(x)=cx; None if a normalized answer declares nothing"""
+    clause = DECLARATION.search(text)
+    if not clause:
+        return None
+    domain = "integer" if re.search("[ℤZ]|integer", clause[0]) else "real"
+    is_for_all = re.search("any|all|every|each", clause[0]) is not None
+    return Declaration(clause[clause.lastindex], domain, is_for_all, text[:clause.start()])
+
+
+def same_renamed(text: str, other: str) -> str:
+    """f(x) = cx for any real c is f(x) = kx, k ∈ ℝ: what both declare may have another name."""
+    declared = read_declaration(text)
+    other_declared = read_declaration(other)
+    if not declared or not other_declared or declared.domain != other_declared.domain:
+        return ""
+    values = [rename(parse(side.text), side.name) for side in (declared, other_declared)]
+    return "declared name changed" if None not in values and same(*values) else ""
+
+
+def rename(value: Value, name: str) -> Value | None:
+    """The value with its declared name replaced; None if it is an argument or an index, f(c)."""
+    if value.kind == "text":
+        return None if name in value.source else value
+    parts = tuple(rename(part, name) for part in value.parts)
+    expr = value.expr
+    if expr is not None:
+        expr = expr.xreplace({sp.Symbol(name): sp.Symbol("declared")})
+    if None in parts or (expr, parts) == (value.expr, value.parts):
+        return None if None in parts else value
+    return value._replace(source=f"{value.source} {name}", expr=expr, parts=parts)
 
 
 class Family(NamedTuple):
@@ -2466,48 +2516,52 @@ def canonical_member(lines, domain: str) -> tuple:
 
 
 def read_family(text: str) -> Family | None:
-    """The family of a normalized answer; None if it is none, or not linear in the parameter."""
-    parameter = sp.Symbol("parameter")
-    domain = "integer"
-    if clause := PARAMETER.search(text):
-        parameter = sp.Symbol(clause[clause.lastindex])
-        domain = "real" if re.search("[ℝR]|real", clause[0]) else "integer"
-        text = text[:clause.start()]
-    value = parse(text)
+    """The family of a normalized answer; None if it is none, or not linear in its parameter."""
+    declared = read_declaration(text)
+    if not declared:                                        # a congruence needs no name
+        declared = Declaration("parameter", "integer", False, text)
+    elif declared.is_for_all or not PARAMETER.fullmatch(declared.name):
+        return None
+    value = parse(declared.text)
+    items = value.parts if value.kind == "group" and not value.shape else (value,)
+    parameter = sp.Symbol(declared.name)
+    pairs = [split_family_item(item, parameter) for item in items]
 
-    # 1. Each item is a formula, a tuple of formulas, or a congruence, n ≡ 1 (mod 4).
-    pairs = []
-    for item in value.parts if value.kind == "group" and not value.shape else (value,):
-        if item.ops == ("≡", "mod"):
-            name, residue, modulus = item.parts
-            item = residue._replace(expr=residue.expr + parameter * modulus.expr)
-            pairs.append((name.source, item))
-        else:
-            pairs.append(split_label(item))
-
-    # 2. Items with a name each are components, others are alternatives.
+    # 1. Items with a name each are components, others are alternatives.
     labels = [label for label, _ in pairs]
     values = [item for _, item in pairs]
     if len(labels) > 1 and "" not in labels and len(set(labels)) == len(labels):
         names = tuple(labels)
         alternatives = [values]
-    else:
+    elif set(labels) <= {labels[0], ""}:
         names = tuple(labels[0].strip("()").split(",")) if labels[0] else ()
         alternatives = [item.parts if item.shape == "()" else [item] for item in values]
-        if not set(labels) <= {labels[0], ""}:
-            return None
+    else:
+        return None
 
-    # 3. The components are linear, and their names say nothing of the parameter, as f(n) does.
-    sizes = {len(items) for items in alternatives}
-    is_line_of_reals = domain == "integer" or min(sizes) > 1
-    if any(parameter.name in name for name in names) or not is_line_of_reals:
+    # 2. A name may say that this is no family but a formula for each integer: f(n), a_n.
+    sizes = {len(components) for components in alternatives}
+    if any(declared.name in name for name in names) or len(sizes) != 1:
         return None
-    if len(sizes) != 1 or (names and sizes != {len(names)}):
+    if names and sizes != {len(names)} or (declared.domain == "real" and sizes == {1}):
         return None
-    lines = [tuple(read_line(item, parameter) for item in items) for items in alternatives]
-    has_step = all(any(line and line[0] != 0 for line in member) for member in lines)
-    is_linear = all(None not in member for member in lines)
-    return Family(domain, names, tuple(lines)) if is_linear and has_step else None
+
+    # 3. Each component is linear, and at least one is not constant.
+    members = []
+    for components in alternatives:
+        lines = tuple(read_line(component, parameter) for component in components)
+        if None in lines or all(step == 0 for step, _ in lines):
+            return None
+        members.append(lines)
+    return Family(declared.domain, names, tuple(members))
+
+
+def split_family_item(item: Value, parameter: sp.Symbol) -> tuple[str, Value]:
+    """x = 5+7t -> its label and its value; n ≡ 1 (mod 4) -> n and 1+4t"""
+    if item.ops != ("≡", "mod"):
+        return split_label(item)
+    name, residue, modulus = item.parts
+    return name.source, residue._replace(expr=residue.expr + parameter * modulus.expr)
 
 
 def read_line(value: Value, parameter: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:

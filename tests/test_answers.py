@@ -373,6 +373,12 @@ EQUAL = [
      r"x=\frac{5\pi}6+2n\pi,\ x=\frac{13\pi}6-2n\pi,\ n\in\mathbb{Z}"),
     (r"(x,y,z)=(1,2,0)+t(1,-1,1),\ t\in\mathbb{R}", r"(2,1,1)+s(-1,1,-1),\ s\in\mathbb R"),
     (r"(1,2,3)+t(1,0,-1)", "(1+t,2,3-t)"),
+    # a declared constant under another name
+    (r"f(x)=cx,\ c\in\mathbb{R}", r"f(t)=at\text{ for any real constant }a"),
+    (r"$f(x)=cx$ for real $c$", r"f(x)=kx\ \ (k\in\mathbb R)"),
+    (r"f(x)=0\text{ or }f(x)=x^2+c,\ c\in\mathbb{R}",
+     r"f(x)=x^2+a,\ f(x)=0\text{ where }a\text{ is a real constant}"),
+    (r"x=k^2,\ k\in\mathbb{Z}", r"x=m^2\text{ for some integer }m"),
     # roots and powers
     ("(-8)^{1/3}", "-2"),
     (r"2\ln x", r"\ln x^2"),
@@ -1061,6 +1067,17 @@ DIFFERENT = [
     (r"(x,y,z)=(1,2,0)+t(1,-1,1),\ t\in\mathbb{R}", r"(2,1,0)+s(-1,1,-1),\ s\in\mathbb R"),
     (r"(x,y,z)=(1,2,0)+t(1,-1,1),\ t\in\mathbb{R}", r"(2,1,1)+s(-1,1,-1),\ s\in\mathbb Z"),
     ("f(1,2)+g(3,4)", "(f+3g,2f+4g)"),
+    # a declared constant under another name
+    (r"f(x)=cx,\ c\in\mathbb{R}", r"f(x)=kx+1,\ k\in\mathbb{R}"),
+    (r"f(x)=cx,\ c\in\mathbb{R}", r"f(x)=kx,\ k\in\mathbb{Z}"),
+    (r"f(x)=cx,\ c\in\mathbb{R}", "f(x)=kx"),
+    (r"f(x)=cx,\ c\in\mathbb{R}", r"f(c)=xc,\ c\in\mathbb{R}"),
+    (r"f(x)=cx+a,\ c\in\mathbb{R}", r"f(x)=cx+a,\ a\in\mathbb{R}"),
+    (r"f(x)=cx+a,\ c\in\mathbb{R}", r"f(x)=ax+c,\ c\in\mathbb{R}"),
+    (r"f(x)=cx+d,\ c\in\mathbb{R}", r"f(x)=dx+c,\ c\in\mathbb{R}"),
+    (r"g(x)=cx,\ c\in\mathbb{R}", r"f(x)=kx,\ k\in\mathbb{R}"),
+    (r"x=k^2,\ k\in\mathbb{Z}", r"x=m^2,\ m\in\mathbb{N}"),
+    (r"x+1,\ x\in\mathbb{R}", r"y+1,\ y\in\mathbb{R}"),
     # relations of constants
     ("2>1", "3>1"),
     ("1<2", "2<4"),
@@ -1304,6 +1321,16 @@ CONVENTIONS = [
     ("a ratio is a quotient", "12:30", "2:5", True),
     ("y is f(x)", "f(x)=2x", "y=2x", True),
     ("sums and integrals are compared as written", r"\sum_{k=1}^{4} k", "10", False),
+    ("but for the index of a sum", r"\sum_{k=1}^{4} k", r"\sum_{j=0}^{3} (j+1)", True),
+    ("antiderivatives may differ by a number", r"\ln 2x+C", r"\ln x+C", True),
+    ("without a constant they may not", r"\ln 2x", r"\ln x", False),
+    ("declared constants have any name", r"cx,\ c\in\mathbb{R}", r"kx,\ k\in\mathbb{R}", True),
+    ("undeclared ones do not", "cx", "kx", False),
+    ("an integer may start elsewhere", r"x=2k+1, k\in\mathbb{Z}", r"x=2k-1, k\in\mathbb{Z}", True),
+    ("if it may be negative", r"x=2k+1,\ k\in\mathbb{N}", r"x=2k-1,\ k\in\mathbb{N}", False),
+    ("a factor may stand before a tuple", "2(1,3)", "(2,6)", True),
+    ("unit vectors make a tuple", r"\mathbf{i}+3\mathbf{j}", "(1,3)", True),
+    ("a complex number makes none", "1+3i", "(1,3)", False),
 ]
 
 
