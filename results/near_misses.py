@@ -75,6 +75,12 @@ REFERENCES = [
     # forms that are worked out or written out
     "5 kilometers", "3 hours", r"0.\overline{3}", r"(\pm 2,0)", "-2x > 6", r"e^{i\pi/3}",
     "z=3^{2007}", "-3,0", r"\frac{NO}{BO}=\frac{1}{6}", "A:B=2:3", r"m_{\max}=n^2-n",
+    # sums, families, vectors, antiderivatives
+    r"\sum_{k=1}^{n}\frac{1}{k^2}", r"x=5+7t, y=-2-3t, t\in\mathbb{Z}", r"n=4k+1, k\in\mathbb{Z}",
+    r"f(x)=cx, c\in\mathbb{R}", "2(1,0,-1)", r"\frac{1}{2}\begin{pmatrix}1\\3\end{pmatrix}",
+    r"x^3+C", r"x\equiv 5\pmod{7}", r"e^{2\pi ik/3}, k=0,1,2", r"\frac{6!}{2!3!}", "C_{10}^{3}",
+    r"\Gamma(\frac{1}{3})", r"0.\dot{3}\dot{6}", "5 million", r"3\mathbf{i}-4\mathbf{j}",
+    r"y=\pm\frac{3}{4}x",
 ]
 
 
@@ -1181,6 +1187,42 @@ def change_modulus(text):
         yield from replace_each(r"(?<=\\equiv[ ]) [0-9]+", next_number, text)
 
 
+def drop_first_term(text):
+    r"""\sum_{k=1}^{n}\frac{1}{k^2}  ->  \sum_{k=2}^{n}\frac{1}{k^2}"""
+    if not re.search(r"ln|log|sin|-[ ]?1", text):           # its first term is not 0
+        yield from replace_each(r"(?<=\\sum_{[a-z]=) 1 (?=})", "2", text)
+
+
+def shift_bounds_alone(text):
+    r"""\sum_{k=1}^{n}\frac{1}{k^2}  ->  \sum_{k=0}^{n-1}\frac{1}{k^2}"""
+    yield from replace_each(r"(\\sum_{[a-z]=)1}\^{([a-z])}", r"\g<1>0}^{\2-1}", text)
+
+
+def flip_one_step(text):
+    r"""x=5+7t, y=-2-3t, t\in\mathbb{Z}  ->  x=5+7t, y=-2+3t, t\in\mathbb{Z}"""
+    match = re.fullmatch(r"(x=.*t, y=.*)([-+])([0-9]*t, t\\in\\mathbb{[ZR]})", text)
+    if match:
+        yield match[1] + {"-": "+", "+": "-"}[match[2]] + match[3]
+
+
+def restrict_parameter(text):
+    r"""n=4k+1, k\in\mathbb{Z}  ->  n=4k+1, k\in\mathbb{N}"""
+    yield from replace_each(r"(?<=\\in\\mathbb{) Z (?=}$)", "N", text)
+
+
+def multiply_first_entry(text):
+    r"""2(1,0,-1)  ->  (2,0,-1)"""
+    match = re.fullmatch(r"([2-9])\(([1-9]),(.*[1-9].*)\)", text)
+    if match:
+        yield f"({int(match[1]) * int(match[2])},{match[3]})"
+
+
+def change_antiderivative(text):
+    """x^3+C  ->  x^3+x+C"""
+    yield from replace_each(r"[+][ ]?C$", "+x+C", text)
+    yield from replace_each(r"[+][ ]?C$", "", text)
+
+
 def invert_label(text):
     r"""\frac{NO}{BO}=\frac{1}{6}  ->  \frac{BO}{NO}=\frac{1}{6}"""
     yield from replace_each(r"^\\frac{([A-Z]{2})}{([A-Z]{2})}(?==)", r"\\frac{\2}{\1}", text)
@@ -1592,6 +1634,8 @@ AS_TEXT = [
     change_word, deny, change_ratio, change_base, exchange_min_and_max, convert_wrongly,
     invert_label, exchange_words_of_label, solve_wrongly, write_out_wrongly,
     change_choice_with_text, change_number_words, change_empty_set, change_repeating_decimal,
+    drop_first_term, shift_bounds_alone, flip_one_step, restrict_parameter, multiply_first_entry,
+    change_antiderivative,
 ]
 OF_REAL_SETS = [open_or_close, change_bound, change_set_operation, drop_part_of_union,
                 restate_wrongly]
