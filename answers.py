@@ -322,6 +322,7 @@ WRAPPER = re.compile(r"""
     [ ]? \{ ([^{}"]*) \}
 """, re.X)
 ONE_LETTER_UNIT = alternation(name for name in UNITS if len(name) == 1)
+UNIT_FORMULA = rf"[ ]*(?:{alternation(UNITS)})(?:[ */^0-9-]+(?:{alternation(UNITS)})?)*"
 WORD = re.compile(rf"(?<![\\A-Za-z])(?:[A-Za-z]{{2,}}|\b(?:{ONE_LETTER_UNIT})\b)")
 
 
@@ -641,7 +642,9 @@ def unwrap(match: re.Match) -> str:
     if macro == "operatorname" and function in (*SYMMETRIC, *UNEVALUATED, *CALLED):
         return rf"\{CALLED.get(function, function)} "
     is_prose = macro.startswith(("text", "mbox")) or re.fullmatch(r"[A-Za-z .]{2,}", content)
-    if not is_prose:
+    before = match.string[max(match.start() - 3, 0):match.start()].rstrip()
+    is_unit = before.rstrip("}")[-1:].isdecimal() and re.fullmatch(UNIT_FORMULA, content)
+    if not (is_prose or is_unit):
         return f"{{{content}}}"
     return " " + WORD.sub(r'"\g<0>"', content) + " "
 
@@ -877,7 +880,8 @@ class Value(NamedTuple):
     unit: str = ""                  # number: "percent", "degree", or the words after it
     places: int = 0                 # number: decimals as written, for the rounding rule
     # group: its brackets, "()", "(]" or "{}"; "" for a bare list, "matrix2" for two columns, ":"
-    # for a ratio of three or more, "case" for the labeled items of one of several solutions
+    # for a ratio of three or more, "mod" for 5 (mod 7), "case" for the labeled items of one of
+    # several solutions
     shape: str = ""
     ops: tuple[str, ...] = ()       # the signs between the parts of relations, sets and lists
     parts: tuple[Value, ...] = ()
@@ -967,7 +971,7 @@ def read_list(tokens, shape: str) -> Value:
 
     if any(token.kind == "operator" and token.text in RELATIONS for token in tokens):
         tokens = [LOGICAL_WORDS.get(token.text, token) for token in tokens]
-    tokens = repeat_congruence(tokens)
+    tokens = complete_congruences(tokens)
     if cases := read_cases(tokens):
         return Value("group", source, shape=shape, ops=("or",) * (len(cases) - 1), parts=cases)
 
@@ -990,22 +994,34 @@ def read_list(tokens, shape: str) -> Value:
     return Value("group", source, shape=shape, ops=separators, parts=items)
 
 
-def repeat_congruence(tokens) -> list[Token]:
-    """The tokens of x ≡ 1 or 7 (mod 8), and of x ≡ ±1 (mod 8), as x ≡ 1 (mod 8) or x ≡ 7 (mod 8)"""
-    (left, *others), _ = split_at(tokens, "≡")
-    modulus = split_modulus(others[0])[1] if len(others) == 1 else []
-    if not modulus:
-        return tokens
+def complete_congruences(tokens) -> list[Token]:
+    """x ≡ ±1 (mod 8), x ≡ 1 or 7 (mod 8), x ≡ 1 or x ≡ 7 (mod 8)  ->  each as x ≡ 1 (mod 8), ...
 
-    repeated = []
-    for residue in split_at(split_modulus(others[0])[0], (",", "and", "or"))[0]:
-        signs = [[]]
+    Other lists stay themselves.
+    """
+    pieces = []                     # (left side, residue, modulus) of each congruence
+    left = None
+    for piece in split_at(tokens, (",", "and", "or"))[0]:
+        sides, ops = split_at(piece, RELATIONS)
+        if ops == ("≡",):
+            left = sides[0]
+        elif ops or left is None:
+            return tokens
+        residue, modulus = split_modulus(sides[-1])
+        pieces.append((left, residue, modulus))
+
+    completed = []
+    modulus = []
+    for left, residue, own_modulus in reversed(pieces):
+        modulus = own_modulus or modulus
+        residues = [residue]
         if residue and residue[0].text in ("±", "∓"):
-            residue = residue[1:]
-            signs = [[], [Token("operator", "-")]]
-        for sign in signs if residue else []:
-            repeated += [*left, Token("operator", "≡"), *sign, *residue, *modulus, COMMA]
-    return repeated[:-1]
+            residues = [[Token("operator", "-"), *residue[1:]], residue[1:]]
+        if not modulus or not residue:
+            return tokens
+        for signed in residues:
+            completed = [*left, Token("operator", "≡"), *signed, *modulus, COMMA, *completed]
+    return completed[:-1]
 
 
 def split_modulus(tokens) -> tuple[list[Token], list[Token]]:
@@ -1016,18 +1032,16 @@ def split_modulus(tokens) -> tuple[list[Token], list[Token]]:
     return tokens[:at], tokens[at:]
 
 
-def read_congruence(left, right) -> Value:
-    """x ≡ -2 (mod 7) -> a relation of x, the least residue 5, and 7; raises ParseError"""
-    residue, modulus = split_modulus(right)
+def read_residue(tokens) -> Value:
+    """-2 (mod 7) -> a group of shape "mod": the least residue, 5, and 7; raises ParseError"""
+    residue, modulus = split_modulus(tokens)
     number = parse_all(residue)
     divisor = parse_all(modulus[1:])
     if not (number.is_Integer and divisor.is_Integer and divisor > 1):
-        raise ParseError("no congruence of numbers")
-    parts = [read_side(left)]
-    for expr in (number % divisor, divisor):
-        parts.append(Value("number", str(expr), expr))
-    source = f"{parts[0].source}≡{parts[1].source}mod{divisor}"
-    return Value("relation", source, ops=("≡", "mod"), parts=tuple(parts))
+        raise ParseError("no residue")
+    parts = tuple(Value("number", str(expr), expr) for expr in (number % divisor, divisor))
+    source = f"{parts[0].source} mod {parts[1].source}"
+    return Value("group", source, shape="mod", parts=parts)
 
 
 def read_cases(tokens) -> tuple[Value, ...]:
@@ -1118,16 +1132,23 @@ def read_relation(tokens) -> Value:
         sides = sides[:exact + 1]                           # the exact form before it decides
         ops = ops[:exact]
     if not ops:
-        return read_side(sides[0])
+        return read_last_side(sides[0])
 
-    if ops == ("≡",):
-        with contextlib.suppress(ParseError):
-            return read_congruence(*sides)
-
+    if ops == ("≡",) and split_modulus(sides[1])[1]:        # x ≡ 5 (mod 7) is x = 5 (mod 7)
+        ops = ("=",)
     first = read_label(sides[0]) if ops[0] in "=∈" else None
     if first is None:
         first = read_side(sides[0])
-    return Value("relation", render(tokens), ops=ops, parts=(first, *map(read_side, sides[1:])))
+    parts = (first, *map(read_side, sides[1:-1]), read_last_side(sides[-1]))
+    return Value("relation", render(tokens), ops=ops, parts=parts)
+
+
+def read_last_side(tokens) -> Value:
+    """5 (mod 7) -> its residue class; of x ≡ 5 (mod 7), but not of 17 mod 5 = 2, that is a side"""
+    if split_modulus(tokens)[1]:
+        with contextlib.suppress(ParseError):
+            return read_residue(tokens)
+    return read_side(tokens)
 
 
 def names_a_value(tokens) -> bool:
@@ -1752,13 +1773,23 @@ def unevaluated(name: str, bounds: dict[str, list[Token]], body: sp.Expr) -> sp.
 
     # Nested indices have different names.
     index = sp.Symbol(f"index{len(calls)}")
-    body = body.xreplace({old_index: index + start})
+    body = in_factorials(body.xreplace({old_index: index + start}))
     factor = sp.S.One
     if name == "sum":
         factor, body = body.as_independent(index, as_Add=False)
     if end == sp.oo:
         return factor * sp.Function(f"{name}∞")(body)
     return factor * sp.Function(name)(body, end - start)
+
+
+def in_factorials(expr: sp.Expr) -> sp.Expr:
+    r"""\binom{n}{k} -> \frac{n!}{k!(n-k)!}, where n has names in it"""
+    def rewrite(n: sp.Expr, k: sp.Expr) -> sp.Expr:
+        if not n.free_symbols:
+            return sp.binomial(n, k, evaluate=False)
+        return sp.factorial(n) / sp.factorial(k) / sp.factorial(n - k)
+
+    return expr.replace(sp.binomial, rewrite)
 
 
 def determinant(matrix: Token) -> sp.Expr:
@@ -2518,9 +2549,9 @@ def canonical_member(lines, domain: str) -> tuple:
 def read_family(text: str) -> Family | None:
     """The family of a normalized answer; None if it is none, or not linear in its parameter."""
     declared = read_declaration(text)
-    if not declared:                                        # a congruence needs no name
+    if not declared and "mod" in text:                      # a congruence needs no name
         declared = Declaration("parameter", "integer", False, text)
-    elif declared.is_for_all or not PARAMETER.fullmatch(declared.name):
+    elif not declared or declared.is_for_all or not PARAMETER.fullmatch(declared.name):
         return None
     value = parse(declared.text)
     items = value.parts if value.kind == "group" and not value.shape else (value,)
@@ -2558,10 +2589,11 @@ def read_family(text: str) -> Family | None:
 
 def split_family_item(item: Value, parameter: sp.Symbol) -> tuple[str, Value]:
     """x = 5+7t -> its label and its value; n ≡ 1 (mod 4) -> n and 1+4t"""
-    if item.ops != ("≡", "mod"):
-        return split_label(item)
-    name, residue, modulus = item.parts
-    return name.source, residue._replace(expr=residue.expr + parameter * modulus.expr)
+    label, value = split_label(item)
+    if value.shape != "mod":
+        return label, value
+    residue, modulus = value.parts
+    return label, residue._replace(expr=residue.expr + parameter * modulus.expr)
 
 
 def read_line(value: Value, parameter: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
