@@ -90,6 +90,7 @@ MAX_DIGITS = 1_000          # of a number as written
 MAX_BITS = 200_000          # of a power
 MAX_FACTORIAL = 5_000       # n in n!
 MAX_ITEMS = 2_000           # of a list that is written out or matched
+MAX_BRANCHES = 12           # of a function that is given by cases
 
 
 class LimitExceeded(Exception):
@@ -442,14 +443,21 @@ RULES_BEFORE = [
          r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}", r"\begin"),
     rule(r"\\end [ ]? \{ vmatrix \}", "⟧|",
          r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|", r"\end"),
-    rule(r"\\(?:begin|end) [ ]? \{ (?:cases|aligned|gathered|align\*?) \}", " ",
-         r"\begin{cases}x=1\\y=2\end{cases}", r" x=1\\y=2 ", r"\end"),
+    rule(r"""\\left [ ]? \\\{ [ ]? \\begin [ ]? \{array\} [ ]? \{[lcr|\ ]*\} (.*?)
+             \\end [ ]? \{array\} [ ]? \\right [ ]? \.""", r"⟪\1⟫",
+         r"\left\{\begin{array}{l}x=1\\y=2\end{array}\right.", r"⟪x=1\\y=2⟫", r"\right"),
+    rule(r"\\begin [ ]? \{ d?cases \}", "⟪",
+         r"\begin{cases}x=1\\y=2\end{cases}", r"⟪x=1\\y=2\end{cases}", r"\begin"),
+    rule(r"\\end [ ]? \{ d?cases \}", "⟫",
+         r"⟪x=1\\y=2\end{cases}", r"⟪x=1\\y=2⟫", r"\end"),
+    rule(r"\\(?:begin|end) [ ]? \{ (?:aligned|gathered|align\*?) \}", " ",
+         r"\begin{aligned}x=1\\y=2\end{aligned}", r" x=1\\y=2 ", r"\end"),
     rule(r"\\begin [ ]? \{ (?: [pb]?matrix \} | array \} [ ]? \{[lcr|\ ]*\} )", "⟦",
          r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}", r"\begin"),
     rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
          r"⟦1&2\end{pmatrix}", "⟦1&2⟧", r"\end"),
     # sets in sets
-    rule(r"[(\[\\] .* \\\{ .* \\\} .* [)\]}]", inner_sets,
+    rule(r"^ .+ $", inner_sets,
          r"\{\{1\},2\}", r"\{⦃1⦄,2\}", r"\{"),
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
@@ -713,8 +721,8 @@ TOKEN = re.compile(rf"""
       | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
-OPENING = frozenset("([{⦃⌊⌈⟦")
-CLOSING = frozenset(")]}⦄⌋⌉⟧")
+OPENING = frozenset("([{⦃⟪⌊⌈⟦")
+CLOSING = frozenset(")]}⦄⟫⌋⌉⟧")
 
 
 class Token(NamedTuple):
@@ -724,6 +732,8 @@ class Token(NamedTuple):
 
 
 COLON = Token("operator", ":")
+SEMICOLON = Token("operator", ";")
+AMPERSAND = Token("operator", "&")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
 # Between relations; between letters they stay signs.
 LOGICAL_WORDS = {"∧": Token("operator", "and"), "∨": Token("operator", "or")}
@@ -836,7 +846,9 @@ def split_at(tokens, operators) -> tuple[list[list[Token]], tuple[str, ...]]:
 
 class Value(NamedTuple):
     """What an answer, or a part of one, reads as."""
-    kind: str                       # number, text, group, relation, sets, choice
+    # number, text, group, relation, sets, choice; piecewise, of branches; branch, of a value and
+    # its condition
+    kind: str
     source: str                     # normalized: the first thing that is compared
     expr: sp.Expr | None = None     # number: a sympy object
     unit: str = ""                  # number: "percent", "degree", or the words after it
@@ -930,6 +942,9 @@ def read_list(tokens, shape: str) -> Value:
     if shape == "{}" and (condition := set_builder_condition(tokens)):
         return Value("sets", source, parts=(read_list(condition, ""),))
 
+    if shape in ("", "{}") and (function := read_piecewise(tokens, (",", ";", "and"))):
+        return function
+
     if any(token.kind == "operator" and token.text in RELATIONS for token in tokens):
         tokens = [LOGICAL_WORDS.get(token.text, token) for token in tokens]
     if cases := read_cases(tokens):
@@ -980,6 +995,100 @@ def read_cases(tokens) -> tuple[Value, ...]:
     return ()
 
 
+CONDITION_WORDS = ("if", "when", "whenever", "otherwise", "elsewhere", "else")
+OTHERWISE = Value("text", "otherwise")
+
+
+def read_rows(tokens) -> Value:
+    """The rows of a brace: a value & its condition in each, or the equations of a system."""
+    if function := read_piecewise(tokens, ("¶",)):
+        return function
+    return read_list([token for token in tokens if token.text != "&"], "")
+
+
+def read_piecewise(tokens, separators) -> Value | None:
+    """x² if x ≥ 0, -x if x < 0 -> two branches; before them may stand a label, f(x) =
+
+    Text if only some of the pieces have a condition; None if none has.
+    """
+    if ";" in separators and SEMICOLON in tokens:
+        separators = (";",)                                 # a comma is inside a branch
+    pieces = []
+    for piece in split_at(tokens, separators)[0]:
+        if pieces and condition_start(piece) == 0 and condition_start(pieces[-1]) is None:
+            pieces[-1] = pieces[-1] + piece                 # x², if x ≥ 0
+        elif piece:
+            pieces.append(piece)
+    starts = [condition_start(piece) for piece in pieces]
+    if all(start is None for start in starts):
+        return read_colon_branches(pieces, render(tokens))
+    if None in starts or 0 in starts:
+        return Value("text", render(tokens))
+
+    values = []
+    conditions = []
+    for piece, start in zip(pieces, starts, strict=True):
+        values.append(read_list([token for token in piece[:start] if token.text != ","], ""))
+        conditions.append(read_condition(piece[start:]))
+    return join_branches(values, conditions, render(tokens))
+
+
+def condition_start(tokens) -> int | None:
+    """Where the condition of a branch begins: at "if", at & in a row, at "for" before n > 0."""
+    for at, token in enumerate(tokens):
+        word = token.text.lower() if token.kind == "word" else ""
+        if word in CONDITION_WORDS:
+            return at
+        if token == AMPERSAND and at + 1 < len(tokens) and tokens[at + 1].text not in RELATIONS:
+            return at
+        if word == "for":
+            rest = [after.text.lower() for after in tokens[at + 1:]]
+            is_condition = any(word in (*RELATIONS, "even", "odd") for word in rest)
+            return at if is_condition and rest[0] not in QUANTIFIERS else None
+    return None
+
+
+def read_condition(tokens) -> Value:
+    """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even"""
+    words = [token.text.lower() for token in tokens]
+    if any(word in words for word in ("otherwise", "elsewhere", "else")):
+        return OTHERWISE
+    fillers = (*CONDITION_WORDS, "for", "is", "&", ",")
+    kept = [token for token, word in zip(tokens, words, strict=True) if word not in fillers]
+    if sorted(token.kind for token in kept) == ["symbol", "word"]:
+        return Value("text", " ".join(token.text for token in sorted(kept)))
+    return read_list(kept, "")
+
+
+def read_colon_branches(pieces, source: str) -> Value | None:
+    """x > 0: 1; x < 0: -1 -> two branches; None for other pieces"""
+    values = []
+    conditions = []
+    for piece in pieces:
+        (condition, *others), _ = split_at(piece, ":")
+        if len(others) != 1 or not any(token.text in ("<", ">", "≤", "≥") for token in condition):
+            return None
+        values.append(read_list(others[0], ""))
+        conditions.append(read_condition(condition))
+    return join_branches(values, conditions, source) if len(pieces) > 1 else None
+
+
+def join_branches(values: list[Value], conditions: list[Value], source: str) -> Value:
+    """The piecewise value, as a relation if a label stands before its first value or before all."""
+    labels = [split_label(value)[0] for value in values]
+    label = labels[0]
+    if label and set(labels[1:]) <= {"", label}:
+        values = [split_label(value)[1] for value in values]
+    branches = []
+    for parts in zip(values, conditions, strict=True):
+        branches.append(Value("branch", " if ".join(part.source for part in parts), parts=parts))
+    function = Value("piecewise", ", ".join(branch.source for branch in branches),
+                     parts=tuple(branches))
+    if not label or set(labels[1:]) - {"", label}:
+        return function
+    return Value("relation", source, ops=("=",), parts=(Value("text", label), function))
+
+
 def set_builder_condition(tokens) -> list[Token] | None:
     """The tokens after the bar of { x | x > 2 } or { x ∈ ℝ : x > 2 }; None for other sets."""
     head, *conditions = split_at(tokens, "|:")[0]
@@ -1010,14 +1119,16 @@ def read_item(tokens) -> Value:
 def ends_lead_in(words: list[str], at: int) -> bool:
     """Is words[at] the end of a lead-in: the "is" of "the answer is 5", the "only" of "only 5"?"""
     if words[at] in ("is", "are", "equals"):
-        return at + 1 < len(words)
+        return at + 1 < len(words) and not set(CONDITION_WORDS) & set(words[:at])
     return at == 0 and words[0] in ("only", "exactly", "just")
+
+
+QUANTIFIERS = ("all", "any", "every", "each", "some")
 
 
 def starts_for_all(words: list[str], at: int) -> bool:
     """Is words[at] the "for" of "2x for all x"?"""
-    quantifiers = ("all", "any", "every", "each", "some")
-    return at > 0 and words[at] == "for" and at + 1 < len(words) and words[at + 1] in quantifiers
+    return at > 0 and words[at] == "for" and at + 1 < len(words) and words[at + 1] in QUANTIFIERS
 
 
 def read_labeled_item(tokens) -> Value | None:
@@ -1078,6 +1189,8 @@ def read_side(tokens) -> Value:
         return ratio
     if texts == ["⟦⟧"] and (matrix := read_matrix(tokens[0])):
         return matrix
+    if texts == ["⟪⟫"]:
+        return read_rows(tokens[0].inner)
     if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}", "⦃⦄"):
         return read_list(tokens[0].inner, texts[0])
     return read_quantity(tokens, render(tokens))
@@ -1637,7 +1750,7 @@ def are_one_decimal(text: str, other: str) -> bool:
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
 
 
-FOR_ALL = re.compile(r'"for" "(?:all|any|every|each|some)" .*')
+FOR_ALL = re.compile(rf'"for" "(?:{alternation(QUANTIFIERS)})" .*')
 DOMAIN_WORD = re.compile(r"[ℤℕℝ]|(?<=∈)[ZN]|([A-Za-z]) ?([<>≤≥≠][^,;]+)|[a-z]{3,}")
 # What a word says of a name: whose numbers it stands for, and which of these.
 DOMAINS = {
@@ -1721,6 +1834,8 @@ def same(a: Value, b: Value) -> str:
     if step:
         return step
 
+    if a.kind == "piecewise" or b.kind == "piecewise":
+        return same_piecewise(a, b)
     if a.kind == "text" or b.kind == "text":
         return ""
     if a.kind != "group" or b.kind != "group" or a.shape != b.shape:
@@ -1770,6 +1885,24 @@ def in_order(left, right) -> str:
     """Are the values pairwise the same?"""
     if len(left) == len(right) and all(map(same, left, right)):
         return "same in order"
+    return ""
+
+
+def same_piecewise(a: Value, b: Value) -> str:
+    """The same branches, in any order, or the same values wherever the branches of both overlap."""
+    if max(len(a.parts), len(b.parts)) > MAX_BRANCHES:
+        raise LimitExceeded(f"a function of more than {MAX_BRANCHES} branches")
+    others = list(b.parts)
+    for branch in a.parts:
+        partner = next((other for other in others if in_order(branch.parts, other.parts)), None)
+        if partner is None:
+            break
+        others.remove(partner)
+    else:
+        if a.kind == b.kind and not others:
+            return "same branches"
+    with contextlib.suppress(ParseError):
+        return same_on_regions(a, b)
     return ""
 
 
@@ -2285,6 +2418,91 @@ def endpoint(value: Value) -> sp.Expr:
     if digits is None or MP.im(digits) or max(spreads, default=0) > 20:
         raise ParseError("an end that is not real, or not known to 40 digits")
     return sp.Rational(MP.nstr(digits, 40))
+
+
+def same_on_regions(a: Value, b: Value) -> str:
+    """x if x ≥ 0, -x if x < 0 is |x|. Raises ParseError if one of the two is no such function."""
+    names_a, regions_a = read_regions(a)
+    names_b, regions_b = read_regions(b)
+    names = names_a | names_b
+    domains = [sp.Union(*(reals for reals, _ in regions)) for regions in (regions_a, regions_b)]
+    if len(names) != 1 or domains[0] != domains[1]:
+        return ""
+    name = sp.Symbol(*names)
+    for (reals_a, x), (reals_b, y) in itertools.product(regions_a, regions_b):
+        if not identical_on(reals_a & reals_b, x, y, name):
+            return ""
+    return "same on each region"
+
+
+def read_regions(value: Value) -> tuple[set[str], list]:
+    """The name in the conditions, and the (set of reals, expression) pairs of the branches.
+
+    A formula has one branch, and holds for all reals.
+    """
+    if value.kind == "number" and not value.unit:
+        return set(), [(sp.S.Reals, value.expr)]
+    if value.kind != "piecewise":
+        raise ParseError("not a function of a real number")
+    names = set()
+    regions = []
+    elsewhere = sp.S.Reals
+    for result, condition in (branch.parts for branch in value.parts):
+        if result.kind != "number" or result.unit:
+            raise ParseError("a branch without a formula")
+        if condition == OTHERWISE:
+            reals = elsewhere
+        else:
+            name, reals = read_reals(condition, inside=True)
+            names.add(name)
+        elsewhere = elsewhere - reals
+        regions.append((reals, result.expr))
+    return names, regions
+
+
+def identical_on(reals: sp.Set, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
+    """Are two expressions identical where `name` is in a union of intervals and points?"""
+    for part in reals.args if isinstance(reals, sp.Union) else (reals,):
+        if isinstance(part, sp.FiniteSet):
+            for point in part:
+                if not identical(x.xreplace({name: point}), y.xreplace({name: point})):
+                    return False
+        elif isinstance(part, sp.Interval):
+            if not identical_inside(part, x, y, name):
+                return False
+        elif part != sp.S.EmptySet:
+            raise ParseError("no interval")
+    return True
+
+
+def identical_inside(interval: sp.Interval, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
+    """Do two expressions agree at every point tried inside an interval? As `identical`, but there.
+    """
+    names = (x.free_symbols | y.free_symbols | {name}) - {IMAGINARY}
+    low = evaluate(interval.start, {})                      # None if it is infinite
+    high = evaluate(interval.end, {})
+    points = []
+    for number in range(len(REGIONS)):
+        values = draw_point(number, names)
+        distance = abs(values[name])
+        if low is not None and high is not None:
+            values[name] = low + (high - low) * distance / (1 + distance)
+        elif low is not None:
+            values[name] = low + distance
+        elif high is not None:
+            values[name] = high - distance
+        points.append(values)
+
+    agreed = 0
+    for values in itertools.chain(points, kink_points(x, y, names)):
+        is_above = low is None or values[name] > low
+        is_below = high is None or values[name] < high
+        sample = sample_at(x, y, values) if is_above and is_below else None
+        if sample is not None:
+            if not sample.agree:
+                return False
+            agreed += 1
+    return agreed >= 3
 
 
 # --- 7. numbers ---------------------------------------------------------------------------------

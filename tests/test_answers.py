@@ -19,6 +19,8 @@ quick = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 # --- the tables -----------------------------------------------------------------------------------
 
+STEP = r"\begin{cases}x^2,&x\ge0\\-x,&x<0\end{cases}"
+
 EQUAL = [
     # a unit left out of a whole list, or named once for all of it
     ("3 cm, 1 cm", "1, 3"), ("3 cm and 1 cm", "3 and 1 cm"),
@@ -359,10 +361,55 @@ EQUAL = [
     (r"x=2k \text{ for all integers } k", r"x=2k, k \in \mathbb{Z}"),
     (r"f(x)=x \text{ for all } x>0", r"f(x)=x \text{ for all positive real } x"),
     (r"a_n=n \text{ for all } n \ge 1", r"a_n=n \text{ for all positive integers } n"),
+    # piecewise functions: branches in any order, boundaries where the values agree, formulas
+    (f"f(x)={STEP}", r"f(x)=\begin{cases}-x,&\text{if }x<0,\\x^2,&\text{if }x\ge0.\end{cases}"),
+    (STEP, r"x^2 \text{ if } x \ge 0, -x \text{ if } x<0"),
+    (STEP, r"\left\{\begin{array}{ll}x^2&x>0\\-x&x\le0\end{array}\right."),
+    (STEP, r"x \ge 0: x^2; x<0: -x"),
+    (STEP, r"-x \text{ for } x<0, x^2 \text{ otherwise}"),
+    (
+        "n-1 if n is even, n if n is odd",
+        r"\begin{cases}n&n\text{ odd}\\n-1&n\text{ even}\end{cases}",
+    ),
+    ("n-1 for even n, n for odd n", "n when n is odd; n-1 when n is even"),
+    (r"\begin{cases}x-2,&x\ge2\\2-x,&x<2\end{cases}", "|x-2|"),
+    (r"f(x)=\begin{cases}x^2&x\ge0\\-x^2&x<0\end{cases}", "f(x)=x|x|"),
+    (r"\begin{cases}1&x>0\\0&x=0\\-1&x<0\end{cases}", r"\operatorname{sgn}(x)"),
+    (r"\begin{cases}x&x<100\\200-x&x\ge100\end{cases}", "100-|x-100|"),
+    (
+        r"\begin{cases}0,&x<0\\x^2,&0\le x\le1\\1,&x>1\end{cases}",
+        r"\begin{cases}1,&x\ge1\\x^2,&0\le x<1\\0,&x<0\end{cases}",
+    ),
+    (r"\begin{cases}x&=1\\y&=2\end{cases}", "x=1, y=2"),
     # a percent sign left out
     ("0.5", r"0.5\%"), (r"\frac{25}{2}", r"12.5\%"),
 ]
 DIFFERENT = [
+    # piecewise functions: each value belongs to its condition
+    (STEP, r"\begin{cases}x^2,&x<0\\-x,&x\ge0\end{cases}"),
+    (f"f(x)={STEP}", r"f(x)=\begin{cases}-x,&x\ge0\\x^2,&x<0\end{cases}"),
+    (STEP, r"x^2 \text{ if } x<0, -x \text{ if } x \ge 0"),
+    (STEP, r"x<0: x^2; x \ge 0: -x"),
+    (STEP, r"x^2 \text{ for } x<0, -x \text{ otherwise}"),
+    (STEP, r"\left\{\begin{array}{ll}x^2&x<0\\-x&x\ge0\end{array}\right."),
+    (STEP, "x^2, -x"),
+    (STEP, "|x|"),
+    (r"\text{if } n \text{ is even}, 1; \text{if } n \text{ is odd}, 2",
+     r"\text{if } n \text{ is even}, 2; \text{if } n \text{ is odd}, 1"),
+    ("n-1 if n is even, n if n is odd", "n if n is even, n-1 if n is odd"),
+    ("n-1 for even n, n for odd n", "n for even n, n-1 for odd n"),
+    ("1 if n is even", "2 if n is even"),
+    ("1 if n is even", "even"),
+    (r"\begin{cases}1&x\ge0\\0&x<0\end{cases}", r"\begin{cases}1&x>0\\0&x\le0\end{cases}"),
+    ("1 if x>0, 0 otherwise", r"\begin{cases}0&x>0\\1&\text{otherwise}\end{cases}"),
+    (r"\begin{cases}x-2,&x>2\\2-x,&x<2\end{cases}", "|x-2|"),
+    (r"\begin{cases}x-2,&x\ge2.001\\2-x,&x<2.001\end{cases}", "|x-2|"),
+    (r"\begin{cases}x&x<100\\200-x&x\ge100\end{cases}", "100-|x-101|"),
+    (r"\begin{cases}x&x<100\\x&x\ge100\end{cases}", "|x|"),
+    (
+        r"\begin{cases}0,&x<0\\x+1,&0\le x\le1\\3,&x>1\end{cases}",
+        r"\begin{cases}0,&x\le0\\x+1,&0<x\le1\\3,&x>1\end{cases}",
+    ),
     # a percent sign left out of a number of at most 1
     (r"\frac14", r"0.25\%"), ("1/2", "0.5 percent"), ("-1/4", "-0.25%"),
     (r"2.5 \times 10^{-1}", r"0.25\%"),
