@@ -392,6 +392,13 @@ def circled_numerals(match: re.Match) -> str:
     return ",".join(str(ord(sign) - ord("①") + 1) for sign in match[0])
 
 
+def french_interval(match: re.Match) -> str:
+    """]2,5[ -> (2,5); ]2,5] -> (2,5]; [2,5] stays"""
+    left = "(" if match["left"] == "]" else "["
+    right = ")" if match["right"] == "[" else "]"
+    return left + match["ends"] + right
+
+
 def repeating_decimal(match: re.Match) -> str:
     r"""0.1\overline{6} -> \frac{15}{90}, which is (16 - 1) / 90; one atom, so that a sign before it
     is the sign of all of it
@@ -542,6 +549,13 @@ RULES = [
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
     rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" [ .]* $', "∅",
          '"no" "solution"', "∅", "solution"),
+    rule(r'^ "(?:all|any|every)" [ ] (?: "real" [ ] "numbers?" | "reals" ) $', "ℝ",
+         '"all" "real" "numbers"', "ℝ", "real"),
+    rule(r'^ (?: "the" [ ] )? (?: "limit" [ ] )? "does" [ ] "not" [ ] "exist" [ .]* $', "DNE",
+         '"The" "limit" "does" "not" "exist"', "DNE", "exist"),
+    rule(r"""^ (?: "(?:the|this|it|given|infinite|improper|series|integral|sequence|is)" [ ] )*
+             "(di|con)ver(?:ges|gent)" [ .]* $""", r'"\1vergent"',
+         '"The" "series" "diverges"', '"divergent"', "verge"),
     rule(r'^ "infinitely" [ ] "many" (?: [ ] "solutions" )? [ .]* $', "∞",
          '"infinitely" "many"', "∞", "many"),
     # signs behind a number
@@ -571,6 +585,11 @@ RULES = [
     # a number in another base is a word: it equals what is written alike, and no number
     rule(r'(?<!["\w^]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
          "(25)_{6}", '"25_6"', "_"),
+    # French intervals
+    rule(r"""(?: ^ | (?<=[∪∈=,\ ]) )
+             (?P<left>[\][]) (?P<ends> [^][(),;]+ [,;] [^][(),;]+ ) (?P<right>[\][])""",
+         french_interval,
+         "]2,5[ ∪ [7,9[", "(2,5) ∪ [7,9)", ","),
     # leftovers
     rule(r"\.+ (?= [ ]? [\])])", "",
          "(1, 2.)", "(1, 2)", "."),
@@ -773,7 +792,7 @@ def tokenize(text: str) -> list[Token]:
             while outer[-1][0] == "|":                      # (|x): the bar was never closed
                 demote_innermost()
             close_innermost(sign)
-        elif sign == "|" and outer and outer[-1][0] == "|":
+        elif sign == "|" and tokens and outer and outer[-1][0] == "|":
             close_innermost(sign)
         elif sign == "|" or sign in OPENING:
             if len(outer) == MAX_DEPTH:
@@ -940,6 +959,8 @@ def read_list(tokens, shape: str) -> Value:
         shape = "{}"
     source = shape[:1] + render(tokens) + shape[1:]
     if shape == "{}" and (condition := set_builder_condition(tokens)):
+        if "ℤ" in source:
+            return read_integers(condition, source)
         return Value("sets", source, parts=(read_list(condition, ""),))
 
     if shape in ("", "{}") and (function := read_piecewise(tokens, (",", ";", "and"))):
@@ -951,7 +972,11 @@ def read_list(tokens, shape: str) -> Value:
         return Value("group", source, shape=shape, ops=("or",) * (len(cases) - 1), parts=cases)
 
     pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
-    items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
+    items = [read_item(piece) for piece in pieces if piece]
+    if excluded := expand_unequal(items):
+        items = excluded
+        separators = ("and",) * (len(items) - 1)            # k ≠ 0 or 3 is neither of them
+    items = expand(items, shape in ("", "{}"))
     if not items and shape == "{}":
         return Value("number", "∅", CONSTANTS["∅"])
     if not items:
@@ -1090,12 +1115,25 @@ def join_branches(values: list[Value], conditions: list[Value], source: str) -> 
 
 
 def set_builder_condition(tokens) -> list[Token] | None:
-    """The tokens after the bar of { x | x > 2 } or { x ∈ ℝ : x > 2 }; None for other sets."""
+    """The tokens after the bar of { x | x > 2 } or { n ∈ ℤ : n > 2 }; None for other sets."""
     head, *conditions = split_at(tokens, "|:")[0]
     if len(conditions) != 1 or not head:
         return None
-    is_variable = all(token.kind == "symbol" or token.text in "∈ℝ" for token in head)
+    is_variable = all(token.kind == "symbol" or token.text in "∈ℝℤ" for token in head)
     return conditions[0] if is_variable else None
+
+
+def read_integers(condition, source: str) -> Value:
+    """-3 < n ≤ 0 -> the set of -2, -1, 0; text if these are not finitely many, or not clear"""
+    try:
+        _, reals = read_reals(read_list(condition, ""), inside=True)
+        numbers = integers_in(reals)
+    except ParseError:
+        return Value("text", source)
+    if not numbers:
+        return Value("number", "∅", CONSTANTS["∅"])
+    parts = tuple(Value("number", str(number), sp.Integer(number)) for number in numbers)
+    return Value("group", source, shape="{}", parts=parts)
 
 
 def read_item(tokens) -> Value:
@@ -1341,6 +1379,18 @@ def expand(items: list[Value], signs: bool = True) -> tuple[Value, ...]:
         else:
             out.append(item)
     return tuple(out)
+
+
+def expand_unequal(items: list[Value]) -> list[Value]:
+    """k ≠ 0, 3 -> k ≠ 0, k ≠ 3 and x ≠ ±1 -> x ≠ 1, x ≠ -1; nothing for other items"""
+    if not items or items[0].ops != ("≠",) or any(item.kind != "number" for item in items[1:]):
+        return []
+    name, first = items[0].parts
+    relations = []
+    for value in expand([first, *items[1:]]):
+        source = f"{name.source}≠{value.source}"
+        relations.append(Value("relation", source, ops=("≠",), parts=(name, value)))
+    return relations if len(relations) > 1 else []
 
 
 def is_integer(value: Value) -> bool:
@@ -1834,6 +1884,8 @@ def same(a: Value, b: Value) -> str:
     if step:
         return step
 
+    if are_same_letters(a, b) or are_same_letters(b, a):
+        return "same letters"
     if a.kind == "piecewise" or b.kind == "piecewise":
         return same_piecewise(a, b)
     if a.kind == "text" or b.kind == "text":
@@ -1854,6 +1906,14 @@ def same_choice(a: Value, b: Value) -> str:
         return in_order(a.parts, b.parts)
     choice, other = (a, b) if a.kind == "choice" else (b, a)
     return "same choice" if any(same(part, other) for part in choice.parts) else ""
+
+
+def are_same_letters(run: Value, items: Value) -> bool:
+    """ABD is A, B, D, several choices; a run has them in the order of the alphabet."""
+    if not re.fullmatch("[A-H]{2,8}", run.source) or items.shape != "" or "or" in items.ops:
+        return False
+    letters = sorted(item.source for item in items.parts)
+    return "".join(letters) == run.source and len(set(letters)) == len(run.source)
 
 
 def same_words(a: Value, b: Value) -> str:
@@ -1942,18 +2002,32 @@ def is_lone_set(value: Value) -> bool:
 
 
 def join_differently(a: Value, b: Value) -> bool:
-    """Are inequalities joined by "or" here and by "and" there? A comma is "or" for one name."""
-    parts = [part for part in (*a.parts, *b.parts) if part.kind == "relation"]
-    if not any(set(part.ops) & set("<>≤≥≠") for part in parts):
-        return False
-    ors = ["or" in value.ops for value in (a, b)]
-    ands = ["and" in value.ops for value in (a, b)]
-    if ors[0] == ors[1]:
-        return False
+    """Are inequalities joined by "or" here and by "and" there?"""
+    are_lists = all(value.kind == "group" and value.shape in ("", "{}") for value in (a, b))
+    return are_lists and {joined_by(a), joined_by(b)} == {"and", "or"}
+
+
+def joined_by(value: Value) -> str:
+    """"and" or "or", whichever joins the inequalities of a list; "" if nothing says so.
+
+    A comma is "and" between different names, beside ≠, and where "or" would leave nothing out:
+    k > 0, k ≠ 1 and x > 0, x < 5, but not x < 0, x > 5.
+    """
+    relations = [part for part in value.parts if part.kind == "relation"]
+    if not any(set(part.ops) & set("<>≤≥≠") for part in relations):
+        return ""
+    for word in ("or", "and"):
+        if word in value.ops:
+            return word
     names = set()
-    for part in parts:
+    for part in relations:
         names |= free_names(*(side for side in part.parts if side.kind == "number"))
-    return any(ands) or len(names) > 1
+    if len(names) > 1 or any("≠" in part.ops for part in relations):
+        return "and"
+    with contextlib.suppress(ParseError):
+        union = sp.Union(*(read_reals(part, inside=True)[1] for part in value.parts))
+        return "and" if union == sp.S.Reals else "or"
+    return ""
 
 
 def readings(value: Value) -> list[Value]:
@@ -2338,7 +2412,7 @@ def read_conditions(value: Value) -> tuple[str, sp.Set]:
     names, sets = zip(*(read_reals(part, inside=True) for part in value.parts), strict=True)
     if len(set(names)) != 1:
         raise ParseError("conditions on different variables")
-    if "and" in value.ops:
+    if joined_by(value) == "and":
         return names[0], sp.Intersection(*sets)
     return names[0], sp.Union(*sets)
 
@@ -2365,7 +2439,7 @@ def read_inequality(value: Value) -> tuple[str, sp.Set]:
         elif right is variable:                             # 1 < x is x > 1
             sets.append(half_line(op.translate(FLIPPED), left))
         else:
-            sets.append(solve_linear(op, left, right))
+            sets.append(solve_bars(op, left, right))
     return name, sp.Intersection(*sets)
 
 
@@ -2389,6 +2463,44 @@ def solve_linear(op: str, left: Value, right: Value) -> sp.Set:
         return sp.S.Reals if is_true else sp.S.EmptySet
     root = -gap.xreplace(dict.fromkeys(names, sp.S.Zero)) / slope
     return half_line(op if size > 0 else op.translate(FLIPPED), Value("number", "", root))
+
+
+def solve_bars(op: str, left: Value, right: Value) -> sp.Set:
+    """The reals x with |x - 2| < 3 or |2x| ≥ 1; linear ones as solve_linear."""
+    gap = left.expr - right.expr if left.kind == right.kind == "number" else sp.S.Zero
+    bars = gap.atoms(sp.Abs)
+    if not bars:
+        return solve_linear(op, left, right)
+    bar = bars.pop()
+    factor = gap.coeff(bar)
+    bound = -(gap - factor * bar) / factor if factor.is_Rational and factor else gap
+    may_be_complex = {name.name for name in bar.free_symbols} & {"z", "w"}
+    if bars or bound.free_symbols or op not in "<>≤≥" or may_be_complex:
+        raise ParseError("more than one absolute value and a number")
+
+    if factor < 0:
+        op = op.translate(FLIPPED)
+    inside = Value("number", "", bar.args[0])
+    below = solve_linear(op, inside, Value("number", "", bound))
+    above = solve_linear(op.translate(FLIPPED), inside, Value("number", "", -bound))
+    return below & above if op in "<≤" else below | above
+
+
+def integers_in(reals: sp.Set) -> list[int]:
+    """The integers of a bounded set. Raises ParseError if it is not bounded."""
+    numbers = []
+    for part in reals.args if isinstance(reals, sp.Union) else (reals,):
+        if isinstance(part, sp.FiniteSet):
+            numbers += [int(point) for point in part if point.is_Integer]
+        elif isinstance(part, sp.Interval) and part.start.is_finite and part.end.is_finite:
+            first = sp.floor(part.start) + 1 if part.left_open else sp.ceiling(part.start)
+            last = sp.ceiling(part.end) - 1 if part.right_open else sp.floor(part.end)
+            if last - first > MAX_ITEMS:
+                raise LimitExceeded(f"a set of more than {MAX_ITEMS} integers")
+            numbers += range(int(first), int(last) + 1)
+        elif part != sp.S.EmptySet:
+            raise ParseError("infinitely many integers")
+    return sorted(numbers)
 
 
 def half_line(op: str, other: Value) -> sp.Set:
