@@ -305,7 +305,7 @@ GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
          if re.fullmatch("[α-ω]", letter) and len(key) > 3 and not key.startswith(r"\var")}
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
-    "any", "for", "if", "nan", "one", "two", "six", "ten",
+    "any", "for", "if", "iff", "nan", "one", "two", "six", "ten",
     *(name for name in UNITS if len(name) in (2, 3))])
 
 WRAPPER = re.compile(r"""
@@ -450,8 +450,8 @@ RULES_BEFORE = [
          r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}", r"\begin"),
     rule(r"\\end [ ]? \{ vmatrix \}", "⟧|",
          r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|", r"\end"),
-    rule(r"""\\left [ ]? \\\{ [ ]? \\begin [ ]? \{array\} [ ]? \{[lcr|\ ]*\} (.*?)
-             \\end [ ]? \{array\} [ ]? \\right [ ]? \.""", r"⟪\1⟫",
+    rule(r"""\\left [ ]? \\\{ [ ]? \\begin [ ]? \{ (array|matrix|aligned|gathered) \} [ ]?
+             (?: \{[lcr|\ ]*\} )? (.*?) \\end [ ]? \{ \1 \} [ ]? \\right [ ]? \.""", r"⟪\2⟫",
          r"\left\{\begin{array}{l}x=1\\y=2\end{array}\right.", r"⟪x=1\\y=2⟫", r"\right"),
     rule(r"\\begin [ ]? \{ d?cases \}", "⟪",
          r"\begin{cases}x=1\\y=2\end{cases}", r"⟪x=1\\y=2\end{cases}", r"\begin"),
@@ -751,6 +751,7 @@ class Token(NamedTuple):
 
 
 COLON = Token("operator", ":")
+COMMA = Token("operator", ",")
 SEMICOLON = Token("operator", ";")
 AMPERSAND = Token("operator", "&")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
@@ -1020,12 +1021,17 @@ def read_cases(tokens) -> tuple[Value, ...]:
     return ()
 
 
-CONDITION_WORDS = ("if", "when", "whenever", "otherwise", "elsewhere", "else")
+CONDITION_WORDS = ("if", "when", "whenever", "where", "provided", "otherwise", "elsewhere", "else")
+# What a condition has, besides such a word.
+CONDITION_SIGNS = (*RELATIONS, "even", "odd", "positive", "negative", "prime")
 OTHERWISE = Value("text", "otherwise")
 
 
 def read_rows(tokens) -> Value:
     """The rows of a brace: a value & its condition in each, or the equations of a system."""
+    rows = [split_at(row, (",",))[0] for row in split_at(tokens, ("¶",))[0] if row]
+    if all(len(row) == 2 and not has_sign(row[0]) and has_sign(row[1]) for row in rows):
+        tokens = [AMPERSAND if token == COMMA else token for token in tokens]
     if function := read_piecewise(tokens, ("¶",)):
         return function
     return read_list([token for token in tokens if token.text != "&"], "")
@@ -1047,14 +1053,16 @@ def read_piecewise(tokens, separators) -> Value | None:
     starts = [condition_start(piece) for piece in pieces]
     if all(start is None for start in starts):
         return read_colon_branches(pieces, render(tokens))
-    if None in starts or 0 in starts:
-        return Value("text", render(tokens))
 
     values = []
     conditions = []
     for piece, start in zip(pieces, starts, strict=True):
-        values.append(read_list([token for token in piece[:start] if token.text != ","], ""))
-        conditions.append(read_condition(piece[start:]))
+        value = [token for token in piece[:start] if token != COMMA]
+        condition = read_condition(piece[start:]) if value and start is not None else None
+        if condition is None:
+            return Value("text", render(tokens))
+        values.append(read_list(value, ""))
+        conditions.append(condition)
     return join_branches(values, conditions, render(tokens))
 
 
@@ -1067,19 +1075,26 @@ def condition_start(tokens) -> int | None:
         if token == AMPERSAND and at + 1 < len(tokens) and tokens[at + 1].text not in RELATIONS:
             return at
         if word == "for":
-            rest = [after.text.lower() for after in tokens[at + 1:]]
-            is_condition = any(word in (*RELATIONS, "even", "odd") for word in rest)
-            return at if is_condition and rest[0] not in QUANTIFIERS else None
+            rest = tokens[at + 1:]
+            return at if has_sign(rest) and rest[0].text.lower() not in QUANTIFIERS else None
     return None
 
 
-def read_condition(tokens) -> Value:
-    """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even"""
-    words = [token.text.lower() for token in tokens]
-    if any(word in words for word in ("otherwise", "elsewhere", "else")):
+def has_sign(tokens) -> bool:
+    """Is there a relation, or a word such as even, which makes it a condition?"""
+    return any(token.text.lower() in CONDITION_SIGNS for token in tokens)
+
+
+def read_condition(tokens) -> Value | None:
+    """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even; None if nothing is said"""
+    kept = []
+    for token in tokens:
+        if token.text.lower() not in (*CONDITION_WORDS[:5], "for", "that", "is", "&", ","):
+            kept.append(token)
+    if len(kept) == 1 and kept[0].text.lower() in CONDITION_WORDS:
         return OTHERWISE
-    fillers = (*CONDITION_WORDS, "for", "is", "&", ",")
-    kept = [token for token, word in zip(tokens, words, strict=True) if word not in fillers]
+    if not kept:
+        return None
     if sorted(token.kind for token in kept) == ["symbol", "word"]:
         return Value("text", " ".join(token.text for token in sorted(kept)))
     return read_list(kept, "")
@@ -1091,7 +1106,8 @@ def read_colon_branches(pieces, source: str) -> Value | None:
     conditions = []
     for piece in pieces:
         (condition, *others), _ = split_at(piece, ":")
-        if len(others) != 1 or not any(token.text in ("<", ">", "≤", "≥") for token in condition):
+        is_equation = Token("operator", "=") in condition           # a = 3:4
+        if len(others) != 1 or not has_sign(condition) or is_equation:
             return None
         values.append(read_list(others[0], ""))
         conditions.append(read_condition(condition))
@@ -1154,10 +1170,13 @@ def read_item(tokens) -> Value:
     return Value("text", render(tokens))
 
 
+NO_LEAD_IN = ("unless", "while", "as", "long", "iff", "because", "since", "not")
+
+
 def ends_lead_in(words: list[str], at: int) -> bool:
     """Is words[at] the end of a lead-in: the "is" of "the answer is 5", the "only" of "only 5"?"""
     if words[at] in ("is", "are", "equals"):
-        return at + 1 < len(words) and not set(CONDITION_WORDS) & set(words[:at])
+        return at + 1 < len(words) and not {*CONDITION_WORDS, *NO_LEAD_IN} & set(words[:at])
     return at == 0 and words[0] in ("only", "exactly", "just")
 
 

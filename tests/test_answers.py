@@ -409,6 +409,8 @@ EQUAL = [
         r"\begin{cases}1,&x\ge1\\x^2,&0\le x<1\\0,&x<0\end{cases}",
     ),
     (r"\begin{cases}x&=1\\y&=2\end{cases}", "x=1, y=2"),
+    (STEP, r"\begin{cases}x^2,\quad x\ge0\\-x,\quad x<0\end{cases}"),
+    (STEP, r"\left\{\begin{aligned}x^2,& x\ge0\\-x,& x<0\end{aligned}\right."),
     # a percent sign left out
     ("0.5", r"0.5\%"), (r"\frac{25}{2}", r"12.5\%"),
 ]
@@ -462,6 +464,17 @@ DIFFERENT = [
     ("n-1 if n is even, n if n is odd", "n if n is even, n-1 if n is odd"),
     ("n-1 for even n, n for odd n", "n for even n, n-1 for odd n"),
     ("1 if n is even", "2 if n is even"),
+    ("1 where n is even, 2 where n is odd", "2 where n is even, 1 where n is odd"),
+    ("1 unless n is even, 2 unless n is odd", "2 unless n is even, 1 unless n is odd"),
+    (r"n\text{ even}: 5, n\text{ odd}: 3", r"n\text{ even}: 3, n\text{ odd}: 5"),
+    (
+        r"\begin{cases}1,\quad x>0\\0,\quad x\le0\end{cases}",
+        r"\begin{cases}0,\quad x>0\\1,\quad x\le0\end{cases}",
+    ),
+    ("5 if x>0, otherwise 3", "5 if x>0, otherwise 4"),
+    ("x^2, otherwise 5", "x^2, otherwise 7"),
+    ("5 if x>0", "5 unless x>0"),
+    (r"\text{Ann wins if and only if } n \text{ is odd}", r"\text{odd}"),
     ("1 if n is even", "even"),
     (r"\begin{cases}1&x\ge0\\0&x<0\end{cases}", r"\begin{cases}1&x>0\\0&x\le0\end{cases}"),
     ("1 if x>0, 0 otherwise", r"\begin{cases}0&x>0\\1&\text{otherwise}\end{cases}"),
