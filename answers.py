@@ -95,6 +95,7 @@ MAX_DIGITS = 1_000          # of a number as written
 MAX_BITS = 200_000          # of a power
 MAX_FACTORIAL = 5_000       # n in n!
 MAX_ITEMS = 2_000           # of a list that is written out or matched
+MAX_BRANCHES = 12           # of a function that is given by cases
 
 
 class LimitExceeded(Exception):
@@ -314,7 +315,7 @@ GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
          if re.fullmatch("[α-ω]", letter) and len(key) > 3 and not key.startswith(r"\var")}
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
-    "any", "for", "if", "nan", "one", "two", "six", "ten",
+    "any", "for", "if", "iff", "nan", "one", "two", "six", "ten",
     *(name for name in UNITS if len(name) in (2, 3))])
 
 WRAPPER = re.compile(r"""
@@ -402,6 +403,13 @@ def circled_numerals(match: re.Match) -> str:
     return ",".join(str(ord(sign) - ord("①") + 1) for sign in match[0])
 
 
+def french_interval(match: re.Match) -> str:
+    """]2,5[ -> (2,5); ]2,5] -> (2,5]; [2,5] stays"""
+    left = "(" if match["left"] == "]" else "["
+    right = ")" if match["right"] == "[" else "]"
+    return left + match["ends"] + right
+
+
 def repeating_decimal(match: re.Match) -> str:
     r"""0.1\overline{6} -> \frac{15}{90}, which is (16 - 1) / 90; one atom, so that a sign before it
     is the sign of all of it
@@ -453,14 +461,21 @@ RULES_BEFORE = [
          r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}", r"\begin"),
     rule(r"\\end [ ]? \{ vmatrix \}", "⟧|",
          r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|", r"\end"),
-    rule(r"\\(?:begin|end) [ ]? \{ (?:cases|aligned|gathered|align\*?) \}", " ",
-         r"\begin{cases}x=1\\y=2\end{cases}", r" x=1\\y=2 ", r"\end"),
+    rule(r"""\\left [ ]? \\\{ [ ]? \\begin [ ]? \{ (array|matrix|aligned|gathered) \} [ ]?
+             (?: \{[lcr|\ ]*\} )? (.*?) \\end [ ]? \{ \1 \} [ ]? \\right [ ]? \.""", r"⟪\2⟫",
+         r"\left\{\begin{array}{l}x=1\\y=2\end{array}\right.", r"⟪x=1\\y=2⟫", r"\right"),
+    rule(r"\\begin [ ]? \{ d?cases \}", "⟪",
+         r"\begin{cases}x=1\\y=2\end{cases}", r"⟪x=1\\y=2\end{cases}", r"\begin"),
+    rule(r"\\end [ ]? \{ d?cases \}", "⟫",
+         r"⟪x=1\\y=2\end{cases}", r"⟪x=1\\y=2⟫", r"\end"),
+    rule(r"\\(?:begin|end) [ ]? \{ (?:aligned|gathered|align\*?) \}", " ",
+         r"\begin{aligned}x=1\\y=2\end{aligned}", r" x=1\\y=2 ", r"\end"),
     rule(r"\\begin [ ]? \{ (?: [pb]?matrix \} | array \} [ ]? \{[lcr|\ ]*\} )", "⟦",
          r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}", r"\begin"),
     rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
          r"⟦1&2\end{pmatrix}", "⟦1&2⟧", r"\end"),
     # sets in sets
-    rule(r"[(\[\\] .* \\\{ .* \\\} .* [)\]}]", inner_sets,
+    rule(r"^ .+ $", inner_sets,
          r"\{\{1\},2\}", r"\{⦃1⦄,2\}", r"\{"),
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
@@ -549,6 +564,13 @@ RULES = [
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
     rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" [ .]* $', "∅",
          '"no" "solution"', "∅", "solution"),
+    rule(r'^ "(?:all|any|every)" [ ] (?: "real" [ ] "numbers?" | "reals" ) $', "ℝ",
+         '"all" "real" "numbers"', "ℝ", "real"),
+    rule(r'^ (?: "the" [ ] )? (?: "limit" [ ] )? "does" [ ] "not" [ ] "exist" [ .]* $', "DNE",
+         '"The" "limit" "does" "not" "exist"', "DNE", "exist"),
+    rule(r"""^ (?: "(?:the|this|it|given|infinite|improper|series|integral|sequence|is)" [ ] )*
+             "(di|con)ver(?:ges|gent)" [ .]* $""", r'"\1vergent"',
+         '"The" "series" "diverges"', '"divergent"', "verge"),
     rule(r'^ "infinitely" [ ] "many" (?: [ ] "solutions" )? [ .]* $', "∞",
          '"infinitely" "many"', "∞", "many"),
     # signs behind a number
@@ -590,6 +612,11 @@ RULES = [
     # a number in another base is a word: it equals what is written alike, and no number
     rule(r'(?<!["\w^]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
          "(25)_{6}", '"25_6"', "_"),
+    # French intervals
+    rule(r"""(?: ^ | (?<=[∪∈=,\ ]) )
+             (?P<left>[\][]) (?P<ends> [^][(),;]+ [,;] [^][(),;]+ ) (?P<right>[\][])""",
+         french_interval,
+         "]2,5[ ∪ [7,9[", "(2,5) ∪ [7,9)", ","),
     # leftovers
     rule(r"\.+ (?= [ ]? [\])])", "",
          "(1, 2.)", "(1, 2)", "."),
@@ -749,8 +776,8 @@ TOKEN = re.compile(rf"""
       | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
-OPENING = frozenset("([{⦃⌊⌈⟦")
-CLOSING = frozenset(")]}⦄⌋⌉⟧")
+OPENING = frozenset("([{⦃⟪⌊⌈⟦")
+CLOSING = frozenset(")]}⦄⟫⌋⌉⟧")
 
 
 class Token(NamedTuple):
@@ -762,6 +789,8 @@ class Token(NamedTuple):
 COLON = Token("operator", ":")
 COMMA = Token("operator", ",")
 MOD = Token("operator", "mod")
+SEMICOLON = Token("operator", ";")
+AMPERSAND = Token("operator", "&")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
 # Between relations; between letters they stay signs.
 LOGICAL_WORDS = {"∧": Token("operator", "and"), "∨": Token("operator", "or")}
@@ -801,7 +830,7 @@ def tokenize(text: str) -> list[Token]:
             while outer[-1][0] == "|":                      # (|x): the bar was never closed
                 demote_innermost()
             close_innermost(sign)
-        elif sign == "|" and outer and outer[-1][0] == "|":
+        elif sign == "|" and tokens and outer and outer[-1][0] == "|":
             close_innermost(sign)
         elif sign == "|" or sign in OPENING:
             if len(outer) == MAX_DEPTH:
@@ -874,7 +903,9 @@ def split_at(tokens, operators) -> tuple[list[list[Token]], tuple[str, ...]]:
 
 class Value(NamedTuple):
     """What an answer, or a part of one, reads as."""
-    kind: str                       # number, text, group, relation, sets, choice
+    # number, text, group, relation, sets, choice; piecewise, of branches; branch, of a value and
+    # its condition
+    kind: str
     source: str                     # normalized: the first thing that is compared
     expr: sp.Expr | None = None     # number: a sympy object
     unit: str = ""                  # number: "percent", "degree", or the words after it
@@ -967,7 +998,12 @@ def read_list(tokens, shape: str) -> Value:
         shape = "{}"
     source = shape[:1] + render(tokens) + shape[1:]
     if shape == "{}" and (condition := set_builder_condition(tokens)):
+        if "ℤ" in source:
+            return read_integers(condition, source)
         return Value("sets", source, parts=(read_list(condition, ""),))
+
+    if shape in ("", "{}") and (function := read_piecewise(tokens, (",", ";", "and"))):
+        return function
 
     if any(token.kind == "operator" and token.text in RELATIONS for token in tokens):
         tokens = [LOGICAL_WORDS.get(token.text, token) for token in tokens]
@@ -976,8 +1012,11 @@ def read_list(tokens, shape: str) -> Value:
         return Value("group", source, shape=shape, ops=("or",) * (len(cases) - 1), parts=cases)
 
     pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
-    items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
-    items = write_out_family(items)
+    items = [read_item(piece) for piece in pieces if piece]
+    if excluded := expand_unequal(items):
+        items = excluded
+        separators = ("and",) * (len(items) - 1)            # k ≠ 0 or 3 is neither of them
+    items = write_out_family(expand(items, shape in ("", "{}")))
     if not items and shape == "{}":
         return Value("number", "∅", CONSTANTS["∅"])
     if not items:
@@ -1071,13 +1110,135 @@ def read_cases(tokens) -> tuple[Value, ...]:
     return ()
 
 
+CONDITION_WORDS = ("if", "when", "whenever", "where", "provided", "otherwise", "elsewhere", "else")
+# What a condition has, besides such a word.
+CONDITION_SIGNS = (*RELATIONS, "even", "odd", "positive", "negative", "prime")
+OTHERWISE = Value("text", "otherwise")
+
+
+def read_rows(tokens) -> Value:
+    """The rows of a brace: a value & its condition in each, or the equations of a system."""
+    rows = [split_at(row, (",",))[0] for row in split_at(tokens, ("¶",))[0] if row]
+    if all(len(row) == 2 and not has_sign(row[0]) and has_sign(row[1]) for row in rows):
+        tokens = [AMPERSAND if token == COMMA else token for token in tokens]
+    if function := read_piecewise(tokens, ("¶",)):
+        return function
+    return read_list([token for token in tokens if token.text != "&"], "")
+
+
+def read_piecewise(tokens, separators) -> Value | None:
+    """x² if x ≥ 0, -x if x < 0 -> two branches; before them may stand a label, f(x) =
+
+    Text if only some of the pieces have a condition; None if none has.
+    """
+    if ";" in separators and SEMICOLON in tokens:
+        separators = (";",)                                 # a comma is inside a branch
+    pieces = []
+    for piece in split_at(tokens, separators)[0]:
+        if pieces and condition_start(piece) == 0 and condition_start(pieces[-1]) is None:
+            pieces[-1] = pieces[-1] + piece                 # x², if x ≥ 0
+        elif piece:
+            pieces.append(piece)
+    starts = [condition_start(piece) for piece in pieces]
+    if all(start is None for start in starts):
+        return read_colon_branches(pieces, render(tokens))
+
+    values = []
+    conditions = []
+    for piece, start in zip(pieces, starts, strict=True):
+        value = [token for token in piece[:start] if token != COMMA]
+        condition = read_condition(piece[start:]) if value and start is not None else None
+        if condition is None:
+            return Value("text", render(tokens))
+        values.append(read_list(value, ""))
+        conditions.append(condition)
+    return join_branches(values, conditions, render(tokens))
+
+
+def condition_start(tokens) -> int | None:
+    """Where the condition of a branch begins: at "if", at & in a row, at "for" before n > 0."""
+    for at, token in enumerate(tokens):
+        word = token.text.lower() if token.kind == "word" else ""
+        if word in CONDITION_WORDS:
+            return at
+        if token == AMPERSAND and at + 1 < len(tokens) and tokens[at + 1].text not in RELATIONS:
+            return at
+        if word == "for":
+            rest = tokens[at + 1:]
+            return at if has_sign(rest) and rest[0].text.lower() not in QUANTIFIERS else None
+    return None
+
+
+def has_sign(tokens) -> bool:
+    """Is there a relation, or a word such as even, which makes it a condition?"""
+    return any(token.text.lower() in CONDITION_SIGNS for token in tokens)
+
+
+def read_condition(tokens) -> Value | None:
+    """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even; None if nothing is said"""
+    kept = []
+    for token in tokens:
+        if token.text.lower() not in (*CONDITION_WORDS[:5], "for", "that", "is", "&", ","):
+            kept.append(token)
+    if len(kept) == 1 and kept[0].text.lower() in CONDITION_WORDS:
+        return OTHERWISE
+    if not kept:
+        return None
+    if sorted(token.kind for token in kept) == ["symbol", "word"]:
+        return Value("text", " ".join(token.text for token in sorted(kept)))
+    return read_list(kept, "")
+
+
+def read_colon_branches(pieces, source: str) -> Value | None:
+    """x > 0: 1; x < 0: -1 -> two branches; None for other pieces"""
+    values = []
+    conditions = []
+    for piece in pieces:
+        (condition, *others), _ = split_at(piece, ":")
+        is_equation = Token("operator", "=") in condition           # a = 3:4
+        if len(others) != 1 or not has_sign(condition) or is_equation:
+            return None
+        values.append(read_list(others[0], ""))
+        conditions.append(read_condition(condition))
+    return join_branches(values, conditions, source) if len(pieces) > 1 else None
+
+
+def join_branches(values: list[Value], conditions: list[Value], source: str) -> Value:
+    """The piecewise value, as a relation if a label stands before its first value or before all."""
+    labels = [split_label(value)[0] for value in values]
+    label = labels[0]
+    if label and set(labels[1:]) <= {"", label}:
+        values = [split_label(value)[1] for value in values]
+    branches = []
+    for parts in zip(values, conditions, strict=True):
+        branches.append(Value("branch", " if ".join(part.source for part in parts), parts=parts))
+    function = Value("piecewise", ", ".join(branch.source for branch in branches),
+                     parts=tuple(branches))
+    if not label or set(labels[1:]) - {"", label}:
+        return function
+    return Value("relation", source, ops=("=",), parts=(Value("text", label), function))
+
+
 def set_builder_condition(tokens) -> list[Token] | None:
-    """The tokens after the bar of { x | x > 2 } or { x ∈ ℝ : x > 2 }; None for other sets."""
+    """The tokens after the bar of { x | x > 2 } or { n ∈ ℤ : n > 2 }; None for other sets."""
     head, *conditions = split_at(tokens, "|:")[0]
     if len(conditions) != 1 or not head:
         return None
-    is_variable = all(token.kind == "symbol" or token.text in "∈ℝ" for token in head)
+    is_variable = all(token.kind == "symbol" or token.text in "∈ℝℤ" for token in head)
     return conditions[0] if is_variable else None
+
+
+def read_integers(condition, source: str) -> Value:
+    """-3 < n ≤ 0 -> the set of -2, -1, 0; text if these are not finitely many, or not clear"""
+    try:
+        _, reals = read_reals(read_list(condition, ""), inside=True)
+        numbers = integers_in(reals)
+    except ParseError:
+        return Value("text", source)
+    if not numbers:
+        return Value("number", "∅", CONSTANTS["∅"])
+    parts = tuple(Value("number", str(number), sp.Integer(number)) for number in numbers)
+    return Value("group", source, shape="{}", parts=parts)
 
 
 def read_item(tokens) -> Value:
@@ -1098,17 +1259,22 @@ def read_item(tokens) -> Value:
     return Value("text", render(tokens))
 
 
+NO_LEAD_IN = ("unless", "while", "as", "long", "iff", "because", "since", "not")
+
+
 def ends_lead_in(words: list[str], at: int) -> bool:
     """Is words[at] the end of a lead-in: the "is" of "the answer is 5", the "only" of "only 5"?"""
     if words[at] in ("is", "are", "equals"):
-        return at + 1 < len(words)
+        return at + 1 < len(words) and not {*CONDITION_WORDS, *NO_LEAD_IN} & set(words[:at])
     return at == 0 and words[0] in ("only", "exactly", "just")
+
+
+QUANTIFIERS = ("all", "any", "every", "each", "some")
 
 
 def starts_for_all(words: list[str], at: int) -> bool:
     """Is words[at] the "for" of "2x for all x"?"""
-    quantifiers = ("all", "any", "every", "each", "some")
-    return at > 0 and words[at] == "for" and at + 1 < len(words) and words[at + 1] in quantifiers
+    return at > 0 and words[at] == "for" and at + 1 < len(words) and words[at + 1] in QUANTIFIERS
 
 
 def read_labeled_item(tokens) -> Value | None:
@@ -1180,6 +1346,8 @@ def read_side(tokens) -> Value:
         return ratio
     if texts == ["⟦⟧"] and (matrix := read_matrix(tokens[0])):
         return matrix
+    if texts == ["⟪⟫"]:
+        return read_rows(tokens[0].inner)
     if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}", "⦃⦄"):
         return read_list(tokens[0].inner, texts[0])
     with contextlib.suppress(ParseError):
@@ -1425,6 +1593,18 @@ def write_out_family(items: tuple[Value, ...]) -> tuple[Value, ...]:
         expr = formula.expr.xreplace({sp.Symbol(name): number.expr})
         family.append(Value("number", f"{expr} {formula.unit}", expr, formula.unit))
     return tuple(family)
+
+
+def expand_unequal(items: list[Value]) -> list[Value]:
+    """k ≠ 0, 3 -> k ≠ 0, k ≠ 3 and x ≠ ±1 -> x ≠ 1, x ≠ -1; nothing for other items"""
+    if not items or items[0].ops != ("≠",) or any(item.kind != "number" for item in items[1:]):
+        return []
+    name, first = items[0].parts
+    relations = []
+    for value in expand([first, *items[1:]]):
+        source = f"{name.source}≠{value.source}"
+        relations.append(Value("relation", source, ops=("≠",), parts=(name, value)))
+    return relations if len(relations) > 1 else []
 
 
 def is_integer(value: Value) -> bool:
@@ -1905,7 +2085,7 @@ def are_one_decimal(text: str, other: str) -> bool:
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
 
 
-FOR_ALL = re.compile(r'"for" "(?:all|any|every|each|some)" .*')
+FOR_ALL = re.compile(rf'"for" "(?:{alternation(QUANTIFIERS)})" .*')
 DOMAIN_WORD = re.compile(r"[ℤℕℝ]|(?<=∈)[ZN]|([A-Za-z]) ?([<>≤≥≠][^,;]+)|[a-z]{3,}")
 # What a word says of a name: whose numbers it stands for, and which of these.
 DOMAINS = {
@@ -1989,6 +2169,10 @@ def same(a: Value, b: Value) -> str:
     if step:
         return step
 
+    if are_same_letters(a, b) or are_same_letters(b, a):
+        return "same letters"
+    if a.kind == "piecewise" or b.kind == "piecewise":
+        return same_piecewise(a, b)
     if a.kind == "text" or b.kind == "text":
         return ""
     if is_vector(a) and b.kind == "number":
@@ -2011,6 +2195,14 @@ def same_choice(a: Value, b: Value) -> str:
         return in_order(a.parts, b.parts)
     choice, other = (a, b) if a.kind == "choice" else (b, a)
     return "same choice" if any(same(part, other) for part in choice.parts) else ""
+
+
+def are_same_letters(run: Value, items: Value) -> bool:
+    """ABD is A, B, D, several choices; a run has them in the order of the alphabet."""
+    if not re.fullmatch("[A-H]{2,8}", run.source) or items.shape != "" or "or" in items.ops:
+        return False
+    letters = sorted(item.source for item in items.parts)
+    return "".join(letters) == run.source and len(set(letters)) == len(run.source)
 
 
 def same_words(a: Value, b: Value) -> str:
@@ -2042,6 +2234,24 @@ def in_order(left, right) -> str:
     """Are the values pairwise the same?"""
     if len(left) == len(right) and all(map(same, left, right)):
         return "same in order"
+    return ""
+
+
+def same_piecewise(a: Value, b: Value) -> str:
+    """The same branches, in any order, or the same values wherever the branches of both overlap."""
+    if max(len(a.parts), len(b.parts)) > MAX_BRANCHES:
+        raise LimitExceeded(f"a function of more than {MAX_BRANCHES} branches")
+    others = list(b.parts)
+    for branch in a.parts:
+        partner = next((other for other in others if in_order(branch.parts, other.parts)), None)
+        if partner is None:
+            break
+        others.remove(partner)
+    else:
+        if a.kind == b.kind and not others:
+            return "same branches"
+    with contextlib.suppress(ParseError):
+        return same_on_regions(a, b)
     return ""
 
 
@@ -2081,18 +2291,32 @@ def is_lone_set(value: Value) -> bool:
 
 
 def join_differently(a: Value, b: Value) -> bool:
-    """Are inequalities joined by "or" here and by "and" there? A comma is "or" for one name."""
-    parts = [part for part in (*a.parts, *b.parts) if part.kind == "relation"]
-    if not any(set(part.ops) & set("<>≤≥≠") for part in parts):
-        return False
-    ors = ["or" in value.ops for value in (a, b)]
-    ands = ["and" in value.ops for value in (a, b)]
-    if ors[0] == ors[1]:
-        return False
+    """Are inequalities joined by "or" here and by "and" there?"""
+    are_lists = all(value.kind == "group" and value.shape in ("", "{}") for value in (a, b))
+    return are_lists and {joined_by(a), joined_by(b)} == {"and", "or"}
+
+
+def joined_by(value: Value) -> str:
+    """"and" or "or", whichever joins the inequalities of a list; "" if nothing says so.
+
+    A comma is "and" between different names, beside ≠, and where "or" would leave nothing out:
+    k > 0, k ≠ 1 and x > 0, x < 5, but not x < 0, x > 5.
+    """
+    relations = [part for part in value.parts if part.kind == "relation"]
+    if not any(set(part.ops) & set("<>≤≥≠") for part in relations):
+        return ""
+    for word in ("or", "and"):
+        if word in value.ops:
+            return word
     names = set()
-    for part in parts:
+    for part in relations:
         names |= free_names(*(side for side in part.parts if side.kind == "number"))
-    return any(ands) or len(names) > 1
+    if len(names) > 1 or any("≠" in part.ops for part in relations):
+        return "and"
+    with contextlib.suppress(ParseError):
+        union = sp.Union(*(read_reals(part, inside=True)[1] for part in value.parts))
+        return "and" if union == sp.S.Reals else "or"
+    return ""
 
 
 def readings(value: Value) -> list[Value]:
@@ -2677,7 +2901,7 @@ def read_conditions(value: Value) -> tuple[str, sp.Set]:
     names, sets = zip(*(read_reals(part, inside=True) for part in value.parts), strict=True)
     if len(set(names)) != 1:
         raise ParseError("conditions on different variables")
-    if "and" in value.ops:
+    if joined_by(value) == "and":
         return names[0], sp.Intersection(*sets)
     return names[0], sp.Union(*sets)
 
@@ -2704,7 +2928,7 @@ def read_inequality(value: Value) -> tuple[str, sp.Set]:
         elif right is variable:                             # 1 < x is x > 1
             sets.append(half_line(op.translate(FLIPPED), left))
         else:
-            sets.append(solve_linear(op, left, right))
+            sets.append(solve_bars(op, left, right))
     return name, sp.Intersection(*sets)
 
 
@@ -2728,6 +2952,44 @@ def solve_linear(op: str, left: Value, right: Value) -> sp.Set:
         return sp.S.Reals if is_true else sp.S.EmptySet
     root = -gap.xreplace(dict.fromkeys(names, sp.S.Zero)) / slope
     return half_line(op if size > 0 else op.translate(FLIPPED), Value("number", "", root))
+
+
+def solve_bars(op: str, left: Value, right: Value) -> sp.Set:
+    """The reals x with |x - 2| < 3 or |2x| ≥ 1; linear ones as solve_linear."""
+    gap = left.expr - right.expr if left.kind == right.kind == "number" else sp.S.Zero
+    bars = gap.atoms(sp.Abs)
+    if not bars:
+        return solve_linear(op, left, right)
+    bar = bars.pop()
+    factor = gap.coeff(bar)
+    bound = -(gap - factor * bar) / factor if factor.is_Rational and factor else gap
+    may_be_complex = {name.name for name in bar.free_symbols} & {"z", "w"}
+    if bars or bound.free_symbols or op not in "<>≤≥" or may_be_complex:
+        raise ParseError("more than one absolute value and a number")
+
+    if factor < 0:
+        op = op.translate(FLIPPED)
+    inside = Value("number", "", bar.args[0])
+    below = solve_linear(op, inside, Value("number", "", bound))
+    above = solve_linear(op.translate(FLIPPED), inside, Value("number", "", -bound))
+    return below & above if op in "<≤" else below | above
+
+
+def integers_in(reals: sp.Set) -> list[int]:
+    """The integers of a bounded set. Raises ParseError if it is not bounded."""
+    numbers = []
+    for part in reals.args if isinstance(reals, sp.Union) else (reals,):
+        if isinstance(part, sp.FiniteSet):
+            numbers += [int(point) for point in part if point.is_Integer]
+        elif isinstance(part, sp.Interval) and part.start.is_finite and part.end.is_finite:
+            first = sp.floor(part.start) + 1 if part.left_open else sp.ceiling(part.start)
+            last = sp.ceiling(part.end) - 1 if part.right_open else sp.floor(part.end)
+            if last - first > MAX_ITEMS:
+                raise LimitExceeded(f"a set of more than {MAX_ITEMS} integers")
+            numbers += range(int(first), int(last) + 1)
+        elif part != sp.S.EmptySet:
+            raise ParseError("infinitely many integers")
+    return sorted(numbers)
 
 
 def half_line(op: str, other: Value) -> sp.Set:
@@ -2757,6 +3019,91 @@ def endpoint(value: Value) -> sp.Expr:
     if digits is None or MP.im(digits) or max(spreads, default=0) > 20:
         raise ParseError("an end that is not real, or not known to 40 digits")
     return sp.Rational(MP.nstr(digits, 40))
+
+
+def same_on_regions(a: Value, b: Value) -> str:
+    """x if x ≥ 0, -x if x < 0 is |x|. Raises ParseError if one of the two is no such function."""
+    names_a, regions_a = read_regions(a)
+    names_b, regions_b = read_regions(b)
+    names = names_a | names_b
+    domains = [sp.Union(*(reals for reals, _ in regions)) for regions in (regions_a, regions_b)]
+    if len(names) != 1 or domains[0] != domains[1]:
+        return ""
+    name = sp.Symbol(*names)
+    for (reals_a, x), (reals_b, y) in itertools.product(regions_a, regions_b):
+        if not identical_on(reals_a & reals_b, x, y, name):
+            return ""
+    return "same on each region"
+
+
+def read_regions(value: Value) -> tuple[set[str], list]:
+    """The name in the conditions, and the (set of reals, expression) pairs of the branches.
+
+    A formula has one branch, and holds for all reals.
+    """
+    if value.kind == "number" and not value.unit:
+        return set(), [(sp.S.Reals, value.expr)]
+    if value.kind != "piecewise":
+        raise ParseError("not a function of a real number")
+    names = set()
+    regions = []
+    elsewhere = sp.S.Reals
+    for result, condition in (branch.parts for branch in value.parts):
+        if result.kind != "number" or result.unit:
+            raise ParseError("a branch without a formula")
+        if condition == OTHERWISE:
+            reals = elsewhere
+        else:
+            name, reals = read_reals(condition, inside=True)
+            names.add(name)
+        elsewhere = elsewhere - reals
+        regions.append((reals, result.expr))
+    return names, regions
+
+
+def identical_on(reals: sp.Set, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
+    """Are two expressions identical where `name` is in a union of intervals and points?"""
+    for part in reals.args if isinstance(reals, sp.Union) else (reals,):
+        if isinstance(part, sp.FiniteSet):
+            for point in part:
+                if not identical(x.xreplace({name: point}), y.xreplace({name: point})):
+                    return False
+        elif isinstance(part, sp.Interval):
+            if not identical_inside(part, x, y, name):
+                return False
+        elif part != sp.S.EmptySet:
+            raise ParseError("no interval")
+    return True
+
+
+def identical_inside(interval: sp.Interval, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
+    """Do two expressions agree at every point tried inside an interval? As `identical`, but there.
+    """
+    names = (x.free_symbols | y.free_symbols | {name}) - {IMAGINARY}
+    low = evaluate(interval.start, {})                      # None if it is infinite
+    high = evaluate(interval.end, {})
+    points = []
+    for number in range(len(REGIONS)):
+        values = draw_point(number, names)
+        distance = abs(values[name])
+        if low is not None and high is not None:
+            values[name] = low + (high - low) * distance / (1 + distance)
+        elif low is not None:
+            values[name] = low + distance
+        elif high is not None:
+            values[name] = high - distance
+        points.append(values)
+
+    agreed = 0
+    for values in itertools.chain(points, kink_points(x, y, names)):
+        is_above = low is None or values[name] > low
+        is_below = high is None or values[name] < high
+        sample = sample_at(x, y, values) if is_above and is_below else None
+        if sample is not None:
+            if not sample.agree:
+                return False
+            agreed += 1
+    return agreed >= 3
 
 
 # --- 7. numbers ---------------------------------------------------------------------------------
