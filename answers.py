@@ -323,7 +323,10 @@ WRAPPER = re.compile(r"""
     [ ]? \{ ([^{}"]*) \}
 """, re.X)
 ONE_LETTER_UNIT = alternation(name for name in UNITS if len(name) == 1)
-UNIT_FORMULA = rf"[ ]*(?:{alternation(UNITS)})(?:[ */^0-9-]+(?:{alternation(UNITS)})?)*"
+UNIT_NAME = rf"(?:{alternation(UNITS)})"
+UNIT_FORMULA = re.compile(rf"""                             # kg m/s^2
+    [ ]* {UNIT_NAME} (?: [ ]* [*/^] [ ]* (?:{UNIT_NAME}|-?[0-9]) | [ ]+ {UNIT_NAME} )* [ ]*
+""", re.X)
 WORD = re.compile(rf"(?<![\\A-Za-z])(?:[A-Za-z]{{2,}}|\b(?:{ONE_LETTER_UNIT})\b)")
 
 
@@ -660,7 +663,7 @@ def read_number_words(match: re.Match) -> str:
 def unwrap(match: re.Match) -> str:
     r"""\text{5 cm} -> 5 "cm"; \mathrm{AB} -> "AB"; \mathbf{17} -> {17}; \operatorname{sin} -> \sin
 
-    Only text has words. A function may be named in any of the macros.
+    Only text has words, and units after a number. A function may be named in any of the macros.
     """
     macro, content = match.groups()
     function = FUNCTION_ALIASES.get(content.strip(), content.strip())
@@ -669,11 +672,19 @@ def unwrap(match: re.Match) -> str:
     if macro == "operatorname" and function in (*SYMMETRIC, *UNEVALUATED, *CALLED):
         return rf"\{CALLED.get(function, function)} "
     is_prose = macro.startswith(("text", "mbox")) or re.fullmatch(r"[A-Za-z .]{2,}", content)
-    before = match.string[max(match.start() - 3, 0):match.start()].rstrip()
-    is_unit = before.rstrip("}")[-1:].isdecimal() and re.fullmatch(UNIT_FORMULA, content)
-    if not (is_prose or is_unit):
+    if not (is_prose or is_unit(match)):
         return f"{{{content}}}"
     return " " + WORD.sub(r'"\g<0>"', content) + " "
+
+
+def is_unit(match: re.Match) -> bool:
+    r"""Is it the \mathrm{g} of 450 \mathrm{g}: units after a number, and no factor after them?"""
+    macro, content = match.groups()
+    before = match.string[max(match.start() - 3, 0):match.start()].rstrip(" }")
+    after = match.string[match.end():match.end() + 3].lstrip()
+    is_last_factor = not re.match(r"[A-Za-z0-9(]", after)
+    is_of_units = macro == "mathrm" and UNIT_FORMULA.fullmatch(content) is not None
+    return is_of_units and before[-1:].isdecimal() and is_last_factor
 
 
 @functools.lru_cache(maxsize=8192)
@@ -1512,6 +1523,8 @@ def read_unit(last: Token, tokens, currencies: list[str]) -> tuple[str, int]:
     waiting = 1                                             # what "square" says of the next word
     at = 0
     for at, (before, token) in enumerate(itertools.pairwise([last, *tokens])):
+        if token.text == "{}" and len(token.inner) == 1 and before.text != "^":
+            token = token.inner[0]
         text = token.text
         is_word = token.kind in ("word", "symbol") and text.lower() not in NEVER_UNITS
         is_name = len(text) > 1 and text.isupper() and text.lower() not in UNITS    # of points
@@ -2670,7 +2683,7 @@ def same_chain(a: Value, b: Value) -> str:
 # and z stand for is given by the problem.
 DECLARATION = re.compile(r"""
     (?<=[^ ]) [ ]? [,;:]? [ ]? \(? [ ]? (?: "(?:for|where|with)" [ ] )?
-    (?: ([a-wλμ]) [ ]? ∈ [ ]? [ℤZℝR]
+    (?: (?: "(?:some|any|all|every|each)" [ ] )? ([a-wλμ]) [ ]? ∈ [ ]? [ℤZℝR]
       | "(?:for|where|with)" [ ] (?: "(?:some|any|all|every|each|arbitrary)" [ ] )?
         (?: "(?:integers?|real|constants?|numbers?)" [ ] )+ ([a-wλμ])
       | ([a-wλμ]) [ ] "is" [ ] (?: an? [ ] | "any" [ ] ) (?: "arbitrary" [ ] )?
