@@ -1589,13 +1589,13 @@ def expand(items: list[Value], signs: bool = True) -> tuple[Value, ...]:
 
 def write_out_family(items: tuple[Value, ...]) -> tuple[Value, ...]:
     """2k+1, k = 0, 1, 2  ->  1, 3, 5; other lists stay themselves."""
-    if len(items) < 3 or not all(map(is_integer, items[2:])):
+    if not 3 <= len(items) <= 100 or not all(map(is_integer, items[2:])):
         return items
     _, formula = split_label(items[0])
     name, first = split_label(items[1])
     if formula.kind != "number" or not is_integer(first):
         return items
-    if free_names(formula) != {sp.Symbol(name)}:
+    if free_names(formula) != {sp.Symbol(name)} or formula.expr.has(sp.factorial, sp.gamma):
         return items
 
     family = []
@@ -1976,9 +1976,9 @@ def unevaluated(name: str, bounds: dict[str, list[Token]], body: sp.Expr) -> sp.
 
 
 def in_factorials(expr: sp.Expr) -> sp.Expr:
-    r"""\binom{n}{k} -> \frac{n!}{k!(n-k)!}, where n has names in it"""
+    r"""\binom{n}{k} -> \frac{n!}{k!(n-k)!}, if none of these is the factorial of a number"""
     def rewrite(n: sp.Expr, k: sp.Expr) -> sp.Expr:
-        if not n.free_symbols:
+        if not all(argument.free_symbols for argument in (n, k, n - k)):
             return sp.binomial(n, k, evaluate=False)
         return sp.factorial(n) / sp.factorial(k) / sp.factorial(n - k)
 
