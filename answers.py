@@ -492,6 +492,9 @@ RULES_BEFORE = [
     rule(r"(?P<whole>[0-9]*) \. (?P<start>[0-9]*) \\overline [ ]? \{ (?P<period>[0-9]+) \}",
          repeating_decimal,
          r"-0.1\overline{6}", r"-\frac{15}{90}", r"\overline"),
+    # a letter in bold or upright without braces
+    rule(r"\\ (math(?:bf|rm|it|sf)) [ ]+ ([A-Z]) (?![A-Z])", r"\\\1{\2}",
+         r"2\mathbf i", r"2\mathbf{i}", r"\math"),
     # what does not commute: a product of bold matrices is one word, a cross product a function
     rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
          r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}", "}"),
@@ -513,6 +516,8 @@ RULES_BEFORE = [
 # Applied next, again and again: one letter under an arrow, a unit vector and a segment need no
 # accent.
 ACCENT_RULES = [
+    rule(r"(?<= \\vec | \\hat ) [ ]* \{ [ ]* \{ [ ]* ([A-Zα-ω]) [ ]* \} [ ]* \}", r"{\1}",
+         r"\hat{{i}}", r"\hat{i}", "{"),
     rule(r"\\vec [ ]* (?: \{ [ ]* ([A-Zα-ω]) [ ]* \} | ([A-Zα-ω]) (?![A-Z]) )", r" \1\2 ",
          r"2\vec{v}", "2 v ", r"\vec"),
     rule(r"\\hat [ ]* (?: \{ [ ]* ([ijk]) [ ]* \} | ([ijk]) (?![A-Z]) )", r" \1\2 ",

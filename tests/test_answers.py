@@ -342,6 +342,8 @@ EQUAL = [
      r"2xy\,\mathbf{i}+(x^2+z^3)\,\mathbf{j}+3yz^2\,\mathbf{k}"),
     (r"3\hat{\imath}-4\hat{\jmath}", r"(3,-4,0)"),
     (r"-5\hat k", r"(0,0,-5)"),
+    (r"\mathbf i-2\,\mathbf j", r"\langle 1,-2\rangle"),
+    (r"\hat{\mathbf{i}}-2\hat{\mathbf{k}}", "(1,0,-2)"),
     (r"\vec F=(3,-4)\ \text{N}", r"3\hat{i}-4\hat{j}"),
     (r"(3,-4)\text{ km}", r"(3000,-4000)\text{ m}"),
     # sums and products: the order of factors, another index, a shifted one, a factor before it
