@@ -27,19 +27,24 @@ Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, ar
             numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
-            names real. Names stand for numbers of either sign.
+            names real. Names stand for numbers of either sign. A domain that is stated (n ∈ ℤ, for
+            all x > 0) may be left out, but is no other one. ℕ is the positive integers.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
             it if it has two places and three digits, for any number if it has six places or seven
             digits; with eight it may be cut off instead of rounded. 0,5 is 0.5 beside these digits
             with a point, otherwise a list.
-Percent     28% is 28 and 0.28; 45° is 45 and π/4.
+Percent     28% is 28 and 0.28; 45° is 45 and π/4. A number of at most 1 keeps its percent sign
+            beside another way to write it: 0.25% is not 1/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
             minutes is one quantity.
 Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
             without brackets may be a tuple. A list may repeat items of one without repeats.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
-            Between inequalities "or" is not "and". A ratio is a quotient, 12:30 too.
+            Between inequalities "or" is not "and"; a comma is "and" beside ≠ and where "or" would
+            leave nothing out. A set in a set is an element. A ratio is a quotient, 12:30 too.
+Branches    Each value belongs to its condition, in any order. What is given by cases is a formula
+            if they agree wherever a condition holds, the ends of intervals included.
 Case        Words have none; letters do that stand alone, but "type A" is "type a".
 Labels      A label may be left out, then the order of several counts; two labels are compared
             whole, but y is f(x). "(C) 12" is C, and it is 12.
@@ -296,6 +301,9 @@ NEVER_UNITS = set("""
     not no is are was and or but except maybe possibly perhaps probably never than less more plus
     minus times half dozen score twice double past short of wrong incorrect if either neither all
     any true false quarter without unless undefined between""".split()) | set(FRACTION_WORDS)
+
+# Neither are these of a name: "p prime" says which p is meant.
+NEVER_OF_NAMES = set("even odd prime positive negative integer natural rational real".split())
 
 # Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
 # words, and whatever has four letters or more.
@@ -1294,6 +1302,8 @@ def read_quantity(tokens, source: str) -> Value:
     end = parser.at
     unit, length = read_unit(tokens[end - 1], tokens[end:], currencies)
     rest = tokens[end + length:]
+    if expr.free_symbols and unit and set(unit.split()) <= NEVER_OF_NAMES:
+        raise ParseError("what a name stands for, and no quantity")
 
     # 3. Percent and degrees are units if they multiply the whole, otherwise factors.
     for sign, name in ((PERCENT, "percent"), (DEGREE, "degree")):
@@ -1819,7 +1829,6 @@ def are_one_decimal(text: str, other: str) -> bool:
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
 
 
-FOR_ALL = re.compile(rf'"for" "(?:{alternation(QUANTIFIERS)})" .*')
 DOMAIN_WORD = re.compile(r"[ℤℕℝ]|(?<=∈)[ZN]|([A-Za-z]) ?([<>≤≥≠][^,;]+)|[a-z]{3,}")
 # What a word says of a name: whose numbers it stands for, and which of these.
 DOMAINS = {
@@ -1832,6 +1841,10 @@ DOMAINS = {
     ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
     "≠0": ("", "nonzero"),
 }
+DOMAIN_NAMES = [word for word in DOMAINS if word.isalpha()]
+FOR_ALL = re.compile(rf"""
+    "for" [ ] "(?: {alternation(QUANTIFIERS)} | (?:{alternation(DOMAIN_NAMES)})s? )" .*
+""", re.X)
 
 
 def may_share_domain(text: str, other: str) -> bool:
