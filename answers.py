@@ -41,8 +41,8 @@ Units       A unit may be left out, what stands after "per" too; two units of on
 Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
             without brackets may be a tuple. A list may repeat items of one without repeats.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
-            Between inequalities "or" is not "and"; a comma is "and" beside ≠ and where "or" would
-            leave nothing out. A set in a set is an element. A ratio is a quotient, 12:30 too.
+            Between inequalities "or" is not "and"; a comma is "and" where both can hold, as in
+            x > 0, x < 5. A set in a set is an element. A ratio is a quotient, 12:30 too.
 Branches    Each value belongs to its condition, in any order. What is given by cases is a formula
             if they agree wherever a condition holds, the ends of intervals included.
 Case        Words have none; letters do that stand alone, but "type A" is "type a".
@@ -760,6 +760,7 @@ class Token(NamedTuple):
 
 COLON = Token("operator", ":")
 COMMA = Token("operator", ",")
+EQUALS = Token("operator", "=")
 SEMICOLON = Token("operator", ";")
 AMPERSAND = Token("operator", "&")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
@@ -1029,7 +1030,8 @@ def read_cases(tokens) -> tuple[Value, ...]:
     return ()
 
 
-CONDITION_WORDS = ("if", "when", "whenever", "where", "provided", "otherwise", "elsewhere", "else")
+CONDITION_WORDS = ("if", "when", "whenever", "where", "provided")
+OTHERWISE_WORDS = ("otherwise", "elsewhere", "else")
 # What a condition has, besides such a word.
 CONDITION_SIGNS = (*RELATIONS, "even", "odd", "positive", "negative", "prime")
 OTHERWISE = Value("text", "otherwise")
@@ -1078,7 +1080,7 @@ def condition_start(tokens) -> int | None:
     """Where the condition of a branch begins: at "if", at & in a row, at "for" before n > 0."""
     for at, token in enumerate(tokens):
         word = token.text.lower() if token.kind == "word" else ""
-        if word in CONDITION_WORDS:
+        if word in CONDITION_WORDS or word in OTHERWISE_WORDS:
             return at
         if token == AMPERSAND and at + 1 < len(tokens) and tokens[at + 1].text not in RELATIONS:
             return at
@@ -1097,9 +1099,9 @@ def read_condition(tokens) -> Value | None:
     """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even; None if nothing is said"""
     kept = []
     for token in tokens:
-        if token.text.lower() not in (*CONDITION_WORDS[:5], "for", "that", "is", "&", ","):
+        if token.text.lower() not in (*CONDITION_WORDS, "for", "that", "is", "&", ","):
             kept.append(token)
-    if len(kept) == 1 and kept[0].text.lower() in CONDITION_WORDS:
+    if len(kept) == 1 and kept[0].text.lower() in OTHERWISE_WORDS:
         return OTHERWISE
     if not kept:
         return None
@@ -1114,7 +1116,7 @@ def read_colon_branches(pieces, source: str) -> Value | None:
     conditions = []
     for piece in pieces:
         (condition, *others), _ = split_at(piece, ":")
-        is_equation = Token("operator", "=") in condition           # a = 3:4
+        is_equation = EQUALS in condition                   # a = 3:4
         if len(others) != 1 or not has_sign(condition) or is_equation:
             return None
         values.append(read_list(others[0], ""))
@@ -1124,16 +1126,17 @@ def read_colon_branches(pieces, source: str) -> Value | None:
 
 def join_branches(values: list[Value], conditions: list[Value], source: str) -> Value:
     """The piecewise value, as a relation if a label stands before its first value or before all."""
-    labels = [split_label(value)[0] for value in values]
-    label = labels[0]
-    if label and set(labels[1:]) <= {"", label}:
+    label, *others = (split_label(value)[0] for value in values)
+    has_label = label != "" and set(others) <= {"", label}
+    if has_label:
         values = [split_label(value)[1] for value in values]
+
     branches = []
     for parts in zip(values, conditions, strict=True):
         branches.append(Value("branch", " if ".join(part.source for part in parts), parts=parts))
     function = Value("piecewise", ", ".join(branch.source for branch in branches),
                      parts=tuple(branches))
-    if not label or set(labels[1:]) - {"", label}:
+    if not has_label:
         return function
     return Value("relation", source, ops=("=",), parts=(Value("text", label), function))
 
@@ -1178,13 +1181,14 @@ def read_item(tokens) -> Value:
     return Value("text", render(tokens))
 
 
-NO_LEAD_IN = ("unless", "while", "as", "long", "iff", "because", "since", "not")
+NO_LEAD_IN = {*CONDITION_WORDS, *OTHERWISE_WORDS, "unless", "while", "as", "long", "iff",
+              "because", "since", "not"}
 
 
 def ends_lead_in(words: list[str], at: int) -> bool:
     """Is words[at] the end of a lead-in: the "is" of "the answer is 5", the "only" of "only 5"?"""
     if words[at] in ("is", "are", "equals"):
-        return at + 1 < len(words) and not {*CONDITION_WORDS, *NO_LEAD_IN} & set(words[:at])
+        return at + 1 < len(words) and not NO_LEAD_IN & set(words[:at])
     return at == 0 and words[0] in ("only", "exactly", "just")
 
 
@@ -2042,8 +2046,8 @@ def join_differently(a: Value, b: Value) -> bool:
 def joined_by(value: Value) -> str:
     """"and" or "or", whichever joins the inequalities of a list; "" if nothing says so.
 
-    A comma is "and" between different names, beside ≠, and where "or" would leave nothing out:
-    k > 0, k ≠ 1 and x > 0, x < 5, but not x < 0, x > 5.
+    A comma is "and" between different names, beside ≠, and where all can hold together: in
+    k > 0, k ≠ 1 and in x > 0, x < 5, but not in x < 0, x > 5.
     """
     relations = [part for part in value.parts if part.kind == "relation"]
     if not any(set(part.ops) & set("<>≤≥≠") for part in relations):
@@ -2057,8 +2061,8 @@ def joined_by(value: Value) -> str:
     if len(names) > 1 or any("≠" in part.ops for part in relations):
         return "and"
     with contextlib.suppress(ParseError):
-        union = sp.Union(*(read_reals(part, inside=True)[1] for part in value.parts))
-        return "and" if union == sp.S.Reals else "or"
+        common = sp.Intersection(*(read_reals(part, inside=True)[1] for part in value.parts))
+        return "or" if common == sp.S.EmptySet else "and"
     return ""
 
 
