@@ -28,19 +28,24 @@ Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, ar
             numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
-            names real. Names stand for numbers of either sign.
+            names real. Names stand for numbers of either sign. A domain that is stated (n ∈ ℤ, for
+            all x > 0) may be left out, but is no other one. ℕ is the positive integers.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
             it if it has two places and three digits, for any number if it has six places or seven
             digits; with eight it may be cut off instead of rounded. 0,5 is 0.5 beside these digits
             with a point, otherwise a list.
-Percent     28% is 28 and 0.28; 45° is 45 and π/4.
+Percent     28% is 28 and 0.28; 45° is 45 and π/4. A number of at most 1 keeps its percent sign
+            beside another way to write it: 0.25% is not 1/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
             minutes is one quantity.
 Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
             without brackets may be a tuple. A list may repeat items of one without repeats.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
-            Between inequalities "or" is not "and". A ratio is a quotient, 12:30 too.
+            Between inequalities "or" is not "and"; a comma is "and" where both can hold, as in
+            x > 0, x < 5. A set in a set is an element. A ratio is a quotient, 12:30 too.
+Branches    Each value belongs to its condition, in any order. What is given by cases is a formula
+            if they agree wherever a condition holds, the ends of intervals included.
 Case        Words have none; letters do that stand alone, but "type A" is "type a".
 Labels      A label may be left out, then the order of several counts; two labels are compared
             whole, but y is f(x). "(C) 12" is C, and it is 12.
@@ -306,6 +311,9 @@ NEVER_UNITS = set("""
     not no is are was and or but except maybe possibly perhaps probably never than less more plus
     minus times half dozen score twice double past short of wrong incorrect if either neither all
     any true false quarter without unless undefined between""".split()) | set(FRACTION_WORDS)
+
+# Neither are these of a name: "p prime" says which p is meant.
+NEVER_OF_NAMES = set("even odd prime positive negative integer natural rational real".split())
 
 # Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
 # words, and whatever has four letters or more.
@@ -805,6 +813,7 @@ class Token(NamedTuple):
 COLON = Token("operator", ":")
 COMMA = Token("operator", ",")
 MOD = Token("operator", "mod")
+EQUALS = Token("operator", "=")
 SEMICOLON = Token("operator", ";")
 AMPERSAND = Token("operator", "&")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
@@ -1126,7 +1135,8 @@ def read_cases(tokens) -> tuple[Value, ...]:
     return ()
 
 
-CONDITION_WORDS = ("if", "when", "whenever", "where", "provided", "otherwise", "elsewhere", "else")
+CONDITION_WORDS = ("if", "when", "whenever", "where", "provided")
+OTHERWISE_WORDS = ("otherwise", "elsewhere", "else")
 # What a condition has, besides such a word.
 CONDITION_SIGNS = (*RELATIONS, "even", "odd", "positive", "negative", "prime")
 OTHERWISE = Value("text", "otherwise")
@@ -1175,7 +1185,7 @@ def condition_start(tokens) -> int | None:
     """Where the condition of a branch begins: at "if", at & in a row, at "for" before n > 0."""
     for at, token in enumerate(tokens):
         word = token.text.lower() if token.kind == "word" else ""
-        if word in CONDITION_WORDS:
+        if word in CONDITION_WORDS or word in OTHERWISE_WORDS:
             return at
         if token == AMPERSAND and at + 1 < len(tokens) and tokens[at + 1].text not in RELATIONS:
             return at
@@ -1194,9 +1204,9 @@ def read_condition(tokens) -> Value | None:
     """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even; None if nothing is said"""
     kept = []
     for token in tokens:
-        if token.text.lower() not in (*CONDITION_WORDS[:5], "for", "that", "is", "&", ","):
+        if token.text.lower() not in (*CONDITION_WORDS, "for", "that", "is", "&", ","):
             kept.append(token)
-    if len(kept) == 1 and kept[0].text.lower() in CONDITION_WORDS:
+    if len(kept) == 1 and kept[0].text.lower() in OTHERWISE_WORDS:
         return OTHERWISE
     if not kept:
         return None
@@ -1211,7 +1221,7 @@ def read_colon_branches(pieces, source: str) -> Value | None:
     conditions = []
     for piece in pieces:
         (condition, *others), _ = split_at(piece, ":")
-        is_equation = Token("operator", "=") in condition           # a = 3:4
+        is_equation = EQUALS in condition                   # a = 3:4
         if len(others) != 1 or not has_sign(condition) or is_equation:
             return None
         values.append(read_list(others[0], ""))
@@ -1221,16 +1231,17 @@ def read_colon_branches(pieces, source: str) -> Value | None:
 
 def join_branches(values: list[Value], conditions: list[Value], source: str) -> Value:
     """The piecewise value, as a relation if a label stands before its first value or before all."""
-    labels = [split_label(value)[0] for value in values]
-    label = labels[0]
-    if label and set(labels[1:]) <= {"", label}:
+    label, *others = (split_label(value)[0] for value in values)
+    has_label = label != "" and set(others) <= {"", label}
+    if has_label:
         values = [split_label(value)[1] for value in values]
+
     branches = []
     for parts in zip(values, conditions, strict=True):
         branches.append(Value("branch", " if ".join(part.source for part in parts), parts=parts))
     function = Value("piecewise", ", ".join(branch.source for branch in branches),
                      parts=tuple(branches))
-    if not label or set(labels[1:]) - {"", label}:
+    if not has_label:
         return function
     return Value("relation", source, ops=("=",), parts=(Value("text", label), function))
 
@@ -1275,13 +1286,14 @@ def read_item(tokens) -> Value:
     return Value("text", render(tokens))
 
 
-NO_LEAD_IN = ("unless", "while", "as", "long", "iff", "because", "since", "not")
+NO_LEAD_IN = {*CONDITION_WORDS, *OTHERWISE_WORDS, "unless", "while", "as", "long", "iff",
+              "because", "since", "not"}
 
 
 def ends_lead_in(words: list[str], at: int) -> bool:
     """Is words[at] the end of a lead-in: the "is" of "the answer is 5", the "only" of "only 5"?"""
     if words[at] in ("is", "are", "equals"):
-        return at + 1 < len(words) and not {*CONDITION_WORDS, *NO_LEAD_IN} & set(words[:at])
+        return at + 1 < len(words) and not NO_LEAD_IN & set(words[:at])
     return at == 0 and words[0] in ("only", "exactly", "just")
 
 
@@ -1484,6 +1496,8 @@ def read_quantity(tokens, source: str) -> Value:
     end = parser.at
     unit, length = read_unit(tokens[end - 1], tokens[end:], currencies)
     rest = tokens[end + length:]
+    if expr.free_symbols and unit and set(unit.split()) <= NEVER_OF_NAMES:
+        raise ParseError("what a name stands for, and no quantity")
 
     # 3. Percent and degrees are units if they multiply the whole, otherwise factors.
     for sign, name in ((PERCENT, "percent"), (DEGREE, "degree")):
@@ -2103,7 +2117,6 @@ def are_one_decimal(text: str, other: str) -> bool:
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
 
 
-FOR_ALL = re.compile(rf'"for" "(?:{alternation(QUANTIFIERS)})" .*')
 DOMAIN_WORD = re.compile(r"[ℤℕℝ]|(?<=∈)[ZN]|([A-Za-z]) ?([<>≤≥≠][^,;]+)|[a-z]{3,}")
 # What a word says of a name: whose numbers it stands for, and which of these.
 DOMAINS = {
@@ -2116,6 +2129,10 @@ DOMAINS = {
     ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
     "≠0": ("", "nonzero"),
 }
+DOMAIN_NAMES = [word for word in DOMAINS if word.isalpha()]
+FOR_ALL = re.compile(rf"""
+    "for" [ ] "(?: {alternation(QUANTIFIERS)} | (?:{alternation(DOMAIN_NAMES)})s? )" .*
+""", re.X)
 
 
 def may_share_domain(text: str, other: str) -> bool:
@@ -2217,7 +2234,8 @@ def same_choice(a: Value, b: Value) -> str:
 
 def are_same_letters(run: Value, items: Value) -> bool:
     """ABD is A, B, D, several choices; a run has them in the order of the alphabet."""
-    if not re.fullmatch("[A-H]{2,8}", run.source) or items.shape != "" or "or" in items.ops:
+    is_list = items.kind == "group" and items.shape == "" and "or" not in items.ops
+    if not is_list or not re.fullmatch("[A-H]{2,8}", run.source):
         return False
     letters = sorted(item.source for item in items.parts)
     return "".join(letters) == run.source and len(set(letters)) == len(run.source)
@@ -2317,8 +2335,8 @@ def join_differently(a: Value, b: Value) -> bool:
 def joined_by(value: Value) -> str:
     """"and" or "or", whichever joins the inequalities of a list; "" if nothing says so.
 
-    A comma is "and" between different names, beside ≠, and where "or" would leave nothing out:
-    k > 0, k ≠ 1 and x > 0, x < 5, but not x < 0, x > 5.
+    A comma is "and" between different names, beside ≠, and where all can hold together: in
+    k > 0, k ≠ 1 and in x > 0, x < 5, but not in x < 0, x > 5.
     """
     relations = [part for part in value.parts if part.kind == "relation"]
     if not any(set(part.ops) & set("<>≤≥≠") for part in relations):
@@ -2332,8 +2350,8 @@ def joined_by(value: Value) -> str:
     if len(names) > 1 or any("≠" in part.ops for part in relations):
         return "and"
     with contextlib.suppress(ParseError):
-        union = sp.Union(*(read_reals(part, inside=True)[1] for part in value.parts))
-        return "and" if union == sp.S.Reals else "or"
+        common = sp.Intersection(*(read_reals(part, inside=True)[1] for part in value.parts))
+        return "or" if common == sp.S.EmptySet else "and"
     return ""
 
 
