@@ -1974,7 +1974,9 @@ def unevaluated(name: str, bounds: dict[str, list[Token]], body: sp.Expr) -> sp.
 
     # The index cannot be replaced in a name, such as a_k, or in a bound that is as written.
     try:
-        old_index, start, end = map(parse_all, (letter, starts[0], bounds["^"]))
+        old_index = parse_all(letter)
+        start = parse_all(starts[0])
+        end = parse_all(bounds["^"])
     except ParseError:
         return as_written
     calls = body.atoms(AppliedUndef)
@@ -2105,7 +2107,7 @@ def compare(reference: str, answer: str) -> Comparison:
         step = "" if is_refused else same(a, b)
         if step:
             break
-    else:
+    if not step and same_domain:
         texts = normalize(reference), normalize(answer)
         step = same_family(*texts) or same_renamed(*texts)
     return Comparison(step, a, b)
@@ -2713,7 +2715,7 @@ DECLARATION = re.compile(r"""
         (?: "(?:integer|real|constant|number)" [ ]? )+
     ) [ ]? \)? $
 """, re.X)
-# A quantity that the answer depends on; of a family, the solutions are listed by it.
+# The names that solutions are listed by; with others, a or p, an answer is a formula in them.
 PARAMETER = re.compile("[k-nr-tλμ]")
 
 
@@ -3393,7 +3395,7 @@ def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     spread = max(spreads, default=0)
     digits = MP.dps
     if spread > 20:
-        has_factorial = x.has(sp.factorial, sp.binomial) or y.has(sp.factorial, sp.binomial)
+        has_factorial = any(side.has(sp.factorial, sp.binomial, sp.gamma) for side in (x, y))
         if spread > (MAX_SPREAD_SLOW if has_factorial else MAX_SPREAD):
             return None
         digits += 2 * spread                                # twice, for products of two sums
