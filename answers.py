@@ -1006,21 +1006,25 @@ def read_list(tokens, shape: str) -> Value:
 def read_cases(tokens) -> tuple[Value, ...]:
     """x = 1, y = 2 or x = 3, y = 4 -> two groups of shape "case"; 1,2; 3,4 -> two tuples
 
-    Nothing if there are not several items, with labels, between all of the stronger separators.
+    Nothing if there are not several items, with labels, between all of the stronger separators. A
+    comma is one between systems, and a new row is one if it has commas itself.
     """
-    for separator in ("or", ";", "and"):
-        pieces, found = split_at(tokens, (separator,))
-        if not found:
+    has_systems = any(token.text == "⟪⟫" for token in tokens)
+    for separator in ("or", ";", "¶", "and", ","):
+        pieces = list(filter(None, split_at(tokens, (separator,))[0]))
+        if len(pieces) < 2 or (separator == "," and not has_systems):
             continue
         groups = []
         labels = []
         for piece in pieces:
-            parts, _ = split_at(piece, (",",) if separator == "and" else (",", "and"))
+            if [token.text for token in piece] == ["⟪⟫"]:
+                piece = [token for token in piece[0].inner if token != AMPERSAND]
+            parts, _ = split_at(piece, (",", "¶") if separator == "and" else (",", "¶", "and"))
             groups.append(tuple(read_item(part) for part in parts if part))
             labels.append({split_label(item)[0] for item in groups[-1]})
 
         are_labeled = "" not in set().union(*labels)
-        if separator == "and" and any(names != labels[0] for names in labels):
+        if separator in ("¶", "and", ",") and any(names != labels[0] for names in labels):
             return ()                                       # p = 1 and q = 2, r = 3
         if any(len(items) < 2 for items in groups) or not (are_labeled or separator == ";"):
             return ()
@@ -1040,11 +1044,17 @@ OTHERWISE = Value("text", "otherwise")
 def read_rows(tokens) -> Value:
     """The rows of a brace: a value & its condition in each, or the equations of a system."""
     rows = [split_at(row, (",",))[0] for row in split_at(tokens, ("¶",))[0] if row]
-    if all(len(row) == 2 and not has_sign(row[0]) and has_sign(row[1]) for row in rows):
+    if len(rows) > 1 and all(len(row) == 2 and is_value_and_condition(*row) for row in rows):
         tokens = [AMPERSAND if token == COMMA else token for token in tokens]
     if function := read_piecewise(tokens, ("¶",)):
         return function
     return read_list([token for token in tokens if token.text != "&"], "")
+
+
+def is_value_and_condition(value, condition) -> bool:
+    """Is it x², x ≥ 0 or x = 1, a > 0, and not x = 1, y = 2 or x > 0, y > 0?"""
+    orders = [any(token.text in "<>≤≥≠" for token in side) for side in (value, condition)]
+    return orders == [False, True] or (has_sign(condition) and not has_sign(value))
 
 
 def read_piecewise(tokens, separators) -> Value | None:

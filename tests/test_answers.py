@@ -409,6 +409,12 @@ EQUAL = [
         r"\begin{cases}1,&x\ge1\\x^2,&0\le x<1\\0,&x<0\end{cases}",
     ),
     (r"\begin{cases}x&=1\\y&=2\end{cases}", "x=1, y=2"),
+    (r"\begin{cases}x=1,\\y=2;\end{cases}", "(1,2)"),
+    (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", "(1,2),(3,4)"),
+    (
+        r"\begin{cases}x=1\\y=2\end{cases} \text{ or } \begin{cases}x=3\\y=4\end{cases}",
+        r"\begin{cases}x=3\\y=4\end{cases}, \begin{cases}x=1\\y=2\end{cases}",
+    ),
     (STEP, r"\begin{cases}x^2,\quad x\ge0\\-x,\quad x<0\end{cases}"),
     (STEP, r"\left\{\begin{aligned}x^2,& x\ge0\\-x,& x<0\end{aligned}\right."),
     # a percent sign left out
@@ -472,6 +478,16 @@ DIFFERENT = [
         r"\begin{cases}0,\quad x>0\\1,\quad x\le0\end{cases}",
     ),
     ("5 if x>0, otherwise 3", "5 if x>0, otherwise 4"),
+    # systems: the parts of each solution stay together
+    (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", r"\begin{cases}x=1, y=4\\x=3, y=2\end{cases}"),
+    (
+        r"\begin{cases}x=1\\y=2\end{cases}, \begin{cases}x=3\\y=4\end{cases}",
+        r"\begin{cases}x=1\\y=4\end{cases}, \begin{cases}x=3\\y=2\end{cases}",
+    ),
+    (
+        r"\begin{cases}x+y=3, x>0\\x-y=1, x<0\end{cases}",
+        r"\begin{cases}x-y=1, x>0\\x+y=3, x<0\end{cases}",
+    ),
     ("x^2, otherwise 5", "x^2, otherwise 7"),
     ("5 if x>0", "5 unless x>0"),
     (r"\text{Ann wins if and only if } n \text{ is odd}", r"\text{odd}"),
