@@ -343,7 +343,7 @@ def rule(pattern: str, replacement, before: str, after: str, needs: str = "") ->
 
 def blackboard_letter(match: re.Match) -> str:
     r"""\mathbb{R} -> ℝ"""
-    return {"R": "ℝ", "Z": "ℤ", "N": "ℕ"}[match[1].upper()]
+    return {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}[match[1].upper()]
 
 
 def matrix_product(match: re.Match) -> str:
@@ -445,7 +445,7 @@ RULES_BEFORE = [
     rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? (?: \\displaystyle [ ]? )? \\boxed [ ]? \{ (.*) \}
              [$ .]* (?: \\\] | \\\) )? [$ .]* $""", unbox,
          r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}", r"\boxed"),
-    rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
+    rule(r"\\mathbb [ ]? \{? ([RZNQC]) \}?", blackboard_letter,
          r"\mathbb{R}", "ℝ", r"\mathbb"),
     # words for a simple fraction
     rule(rf"""(?<![A-Za-z0-9.\\]) (?<!ty[ -]) (?<!and[ ]) (?<!hundred[ ]) (?<!thousand[ ])
@@ -911,10 +911,12 @@ LABEL = re.compile(rf"""
     \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
 """, re.X)
 
+# Which of the numbers of a set: the _{≥0} of ℤ_{≥0}, the ^+ of ℤ^+.
+SUBSET = "(?: [ ]? [_^] [ ]? (?: [{] [ ]? [-<>≤≥≠+*0] [^{}]* [}] | [-+*0] ) )?"
 # At the end of an answer, which integers a name stands for: nπ, n ∈ ℤ.
-INTEGERS = re.compile(r"""
+INTEGERS = re.compile(rf"""
     (?<=[^ ]) [ ]? [,;]? [ ]? (?: "(?:for|where|with)" [ ] )?
-    \(? [ ]? \b[A-Za-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $
+    \(? [ ]? \b[A-Za-z] [ ]? ∈ [ ]? [ℤℕZN] {SUBSET} [ ]? \)? $
 """, re.X)
 
 # Commas inside numbers: 1,234 may be a number with separators, a list, or a decimal.
@@ -1843,14 +1845,22 @@ def are_one_decimal(text: str, other: str) -> bool:
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
 
 
-DOMAIN_WORD = re.compile(r"[ℤℕℝ]|(?<=∈)[ZN]|([A-Za-z]) ?([<>≤≥≠][^,;]+)|[a-z]{3,}")
+DOMAIN_WORD = re.compile(rf"""
+    (?: [ℤℕℝℚℂ] | (?<=∈)[ZN] ) {SUBSET}
+  | ([A-Za-z]) [ ]? ([<>≤≥≠][^,;]+)
+  | [a-z]{{3,}}
+""", re.X)
 # What a word says of a name: whose numbers it stands for, and which of these.
 DOMAINS = {
     "ℤ": ("integer", ""), "Z": ("integer", ""), "integer": ("integer", ""),
     "ℕ": ("integer", "positive"), "N": ("integer", "positive"), "natural": ("integer", "positive"),
-    "ℝ": ("real", ""), "real": ("real", ""), "rational": ("rational", ""),
-    "complex": ("complex", ""), "prime": ("integer", "prime"), "odd": ("integer", "odd"),
-    "even": ("integer", "even"), "positive": ("", "positive"), "negative": ("", "negative"),
+    "ℤ+": ("integer", "positive"), "ℤ>0": ("integer", "positive"), "ℕ+": ("integer", "positive"),
+    "ℤ≥0": ("integer", "nonnegative"), "ℕ0": ("integer", "nonnegative"),
+    "ℝ": ("real", ""), "real": ("real", ""), "ℝ+": ("real", "positive"),
+    "ℝ>0": ("real", "positive"), "ℚ": ("rational", ""), "rational": ("rational", ""),
+    "ℂ": ("complex", ""), "complex": ("complex", ""), "prime": ("integer", "prime"),
+    "odd": ("integer", "odd"), "even": ("integer", "even"),
+    "positive": ("", "positive"), "negative": ("", "negative"),
     "nonnegative": ("", "nonnegative"), "nonzero": ("", "nonzero"),
     ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
     "≠0": ("", "nonzero"),
@@ -1892,7 +1902,9 @@ def stated_domain(text: str) -> tuple[set[str], set[str]]:
                 relation = ">0"
             restrictions.add(DOMAINS.get(relation, ("", relation))[1])
         else:
-            kind, restriction = DOMAINS.get(match[0].removesuffix("s"), ("", ""))
+            word = re.sub("[ _^{}]", "", match[0]).removesuffix("s")
+            unknown = "" if word.isalpha() else word        # ℤ-
+            kind, restriction = DOMAINS.get(word, ("", unknown))
             kinds.add(kind)
             restrictions.add(restriction)
     return kinds - {""}, restrictions - {""}
