@@ -357,7 +357,7 @@ def rule(pattern: str, replacement, before: str, after: str, needs: str = "") ->
 
 def blackboard_letter(match: re.Match) -> str:
     r"""\mathbb{R} -> ℝ"""
-    return {"R": "ℝ", "Z": "ℤ", "N": "ℕ"}[match[1].upper()]
+    return {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}[match[1].upper()]
 
 
 def matrix_product(match: re.Match) -> str:
@@ -459,7 +459,7 @@ RULES_BEFORE = [
     rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? (?: \\displaystyle [ ]? )? \\boxed [ ]? \{ (.*) \}
              [$ .]* (?: \\\] | \\\) )? [$ .]* $""", unbox,
          r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}", r"\boxed"),
-    rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
+    rule(r"\\mathbb [ ]? \{? ([RZNQC]) \}?", blackboard_letter,
          r"\mathbb{R}", "ℝ", r"\mathbb"),
     # words for a simple fraction
     rule(rf"""(?<![A-Za-z0-9.\\]) (?<!ty[ -]) (?<!and[ ]) (?<!hundred[ ]) (?<!thousand[ ])
@@ -965,10 +965,12 @@ LABEL = re.compile(rf"""
     \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
 """, re.X)
 
+# Which of the numbers of a set: the _{≥0} of ℤ_{≥0}, the ^+ of ℤ^+.
+SUBSET = "(?: [ ]? [_^] [ ]? (?: [{] [ ]? [-<>≤≥≠+*0] [^{}]* [}] | [-+*0] ) )?"
 # At the end of an answer, which integers a name stands for: nπ, n ∈ ℤ.
-INTEGERS = re.compile(r"""
+INTEGERS = re.compile(rf"""
     (?<=[^ ]) [ ]? [,;]? [ ]? (?: "(?:for|where|with)" [ ] )?
-    \(? [ ]? \b[A-Za-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $
+    \(? [ ]? \b[A-Za-z] [ ]? ∈ [ ]? [ℤℕZN] {SUBSET} [ ]? \)? $
 """, re.X)
 
 # Commas inside numbers: 1,234 may be a number with separators, a list, or a decimal.
@@ -1111,21 +1113,25 @@ def read_residue(tokens) -> Value:
 def read_cases(tokens) -> tuple[Value, ...]:
     """x = 1, y = 2 or x = 3, y = 4 -> two groups of shape "case"; 1,2; 3,4 -> two tuples
 
-    Nothing if there are not several items, with labels, between all of the stronger separators.
+    Nothing if there are not several items, with labels, between all of the stronger separators. A
+    comma is one between systems, and a new row is one if it has commas itself.
     """
-    for separator in ("or", ";", "and"):
-        pieces, found = split_at(tokens, (separator,))
-        if not found:
+    has_systems = any(token.text == "⟪⟫" for token in tokens)
+    for separator in ("or", ";", "¶", "and", ","):
+        pieces = list(filter(None, split_at(tokens, (separator,))[0]))
+        if len(pieces) < 2 or (separator == "," and not has_systems):
             continue
         groups = []
         labels = []
         for piece in pieces:
-            parts, _ = split_at(piece, (",",) if separator == "and" else (",", "and"))
+            if [token.text for token in piece] == ["⟪⟫"]:
+                piece = [token for token in piece[0].inner if token != AMPERSAND]
+            parts, _ = split_at(piece, (",", "¶") if separator == "and" else (",", "¶", "and"))
             groups.append(tuple(read_item(part) for part in parts if part))
             labels.append({split_label(item)[0] for item in groups[-1]})
 
         are_labeled = "" not in set().union(*labels)
-        if separator == "and" and any(names != labels[0] for names in labels):
+        if separator in ("¶", "and", ",") and any(names != labels[0] for names in labels):
             return ()                                       # p = 1 and q = 2, r = 3
         if any(len(items) < 2 for items in groups) or not (are_labeled or separator == ";"):
             return ()
@@ -1145,11 +1151,17 @@ OTHERWISE = Value("text", "otherwise")
 def read_rows(tokens) -> Value:
     """The rows of a brace: a value & its condition in each, or the equations of a system."""
     rows = [split_at(row, (",",))[0] for row in split_at(tokens, ("¶",))[0] if row]
-    if all(len(row) == 2 and not has_sign(row[0]) and has_sign(row[1]) for row in rows):
+    if len(rows) > 1 and all(len(row) == 2 and is_value_and_condition(*row) for row in rows):
         tokens = [AMPERSAND if token == COMMA else token for token in tokens]
     if function := read_piecewise(tokens, ("¶",)):
         return function
     return read_list([token for token in tokens if token.text != "&"], "")
+
+
+def is_value_and_condition(value, condition) -> bool:
+    """Is it x², x ≥ 0 or x = 1, a > 0, and not x = 1, y = 2 or x > 0, y > 0?"""
+    orders = [any(token.text in "<>≤≥≠" for token in side) for side in (value, condition)]
+    return orders == [False, True] or (has_sign(condition) and not has_sign(value))
 
 
 def read_piecewise(tokens, separators) -> Value | None:
@@ -2119,14 +2131,22 @@ def are_one_decimal(text: str, other: str) -> bool:
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
 
 
-DOMAIN_WORD = re.compile(r"[ℤℕℝ]|(?<=∈)[ZN]|([A-Za-z]) ?([<>≤≥≠][^,;]+)|[a-z]{3,}")
+DOMAIN_WORD = re.compile(rf"""
+    (?: [ℤℕℝℚℂ] | (?<=∈)[ZN] ) {SUBSET}
+  | ([A-Za-z]) [ ]? ([<>≤≥≠][^,;]+)
+  | [a-z]{{3,}}
+""", re.X)
 # What a word says of a name: whose numbers it stands for, and which of these.
 DOMAINS = {
     "ℤ": ("integer", ""), "Z": ("integer", ""), "integer": ("integer", ""),
     "ℕ": ("integer", "positive"), "N": ("integer", "positive"), "natural": ("integer", "positive"),
-    "ℝ": ("real", ""), "real": ("real", ""), "rational": ("rational", ""),
-    "complex": ("complex", ""), "prime": ("integer", "prime"), "odd": ("integer", "odd"),
-    "even": ("integer", "even"), "positive": ("", "positive"), "negative": ("", "negative"),
+    "ℤ+": ("integer", "positive"), "ℤ>0": ("integer", "positive"), "ℕ+": ("integer", "positive"),
+    "ℤ≥0": ("integer", "nonnegative"), "ℕ0": ("integer", "nonnegative"),
+    "ℝ": ("real", ""), "real": ("real", ""), "ℝ+": ("real", "positive"),
+    "ℝ>0": ("real", "positive"), "ℚ": ("rational", ""), "rational": ("rational", ""),
+    "ℂ": ("complex", ""), "complex": ("complex", ""), "prime": ("integer", "prime"),
+    "odd": ("integer", "odd"), "even": ("integer", "even"),
+    "positive": ("", "positive"), "negative": ("", "negative"),
     "nonnegative": ("", "nonnegative"), "nonzero": ("", "nonzero"),
     ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
     "≠0": ("", "nonzero"),
@@ -2168,7 +2188,9 @@ def stated_domain(text: str) -> tuple[set[str], set[str]]:
                 relation = ">0"
             restrictions.add(DOMAINS.get(relation, ("", relation))[1])
         else:
-            kind, restriction = DOMAINS.get(match[0].removesuffix("s"), ("", ""))
+            word = re.sub("[ _^{}]", "", match[0]).removesuffix("s")
+            unknown = "" if word.isalpha() else word        # ℤ-
+            kind, restriction = DOMAINS.get(word, ("", unknown))
             kinds.add(kind)
             restrictions.add(restriction)
     return kinds - {""}, restrictions - {""}

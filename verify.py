@@ -277,6 +277,8 @@ def note_unreadable(name: str, references: list[str]) -> None:
 def verify(response: str, reference: str) -> Verdict:
     """Is the response's final answer the reference's (Eq. 2)? Bounded work, but no time-out.
 
+    Where the reference has the parts (a), (b), so may the response, with an answer in each.
+
     reason: correct, wrong, no_answer, unparsed (the answer is text, the reference is not),
     too_large (a limit of answers.py was exceeded); verify_all adds timeout.
     """

@@ -451,6 +451,9 @@ EQUAL = [
     (r"2k\pi\ (k\in\mathbb{Z})", r"2n\pi \text{ for } n \in \mathbb{Z}"),
     (r"x=2k \text{ for all integers } k", r"x=2k, k \in \mathbb{Z}"),
     (r"f(x)=x \text{ for all } x>0", r"f(x)=x \text{ for all positive real } x"),
+    (r"f(x)=x \text{ for all } x \in \mathbb{Q}", r"f(x)=x \text{ for all rational } x"),
+    (r"a_n=n \text{ for all } n \in \mathbb{Z}^{+}", r"a_n=n \text{ for all } n \in \mathbb{N}"),
+    (r"x=2k+1,\ k\in\mathbb{Z}_{>0}", r"x=2k+1,\ k\in\mathbb{Z}^+"),
     (r"a_n=n \text{ for all } n \ge 1", r"a_n=n \text{ for all positive integers } n"),
     # conditions as sets of reals
     (r"k \ne 0, 3", r"\mathbb{R}\setminus\{0,3\}"),
@@ -500,6 +503,12 @@ EQUAL = [
         r"\begin{cases}1,&x\ge1\\x^2,&0\le x<1\\0,&x<0\end{cases}",
     ),
     (r"\begin{cases}x&=1\\y&=2\end{cases}", "x=1, y=2"),
+    (r"\begin{cases}x=1,\\y=2;\end{cases}", "(1,2)"),
+    (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", "(1,2),(3,4)"),
+    (
+        r"\begin{cases}x=1\\y=2\end{cases} \text{ or } \begin{cases}x=3\\y=4\end{cases}",
+        r"\begin{cases}x=3\\y=4\end{cases}, \begin{cases}x=1\\y=2\end{cases}",
+    ),
     (STEP, r"\begin{cases}x^2,\quad x\ge0\\-x,\quad x<0\end{cases}"),
     (STEP, r"\left\{\begin{aligned}x^2,& x\ge0\\-x,& x<0\end{aligned}\right."),
     # a percent sign left out
@@ -563,6 +572,16 @@ DIFFERENT = [
         r"\begin{cases}0,\quad x>0\\1,\quad x\le0\end{cases}",
     ),
     ("5 if x>0, otherwise 3", "5 if x>0, otherwise 4"),
+    # systems: the parts of each solution stay together
+    (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", r"\begin{cases}x=1, y=4\\x=3, y=2\end{cases}"),
+    (
+        r"\begin{cases}x=1\\y=2\end{cases}, \begin{cases}x=3\\y=4\end{cases}",
+        r"\begin{cases}x=1\\y=4\end{cases}, \begin{cases}x=3\\y=2\end{cases}",
+    ),
+    (
+        r"\begin{cases}x+y=3, x>0\\x-y=1, x<0\end{cases}",
+        r"\begin{cases}x-y=1, x>0\\x+y=3, x<0\end{cases}",
+    ),
     ("x^2, otherwise 5", "x^2, otherwise 7"),
     ("5 if x>0", "5 unless x>0"),
     (r"\text{Ann wins if and only if } n \text{ is odd}", r"\text{odd}"),
@@ -595,11 +614,15 @@ DIFFERENT = [
     # another domain
     (r"x=2k+1,\ k\in\mathbb{Z}", r"x=2k+1,\ k\in\mathbb{N}"),
     (r"x=2k+1,\ k\in\mathbb{Z}", r"x=2k+1,\ k\in\mathbb{Z}^+"),
+    (r"x=2k+1,\ k\in\mathbb{Z}_{>0}", r"x=2k+1,\ k\in\mathbb{Z}_{\ge0}"),
+    (r"x=2k+1,\ k\in\mathbb{Z}^-", r"x=2k+1,\ k\in\mathbb{Z}^+"),
     (r"x=2k \text{ for any integer } k", r"x=2k \text{ for any positive integer } k"),
     (r"f(x)=x \text{ for all } x>0", r"f(x)=x \text{ for all } x<0"),
     (r"f(x)=x \text{ for all } x>0", r"f(x)=x \text{ for all positive integers } x"),
     (r"f(p)=p \text{ for all primes } p", r"f(p)=p \text{ for all odd } p"),
     (r"f(x)=x \text{ for all real } x", r"f(x)=x \text{ for all rational } x"),
+    (r"f(x)=x \text{ for all } x\in\mathbb{Z}", r"f(x)=x \text{ for all } x\in\mathbb{Z}^+"),
+    (r"f(x)=x \text{ for all } x\in\mathbb{R}", r"f(x)=x \text{ for all } x\in\mathbb{Q}"),
     (r"f(x)=cx \text{ for real } c", r"f(x)=cx \text{ for integer } c"),
     (r"x=2p, p \text{ prime}", r"x=2p, p \text{ odd prime}"),
     (r"n \text{ even}", "n"),
