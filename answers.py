@@ -21,25 +21,31 @@ Conventions
 -----------
 What mathematics leaves open; tests/test_answers.py has a pair for each.
 
-Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1, and
-            sums, integrals and limits are compared as written.
+Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is no answer for -1.
+            Sums, integrals and limits are compared as written, but for the index of a sum or a
+            product, which may have another name and start elsewhere.
 Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, are not compared in
             numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
             of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
-            names real. Names stand for numbers of either sign.
+            names real. Names stand for numbers of either sign. A domain that is stated (n ∈ ℤ, for
+            all x > 0) may be left out, but is no other one. ℕ is the positive integers.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
             it if it has two places and three digits, for any number if it has six places or seven
             digits; with eight it may be cut off instead of rounded. 0,5 is 0.5 beside these digits
             with a point, otherwise a list.
-Percent     28% is 28 and 0.28; 45° is 45 and π/4.
+Percent     28% is 28 and 0.28; 45° is 45 and π/4. A number of at most 1 keeps its percent sign
+            beside another way to write it: 0.25% is not 1/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
             minutes is one quantity.
 Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
             without brackets may be a tuple. A list may repeat items of one without repeats.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
-            Between inequalities "or" is not "and". A ratio is a quotient, 12:30 too.
+            Between inequalities "or" is not "and"; a comma is "and" where both can hold, as in
+            x > 0, x < 5. A set in a set is an element. A ratio is a quotient, 12:30 too.
+Branches    Each value belongs to its condition, in any order. What is given by cases is a formula
+            if they agree wherever a condition holds, the ends of intervals included.
 Case        Words have none; letters do that stand alone, but "type A" is "type a".
 Labels      A label may be left out, then the order of several counts; two labels are compared
             whole, but y is f(x). "(C) 12" is C, and it is 12.
@@ -47,6 +53,10 @@ Commuting   Numbers and letters side by side do, and the ends of a segment AB. A
             more capitals, an arrow over two points, an angle but for its two ends, cross products,
             and matrices that are bold or have an inverse or a transpose keep their order. An arrow
             over one letter says nothing, other accents are part of the name.
+Constants   Antiderivatives with one constant each, + C or + K, may differ by a number. What both
+            sides declare, c ∈ ℝ, may have another name; an integer that solutions are listed by may
+            start elsewhere, and x = 4k+1, k ∈ ℤ, is x ≡ 1 (mod 4).
+Vectors     A tuple may be a row, a column, or ai + bj + ck, and its factor may stand before it.
 Nothing     The empty set, {} and "no solution" are one. Two signs in a row (--5) and an operator
             without its operand (/4) are no answers, the last not even to itself.
 
@@ -90,6 +100,7 @@ MAX_DIGITS = 1_000          # of a number as written
 MAX_BITS = 200_000          # of a power
 MAX_FACTORIAL = 5_000       # n in n!
 MAX_ITEMS = 2_000           # of a list that is written out or matched
+MAX_BRANCHES = 12           # of a function that is given by cases
 
 
 class LimitExceeded(Exception):
@@ -123,7 +134,8 @@ for name in [name for name in FUNCTIONS if name.startswith("arc")]:
     FUNCTION_ALIASES["a" + name[3:]] = name
     if name.endswith("h"):
         FUNCTION_ALIASES["ar" + name[3:]] = name
-# These are read, but not worked out: two of them are equal if they are written alike.
+# These are read, but not worked out: two of them are equal if they are written alike, up to the
+# index of a sum or a product.
 UNEVALUATED = ("sum", "prod", "int", "lim")
 # These have several arguments, in brackets, and their order does not count.
 SYMMETRIC = ("max", "min", "gcd", "lcm")
@@ -143,7 +155,8 @@ CANONICAL = {
     r"\cdot": "*", r"\times": "*", r"\ast": "*", "×": "*", "·": "*", "⋅": "*",
     r"\div": "/", "÷": "/",
     r"\pm": "±", r"\mp": "∓",
-    r"\bmod": '"mod"', r"\land": "∧", r"\lor": "∨", r"\wedge": "∧", r"\vee": "∨",
+    r"\bmod": '"mod"', r"\pmod": '"mod"', r"\mod": '"mod"',
+    r"\land": "∧", r"\lor": "∨", r"\wedge": "∧", r"\vee": "∨",
     # Relations
     r"\le": "≤", r"\leq": "≤", r"\leqslant": "≤", "⩽": "≤",
     r"\ge": "≥", r"\geq": "≥", r"\geqslant": "≥", "⩾": "≥",
@@ -187,6 +200,7 @@ CANONICAL = {
     r"\chi": "χ", r"\psi": "ψ", r"\omega": "ω", r"\Delta": "Δ", r"\Omega": "Ω", r"\ell": "ℓ",
     r"\Gamma": "Γ", r"\Theta": "Θ", r"\Lambda": "Λ", r"\Xi": "Ξ", r"\Phi": "Φ", r"\Psi": "Ψ",
     r"\hbar": "ħ", "ℏ": "ħ", r"\angle": "∠",
+    r"\nabla": "∇", r"\imath": "i", r"\jmath": "j",
     # Accents; \overline{0.3} of a number is read before
     r"\overline": r"\bar", r"\overrightarrow": r"\vec", r"\widehat": r"\hat",
     r"\widetilde": r"\tilde",
@@ -222,11 +236,13 @@ CARDINALS = {
     "eight": 8, "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14,
     "fifteen": 15, "sixteen": 16, "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20,
     "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80,
-    "ninety": 90, "hundred": 100, "thousand": 1000, "million": 10**6,
+    "ninety": 90, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9,
+    "trillion": 10**12,
     "first": 1, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
     "ninth": 9,
 }
 CARDINAL = rf"(?:{alternation(CARDINALS)})\b"
+AFTER_DIGITS = re.compile(r"[0-9](?:[ ~]|\\[, ]|\\(?:text|textrm|mathrm|mbox)\{)+$")
 NUMBER_WORDS = re.compile(rf"""
     (?<![A-Za-z\\"]) {CARDINAL}
     (?: (?: [ ] | - | (?<=hundred)[ ]and[ ] | (?<=thousand)[ ]and[ ] ) {CARDINAL} )*
@@ -296,6 +312,9 @@ NEVER_UNITS = set("""
     minus times half dozen score twice double past short of wrong incorrect if either neither all
     any true false quarter without unless undefined between""".split()) | set(FRACTION_WORDS)
 
+# Neither are these of a name: "p prime" says which p is meant.
+NEVER_OF_NAMES = set("even odd prime positive negative integer natural rational real".split())
+
 # Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
 # words, and whatever has four letters or more.
 FUNCTION_NAME = rf"(?:{alternation([*FUNCTIONS, *FUNCTION_ALIASES, 'sqrt', 'pi'])})"
@@ -304,7 +323,7 @@ GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
          if re.fullmatch("[α-ω]", letter) and len(key) > 3 and not key.startswith(r"\var")}
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
-    "any", "for", "if", "nan", "one", "two", "six", "ten",
+    "any", "for", "if", "iff", "nan", "one", "two", "six", "ten",
     *(name for name in UNITS if len(name) in (2, 3))])
 
 WRAPPER = re.compile(r"""
@@ -312,6 +331,10 @@ WRAPPER = re.compile(r"""
     [ ]? \{ ([^{}"]*) \}
 """, re.X)
 ONE_LETTER_UNIT = alternation(name for name in UNITS if len(name) == 1)
+UNIT_NAME = rf"(?:{alternation(UNITS)})"
+UNIT_FORMULA = re.compile(rf"""                             # kg m/s^2
+    [ ]* {UNIT_NAME} (?: [ ]* [*/^] [ ]* (?:{UNIT_NAME}|-?[0-9]) | [ ]+ {UNIT_NAME} )* [ ]*
+""", re.X)
 WORD = re.compile(rf"(?<![\\A-Za-z])(?:[A-Za-z]{{2,}}|\b(?:{ONE_LETTER_UNIT})\b)")
 
 
@@ -334,7 +357,7 @@ def rule(pattern: str, replacement, before: str, after: str, needs: str = "") ->
 
 def blackboard_letter(match: re.Match) -> str:
     r"""\mathbb{R} -> ℝ"""
-    return {"R": "ℝ", "Z": "ℤ", "N": "ℕ"}[match[1].upper()]
+    return {"R": "ℝ", "Z": "ℤ", "N": "ℕ", "Q": "ℚ", "C": "ℂ"}[match[1].upper()]
 
 
 def matrix_product(match: re.Match) -> str:
@@ -370,9 +393,32 @@ def unbox(match: re.Match) -> str:
     return match[1]
 
 
+def inner_sets(match: re.Match) -> str:
+    r"""\{\{1\},2\} -> \{⦃1⦄,2\}: a set in brackets is an element; plain braces only group."""
+    depth = 0
+    out = ""
+    for piece in re.split(r"(\\[{}]|(?<!\\)[()\[\]])", match[0]):
+        if piece in (r"\}", ")", "]"):
+            depth -= 1
+        if depth < 0:
+            return match[0]
+        is_inner = depth > 0 and piece in (r"\{", r"\}")
+        out += {r"\{": "⦃", r"\}": "⦄"}[piece] if is_inner else piece
+        if piece in (r"\{", "(", "["):
+            depth += 1
+    return out if depth == 0 else match[0]
+
+
 def circled_numerals(match: re.Match) -> str:
     """②③ -> 2,3"""
     return ",".join(str(ord(sign) - ord("①") + 1) for sign in match[0])
+
+
+def french_interval(match: re.Match) -> str:
+    """]2,5[ -> (2,5); ]2,5] -> (2,5]; [2,5] stays"""
+    left = "(" if match["left"] == "]" else "["
+    right = ")" if match["right"] == "[" else "]"
+    return left + match["ends"] + right
 
 
 def repeating_decimal(match: re.Match) -> str:
@@ -413,7 +459,7 @@ RULES_BEFORE = [
     rule(r"""^ [$ ]* (?: \\\[ | \\\( )? [ ]? (?: \\displaystyle [ ]? )? \\boxed [ ]? \{ (.*) \}
              [$ .]* (?: \\\] | \\\) )? [$ .]* $""", unbox,
          r"$$\boxed{\frac{1}{2}}.$$", r"\frac{1}{2}", r"\boxed"),
-    rule(r"\\mathbb [ ]? \{? ([RZN]) \}?", blackboard_letter,
+    rule(r"\\mathbb [ ]? \{? ([RZNQC]) \}?", blackboard_letter,
          r"\mathbb{R}", "ℝ", r"\mathbb"),
     # words for a simple fraction
     rule(rf"""(?<![A-Za-z0-9.\\]) (?<!ty[ -]) (?<!and[ ]) (?<!hundred[ ]) (?<!thousand[ ])
@@ -426,20 +472,37 @@ RULES_BEFORE = [
          r"\begin{vmatrix}1&2\end{vmatrix}", r"|⟦1&2\end{vmatrix}", r"\begin"),
     rule(r"\\end [ ]? \{ vmatrix \}", "⟧|",
          r"|⟦1&2\end{vmatrix}", "|⟦1&2⟧|", r"\end"),
-    rule(r"\\(?:begin|end) [ ]? \{ (?:cases|aligned|gathered|align\*?) \}", " ",
-         r"\begin{cases}x=1\\y=2\end{cases}", r" x=1\\y=2 ", r"\end"),
+    rule(r"""\\left [ ]? \\\{ [ ]? \\begin [ ]? \{ (array|matrix|aligned|gathered) \} [ ]?
+             (?: \{[lcr|\ ]*\} )? (.*?) \\end [ ]? \{ \1 \} [ ]? \\right [ ]? \.""", r"⟪\2⟫",
+         r"\left\{\begin{array}{l}x=1\\y=2\end{array}\right.", r"⟪x=1\\y=2⟫", r"\right"),
+    rule(r"\\begin [ ]? \{ d?cases \}", "⟪",
+         r"\begin{cases}x=1\\y=2\end{cases}", r"⟪x=1\\y=2\end{cases}", r"\begin"),
+    rule(r"\\end [ ]? \{ d?cases \}", "⟫",
+         r"⟪x=1\\y=2\end{cases}", r"⟪x=1\\y=2⟫", r"\end"),
+    rule(r"\\(?:begin|end) [ ]? \{ (?:aligned|gathered|align\*?) \}", " ",
+         r"\begin{aligned}x=1\\y=2\end{aligned}", r" x=1\\y=2 ", r"\end"),
     rule(r"\\begin [ ]? \{ (?: [pb]?matrix \} | array \} [ ]? \{[lcr|\ ]*\} )", "⟦",
          r"\begin{array}{cc}1&2\end{array}", r"⟦1&2\end{array}", r"\begin"),
     rule(r"\\end [ ]? \{ (?:[pb]?matrix|array) \}", "⟧",
          r"⟦1&2\end{pmatrix}", "⟦1&2⟧", r"\end"),
+    # sets in sets
+    rule(r"^ .+ $", inner_sets,
+         r"\{\{1\},2\}", r"\{⦃1⦄,2\}", r"\{"),
     # a comma that separates thousands, and nothing else
     rule(r"(?<!\\) , [ ]? \\!", "{,}",
          r"5,\!000", "5{,}000", r"\!"),
+    rule(r"""\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}? [ ]?        # dots over the first digit
+             ([0-9]*) [ ]? \\dot [ ]? \{? ([0-9]) \}?           # of a period and its last
+          """, r".\1\\overline{\2\3\4}",
+         r"0.\dot{1}2\dot{3}", r"0.\overline{123}", r"\dot"),
     rule(r"\. ([0-9]*) \\dot [ ]? \{? ([0-9]) \}?", r".\1\\overline{\2}",
          r"0.1\dot{6}", r"0.1\overline{6}", r"\dot"),
     rule(r"(?P<whole>[0-9]*) \. (?P<start>[0-9]*) \\overline [ ]? \{ (?P<period>[0-9]+) \}",
          repeating_decimal,
          r"-0.1\overline{6}", r"-\frac{15}{90}", r"\overline"),
+    # a letter in bold or upright without braces
+    rule(r"\\ (math(?:bf|rm|it|sf)) [ ]+ ([A-Z]) (?![A-Z])", r"\\\1{\2}",
+         r"2\mathbf i", r"2\mathbf{i}", r"\math"),
     # what does not commute: a product of bold matrices is one word, a cross product a function
     rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
          r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}", "}"),
@@ -461,6 +524,8 @@ RULES_BEFORE = [
 # Applied next, again and again: one letter under an arrow, a unit vector and a segment need no
 # accent.
 ACCENT_RULES = [
+    rule(r"(?<= \\vec | \\hat ) [ ]* \{ [ ]* \{ [ ]* ([A-Zα-ω]) [ ]* \} [ ]* \}", r"{\1}",
+         r"\hat{{i}}", r"\hat{i}", "{"),
     rule(r"\\vec [ ]* (?: \{ [ ]* ([A-Zα-ω]) [ ]* \} | ([A-Zα-ω]) (?![A-Z]) )", r" \1\2 ",
          r"2\vec{v}", "2 v ", r"\vec"),
     rule(r"\\hat [ ]* (?: \{ [ ]* ([ijk]) [ ]* \} | ([ijk]) (?![A-Z]) )", r" \1\2 ",
@@ -515,6 +580,13 @@ RULES = [
          "5 miles or 3 km", '5 "miles" "or" 3 "km"'),
     rule(r'^ (?: "there" [ ] "(?:is|are)" [ ] )? "no" [ ] "solutions?" [ .]* $', "∅",
          '"no" "solution"', "∅", "solution"),
+    rule(r'^ "(?:all|any|every)" [ ] (?: "real" [ ] "numbers?" | "reals" ) $', "ℝ",
+         '"all" "real" "numbers"', "ℝ", "real"),
+    rule(r'^ (?: "the" [ ] )? (?: "limit" [ ] )? "does" [ ] "not" [ ] "exist" [ .]* $', "DNE",
+         '"The" "limit" "does" "not" "exist"', "DNE", "exist"),
+    rule(r"""^ (?: "(?:the|this|it|given|infinite|improper|series|integral|sequence|is)" [ ] )*
+             "(di|con)ver(?:ges|gent)" [ .]* $""", r'"\1vergent"',
+         '"The" "series" "diverges"', '"divergent"', "verge"),
     rule(r'^ "infinitely" [ ] "many" (?: [ ] "solutions" )? [ .]* $', "∞",
          '"infinitely" "many"', "∞", "many"),
     # signs behind a number
@@ -527,9 +599,19 @@ RULES = [
          r"{1 \over 2}", r"\frac{1 }{ 2}", r"\over"),
     rule(r"\{ ([^{}]*) \\choose\b ([^{}]*) \}", r"\\binom{\1}{\2}",
          r"{5 \choose 2}", r"\binom{5 }{ 2}", r"\choose"),
-    # which integers n stands for, and the bracket of a choice
-    rule(r"[,;]? [ ]? \(? \b[a-z] [ ]? ∈ [ ]? [ℤℕZN] [ ]? \)? $", "",
-         "nπ, n ∈ ℤ", "nπ", "∈"),
+    rule(r"""\{ [ ]? \} [ ]? [_^] [ ]? (?: \{ (\w+) \} | (\w) ) [ ]?
+             (?-i:C) [ ]? _ [ ]? (?: \{ (\w+) \} | (\w) )""", r"\\binom{\1\2}{\3\4}",
+         "{}^{10}C_3", r"\binom{10}{3}", "_"),
+    # derivatives and constant functions
+    rule(r"""\\frac [ ]? \{ [ ]? (?:d|\{d\}) [ ]? y [ ]? \} [ ]? \{ [ ]? (?:d|\{d\}) [ ]? x [ ]? \}
+           | (?<![A-Za-z\\]) dy [ ]? / [ ]? dx (?![A-Za-z])""", "y'",
+         r"\frac{dy}{dx}", "y'", "y"),
+    rule(r"(?<![A-Za-z\\_^]) ([fgh]) (?: \(x\) )? [ ]? ≡ (?! .* mod)", r"\1(x)=",
+         "f ≡ 0", "f(x)= 0", "≡"),
+    # minutes of arc
+    rule(r"([0-9]+) [ ]? ° [ ]? ([0-9]+ (?:\.[0-9]+)?) [ ]? ' (?!')", r"(\1+\2/60)°",
+         "22° 30'", "(22+30/60)°", "'"),
+    # the bracket of a choice
     rule(r"^ ([A-Z]) \) [ .,;:^]* $", r"\1",
          "B).", "B", ")"),
     rule(r"^ ([A-H]) [.)] [ ] (?= [^ .,;:] )", r"(\1) ",
@@ -546,6 +628,11 @@ RULES = [
     # a number in another base is a word: it equals what is written alike, and no number
     rule(r'(?<!["\w^]) \(? ([0-9]+) \)? _ [ ]? \{? [ ]? \(? ([0-9]+) \)? [ ]? \}?', r'"\1_\2"',
          "(25)_{6}", '"25_6"', "_"),
+    # French intervals
+    rule(r"""(?: ^ | (?<=[∪∈=,\ ]) )
+             (?P<left>[\][]) (?P<ends> [^][(),;]+ [,;] [^][(),;]+ ) (?P<right>[\][])""",
+         french_interval,
+         "]2,5[ ∪ [7,9[", "(2,5) ∪ [7,9)", ","),
     # leftovers
     rule(r"\.+ (?= [ ]? [\])])", "",
          "(1, 2.)", "(1, 2)", "."),
@@ -561,7 +648,14 @@ def canonical_spelling(match: re.Match) -> str:
 
 
 def read_number_words(match: re.Match) -> str:
-    """one hundred and five -> 105; words that do not make one number stay: five six -> five six"""
+    """one hundred and five -> 105; words that do not make one number stay: five six -> five six
+
+    One word after a number in digits multiplies it: 5 million -> 5 *1000000
+    """
+    scale = CARDINALS.get(match[0].lower(), 0)
+    if scale >= 100 and AFTER_DIGITS.search(match.string, match.start() - 20, match.start()):
+        return f"*{scale}"
+
     total = 0
     part = 0                        # what a following "thousand" or "million" multiplies
     for word in re.findall(CARDINAL, match[0].lower()):
@@ -582,7 +676,7 @@ def read_number_words(match: re.Match) -> str:
 def unwrap(match: re.Match) -> str:
     r"""\text{5 cm} -> 5 "cm"; \mathrm{AB} -> "AB"; \mathbf{17} -> {17}; \operatorname{sin} -> \sin
 
-    Only text has words. A function may be named in any of the macros.
+    Only text has words, and units after a number. A function may be named in any of the macros.
     """
     macro, content = match.groups()
     function = FUNCTION_ALIASES.get(content.strip(), content.strip())
@@ -591,9 +685,19 @@ def unwrap(match: re.Match) -> str:
     if macro == "operatorname" and function in (*SYMMETRIC, *UNEVALUATED, *CALLED):
         return rf"\{CALLED.get(function, function)} "
     is_prose = macro.startswith(("text", "mbox")) or re.fullmatch(r"[A-Za-z .]{2,}", content)
-    if not is_prose:
+    if not (is_prose or is_unit(match)):
         return f"{{{content}}}"
     return " " + WORD.sub(r'"\g<0>"', content) + " "
+
+
+def is_unit(match: re.Match) -> bool:
+    r"""Is it the \mathrm{g} of 450 \mathrm{g}: units after a number, and no factor after them?"""
+    macro, content = match.groups()
+    before = match.string[max(match.start() - 3, 0):match.start()].rstrip(" }")
+    after = match.string[match.end():match.end() + 3].lstrip()
+    is_last_factor = not re.match(r"[A-Za-z0-9(]", after)
+    is_of_units = macro == "mathrm" and UNIT_FORMULA.fullmatch(content) is not None
+    return is_of_units and before[-1:].isdecimal() and is_last_factor
 
 
 @functools.lru_cache(maxsize=8192)
@@ -696,8 +800,8 @@ TOKEN = re.compile(rf"""
       | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
   | (?P<operator>\\.|.)
 """, re.X)
-OPENING = frozenset("([{⌊⌈⟦")
-CLOSING = frozenset(")]}⌋⌉⟧")
+OPENING = frozenset("([{⦃⟪⌊⌈⟦")
+CLOSING = frozenset(")]}⦄⟫⌋⌉⟧")
 
 
 class Token(NamedTuple):
@@ -707,6 +811,11 @@ class Token(NamedTuple):
 
 
 COLON = Token("operator", ":")
+COMMA = Token("operator", ",")
+MOD = Token("operator", "mod")
+EQUALS = Token("operator", "=")
+SEMICOLON = Token("operator", ";")
+AMPERSAND = Token("operator", "&")
 WORD_TO = Token("word", "to")       # 3 to 1 is 3:1
 # Between relations; between letters they stay signs.
 LOGICAL_WORDS = {"∧": Token("operator", "and"), "∨": Token("operator", "or")}
@@ -746,7 +855,7 @@ def tokenize(text: str) -> list[Token]:
             while outer[-1][0] == "|":                      # (|x): the bar was never closed
                 demote_innermost()
             close_innermost(sign)
-        elif sign == "|" and outer and outer[-1][0] == "|":
+        elif sign == "|" and tokens and outer and outer[-1][0] == "|":
             close_innermost(sign)
         elif sign == "|" or sign in OPENING:
             if len(outer) == MAX_DEPTH:
@@ -819,13 +928,16 @@ def split_at(tokens, operators) -> tuple[list[list[Token]], tuple[str, ...]]:
 
 class Value(NamedTuple):
     """What an answer, or a part of one, reads as."""
-    kind: str                       # number, text, group, relation, sets, choice
+    # number, text, group, relation, sets, choice; piecewise, of branches; branch, of a value and
+    # its condition
+    kind: str
     source: str                     # normalized: the first thing that is compared
     expr: sp.Expr | None = None     # number: a sympy object
     unit: str = ""                  # number: "percent", "degree", or the words after it
     places: int = 0                 # number: decimals as written, for the rounding rule
     # group: its brackets, "()", "(]" or "{}"; "" for a bare list, "matrix2" for two columns, ":"
-    # for a ratio of three or more, "case" for the labeled items of one of several solutions
+    # for a ratio of three or more, "mod" for 5 (mod 7), "case" for the labeled items of one of
+    # several solutions
     shape: str = ""
     ops: tuple[str, ...] = ()       # the signs between the parts of relations, sets and lists
     parts: tuple[Value, ...] = ()
@@ -846,11 +958,19 @@ LABEL = re.compile(rf"""
     [|{{]? [A-Z]{{2,4}} [|}}]?                              # AB, |AB|
   | ∠ [A-Z]{{1,3}}                                            # ∠A
   | (?:sin|cos|tan|cot) ∠? [A-Z]{{1,3}}                     # sin A
-  | Δ [A-Za-z]                                              # Δp
+  | [Δ∇] [A-Za-z]                                           # Δp, ∇f
   | [A-Z]{{2}} / [A-Z]{{2}} | frac\{{[A-Z]{{2}}\}}\{{[A-Z]{{2}}\}}      # AB/CD
   | {NAME} (?: : {NAME})+                                 # V_1:V_2, S_A:S, AB:BC:CA
-  | ([A-Za-zα-ωΓ-Ω]) '* (?:_\{{?\w+\}}?|\^\{{-1\}})?            # f(x), f'(x), f^-1(x), P_1(x,y);
+  | ∇? ([A-Za-zα-ωΓ-Ω]) '* (?:_\{{?\w+\}}?|\^\{{-1\}})?            # f(x), f'(x), f^-1(x), P_1(x,y);
     \( (?!.*\1) \w+ (?:,\w+)* \)                            # but x(x) is a product
+""", re.X)
+
+# Which of the numbers of a set: the _{≥0} of ℤ_{≥0}, the ^+ of ℤ^+.
+SUBSET = "(?: [ ]? [_^] [ ]? (?: [{] [ ]? [-<>≤≥≠+*0] [^{}]* [}] | [-+*0] ) )?"
+# At the end of an answer, which integers a name stands for: nπ, n ∈ ℤ.
+INTEGERS = re.compile(rf"""
+    (?<=[^ ]) [ ]? [,;]? [ ]? (?: "(?:for|where|with)" [ ] )?
+    \(? [ ]? \b[A-Za-z] [ ]? ∈ [ ]? [ℤℕZN] {SUBSET} [ ]? \)? $
 """, re.X)
 
 # Commas inside numbers: 1,234 may be a number with separators, a list, or a decimal.
@@ -864,7 +984,7 @@ def read(text: str, comma: str) -> Value:
     comma says what a comma inside a number is: "" a separator of thousands, "," the end of an
     item, "." a decimal point. Raises LimitExceeded.
     """
-    text = normalize(text)
+    text = INTEGERS.sub("", normalize(text))
     if comma == "" and not re.search(r"[([]", text):
         text = THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     elif comma == ".":
@@ -897,19 +1017,33 @@ def read_choice(tokens) -> Value | None:
 def read_list(tokens, shape: str) -> Value:
     """1, 2 and 3 -> a group of three; a single item stands for itself.
 
-    shape: the two brackets that the tokens stood in, "" for none.
+    shape: the two brackets that the tokens stood in, "" for none; "⦃⦄" of a set in a set, which
+    stays a set if it has one item.
     """
+    is_element = shape == "⦃⦄"
+    if is_element:
+        shape = "{}"
     source = shape[:1] + render(tokens) + shape[1:]
     if shape == "{}" and (condition := set_builder_condition(tokens)):
+        if "ℤ" in source:
+            return read_integers(condition, source)
         return Value("sets", source, parts=(read_list(condition, ""),))
+
+    if shape in ("", "{}") and (function := read_piecewise(tokens, (",", ";", "and"))):
+        return function
 
     if any(token.kind == "operator" and token.text in RELATIONS for token in tokens):
         tokens = [LOGICAL_WORDS.get(token.text, token) for token in tokens]
+    tokens = complete_congruences(tokens)
     if cases := read_cases(tokens):
         return Value("group", source, shape=shape, ops=("or",) * (len(cases) - 1), parts=cases)
 
     pieces, separators = split_at(tokens, (",", ";", "and", "or", "¶"))
-    items = expand([read_item(piece) for piece in pieces if piece], shape in ("", "{}"))
+    items = [read_item(piece) for piece in pieces if piece]
+    if excluded := expand_unequal(items):
+        items = excluded
+        separators = ("and",) * (len(items) - 1)            # k ≠ 0 or 3 is neither of them
+    items = write_out_family(expand(items, shape in ("", "{}")))
     if not items and shape == "{}":
         return Value("number", "∅", CONSTANTS["∅"])
     if not items:
@@ -918,31 +1052,86 @@ def read_list(tokens, shape: str) -> Value:
     if is_sum:                                              # 2 hours and 30 minutes
         with contextlib.suppress(ParseError):
             items = (add_smaller(*items),)
-    is_set_of_nothing = shape == "{}" and items[0].source == "∅"        # {∅} is not ∅
-    is_lone = len(items) == 1 and not is_set_of_nothing
+    holds_set = items[0].source == "∅" or [token.text for token in tokens] == ["⦃⦄"]
+    is_set_of_set = shape == "{}" and holds_set             # {∅} is not ∅
+    is_lone = len(items) == 1 and not is_set_of_set and not is_element
     if is_lone and (shape in ("", "{}", "()") or items[0].shape.startswith("matrix")):
         return items[0]
     return Value("group", source, shape=shape, ops=separators, parts=items)
 
 
+def complete_congruences(tokens) -> list[Token]:
+    """x ≡ ±1 (mod 8), x ≡ 1 or 7 (mod 8), x ≡ 1 or x ≡ 7 (mod 8)  ->  each as x ≡ 1 (mod 8), ...
+
+    Other lists stay themselves.
+    """
+    pieces = []                     # (left side, residue, modulus) of each congruence
+    left = None
+    for piece in split_at(tokens, (",", "and", "or"))[0]:
+        sides, ops = split_at(piece, RELATIONS)
+        if ops == ("≡",):
+            left = sides[0]
+        elif ops or left is None:
+            return tokens
+        residue, modulus = split_modulus(sides[-1])
+        pieces.append((left, residue, modulus))
+
+    completed = []
+    modulus = []
+    for left, residue, own_modulus in reversed(pieces):
+        modulus = own_modulus or modulus
+        residues = [residue]
+        if residue and residue[0].text in ("±", "∓"):
+            residues = [[Token("operator", "-"), *residue[1:]], residue[1:]]
+        if not modulus or not residue:
+            return tokens
+        for signed in residues:
+            completed = [*left, Token("operator", "≡"), *signed, *modulus, COMMA, *completed]
+    return completed[:-1]
+
+
+def split_modulus(tokens) -> tuple[list[Token], list[Token]]:
+    """5 (mod 7), 5 mod 7 -> the tokens before "mod", and the others; these are [] without one"""
+    if tokens and tokens[-1].text == "()" and tokens[-1].inner[:1] == (MOD,):
+        return tokens[:-1], [MOD, *tokens[-1].inner[1:]]
+    at = tokens.index(MOD) if MOD in tokens else len(tokens)
+    return tokens[:at], tokens[at:]
+
+
+def read_residue(tokens) -> Value:
+    """-2 (mod 7) -> a group of shape "mod": the least residue, 5, and 7; raises ParseError"""
+    residue, modulus = split_modulus(tokens)
+    number = parse_all(residue)
+    divisor = parse_all(modulus[1:])
+    if not (number.is_Integer and divisor.is_Integer and divisor > 1):
+        raise ParseError("no residue")
+    parts = tuple(Value("number", str(expr), expr) for expr in (number % divisor, divisor))
+    source = f"{parts[0].source} mod {parts[1].source}"
+    return Value("group", source, shape="mod", parts=parts)
+
+
 def read_cases(tokens) -> tuple[Value, ...]:
     """x = 1, y = 2 or x = 3, y = 4 -> two groups of shape "case"; 1,2; 3,4 -> two tuples
 
-    Nothing if there are not several items, with labels, between all of the stronger separators.
+    Nothing if there are not several items, with labels, between all of the stronger separators. A
+    comma is one between systems, and a new row is one if it has commas itself.
     """
-    for separator in ("or", ";", "and"):
-        pieces, found = split_at(tokens, (separator,))
-        if not found:
+    has_systems = any(token.text == "⟪⟫" for token in tokens)
+    for separator in ("or", ";", "¶", "and", ","):
+        pieces = list(filter(None, split_at(tokens, (separator,))[0]))
+        if len(pieces) < 2 or (separator == "," and not has_systems):
             continue
         groups = []
         labels = []
         for piece in pieces:
-            parts, _ = split_at(piece, (",",) if separator == "and" else (",", "and"))
+            if [token.text for token in piece] == ["⟪⟫"]:
+                piece = [token for token in piece[0].inner if token != AMPERSAND]
+            parts, _ = split_at(piece, (",", "¶") if separator == "and" else (",", "¶", "and"))
             groups.append(tuple(read_item(part) for part in parts if part))
             labels.append({split_label(item)[0] for item in groups[-1]})
 
         are_labeled = "" not in set().union(*labels)
-        if separator == "and" and any(names != labels[0] for names in labels):
+        if separator in ("¶", "and", ",") and any(names != labels[0] for names in labels):
             return ()                                       # p = 1 and q = 2, r = 3
         if any(len(items) < 2 for items in groups) or not (are_labeled or separator == ";"):
             return ()
@@ -952,13 +1141,143 @@ def read_cases(tokens) -> tuple[Value, ...]:
     return ()
 
 
+CONDITION_WORDS = ("if", "when", "whenever", "where", "provided")
+OTHERWISE_WORDS = ("otherwise", "elsewhere", "else")
+# What a condition has, besides such a word.
+CONDITION_SIGNS = (*RELATIONS, "even", "odd", "positive", "negative", "prime")
+OTHERWISE = Value("text", "otherwise")
+
+
+def read_rows(tokens) -> Value:
+    """The rows of a brace: a value & its condition in each, or the equations of a system."""
+    rows = [split_at(row, (",",))[0] for row in split_at(tokens, ("¶",))[0] if row]
+    if len(rows) > 1 and all(len(row) == 2 and is_value_and_condition(*row) for row in rows):
+        tokens = [AMPERSAND if token == COMMA else token for token in tokens]
+    if function := read_piecewise(tokens, ("¶",)):
+        return function
+    return read_list([token for token in tokens if token.text != "&"], "")
+
+
+def is_value_and_condition(value, condition) -> bool:
+    """Is it x², x ≥ 0 or x = 1, a > 0, and not x = 1, y = 2 or x > 0, y > 0?"""
+    orders = [any(token.text in "<>≤≥≠" for token in side) for side in (value, condition)]
+    return orders == [False, True] or (has_sign(condition) and not has_sign(value))
+
+
+def read_piecewise(tokens, separators) -> Value | None:
+    """x² if x ≥ 0, -x if x < 0 -> two branches; before them may stand a label, f(x) =
+
+    Text if only some of the pieces have a condition; None if none has.
+    """
+    if ";" in separators and SEMICOLON in tokens:
+        separators = (";",)                                 # a comma is inside a branch
+    pieces = []
+    for piece in split_at(tokens, separators)[0]:
+        if pieces and condition_start(piece) == 0 and condition_start(pieces[-1]) is None:
+            pieces[-1] = pieces[-1] + piece                 # x², if x ≥ 0
+        elif piece:
+            pieces.append(piece)
+    starts = [condition_start(piece) for piece in pieces]
+    if all(start is None for start in starts):
+        return read_colon_branches(pieces, render(tokens))
+
+    values = []
+    conditions = []
+    for piece, start in zip(pieces, starts, strict=True):
+        value = [token for token in piece[:start] if token != COMMA]
+        condition = read_condition(piece[start:]) if value and start is not None else None
+        if condition is None:
+            return Value("text", render(tokens))
+        values.append(read_list(value, ""))
+        conditions.append(condition)
+    return join_branches(values, conditions, render(tokens))
+
+
+def condition_start(tokens) -> int | None:
+    """Where the condition of a branch begins: at "if", at & in a row, at "for" before n > 0."""
+    for at, token in enumerate(tokens):
+        word = token.text.lower() if token.kind == "word" else ""
+        if word in CONDITION_WORDS or word in OTHERWISE_WORDS:
+            return at
+        if token == AMPERSAND and at + 1 < len(tokens) and tokens[at + 1].text not in RELATIONS:
+            return at
+        if word == "for":
+            rest = tokens[at + 1:]
+            return at if has_sign(rest) and rest[0].text.lower() not in QUANTIFIERS else None
+    return None
+
+
+def has_sign(tokens) -> bool:
+    """Is there a relation, or a word such as even, which makes it a condition?"""
+    return any(token.text.lower() in CONDITION_SIGNS for token in tokens)
+
+
+def read_condition(tokens) -> Value | None:
+    """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even; None if nothing is said"""
+    kept = []
+    for token in tokens:
+        if token.text.lower() not in (*CONDITION_WORDS, "for", "that", "is", "&", ","):
+            kept.append(token)
+    if len(kept) == 1 and kept[0].text.lower() in OTHERWISE_WORDS:
+        return OTHERWISE
+    if not kept:
+        return None
+    if sorted(token.kind for token in kept) == ["symbol", "word"]:
+        return Value("text", " ".join(token.text for token in sorted(kept)))
+    return read_list(kept, "")
+
+
+def read_colon_branches(pieces, source: str) -> Value | None:
+    """x > 0: 1; x < 0: -1 -> two branches; None for other pieces"""
+    values = []
+    conditions = []
+    for piece in pieces:
+        (condition, *others), _ = split_at(piece, ":")
+        is_equation = EQUALS in condition                   # a = 3:4
+        if len(others) != 1 or not has_sign(condition) or is_equation:
+            return None
+        values.append(read_list(others[0], ""))
+        conditions.append(read_condition(condition))
+    return join_branches(values, conditions, source) if len(pieces) > 1 else None
+
+
+def join_branches(values: list[Value], conditions: list[Value], source: str) -> Value:
+    """The piecewise value, as a relation if a label stands before its first value or before all."""
+    label, *others = (split_label(value)[0] for value in values)
+    has_label = label != "" and set(others) <= {"", label}
+    if has_label:
+        values = [split_label(value)[1] for value in values]
+
+    branches = []
+    for parts in zip(values, conditions, strict=True):
+        branches.append(Value("branch", " if ".join(part.source for part in parts), parts=parts))
+    function = Value("piecewise", ", ".join(branch.source for branch in branches),
+                     parts=tuple(branches))
+    if not has_label:
+        return function
+    return Value("relation", source, ops=("=",), parts=(Value("text", label), function))
+
+
 def set_builder_condition(tokens) -> list[Token] | None:
-    """The tokens after the bar of { x | x > 2 } or { x ∈ ℝ : x > 2 }; None for other sets."""
+    """The tokens after the bar of { x | x > 2 } or { n ∈ ℤ : n > 2 }; None for other sets."""
     head, *conditions = split_at(tokens, "|:")[0]
     if len(conditions) != 1 or not head:
         return None
-    is_variable = all(token.kind == "symbol" or token.text in "∈ℝ" for token in head)
+    is_variable = all(token.kind == "symbol" or token.text in "∈ℝℤ" for token in head)
     return conditions[0] if is_variable else None
+
+
+def read_integers(condition, source: str) -> Value:
+    """-3 < n ≤ 0 -> the set of -2, -1, 0; text if these are not finitely many, or not clear"""
+    try:
+        _, reals = read_reals(read_list(condition, ""), inside=True)
+        numbers = integers_in(reals)
+    except ParseError:
+        return Value("text", source)
+    if not numbers:
+        return Value("number", "∅", CONSTANTS["∅"])
+    parts = tuple(Value("number", str(number), sp.Integer(number)) for number in numbers)
+    return Value("group", source, shape="{}", parts=parts)
 
 
 def read_item(tokens) -> Value:
@@ -979,17 +1298,23 @@ def read_item(tokens) -> Value:
     return Value("text", render(tokens))
 
 
+NO_LEAD_IN = {*CONDITION_WORDS, *OTHERWISE_WORDS, "unless", "while", "as", "long", "iff",
+              "because", "since", "not"}
+
+
 def ends_lead_in(words: list[str], at: int) -> bool:
     """Is words[at] the end of a lead-in: the "is" of "the answer is 5", the "only" of "only 5"?"""
     if words[at] in ("is", "are", "equals"):
-        return at + 1 < len(words)
+        return at + 1 < len(words) and not NO_LEAD_IN & set(words[:at])
     return at == 0 and words[0] in ("only", "exactly", "just")
+
+
+QUANTIFIERS = ("all", "any", "every", "each", "some")
 
 
 def starts_for_all(words: list[str], at: int) -> bool:
     """Is words[at] the "for" of "2x for all x"?"""
-    quantifiers = ("all", "any", "every", "each", "some")
-    return at > 0 and words[at] == "for" and at + 1 < len(words) and words[at + 1] in quantifiers
+    return at > 0 and words[at] == "for" and at + 1 < len(words) and words[at + 1] in QUANTIFIERS
 
 
 def read_labeled_item(tokens) -> Value | None:
@@ -1013,12 +1338,23 @@ def read_relation(tokens) -> Value:
         sides = sides[:exact + 1]                           # the exact form before it decides
         ops = ops[:exact]
     if not ops:
-        return read_side(sides[0])
+        return read_last_side(sides[0])
 
+    if ops == ("≡",) and split_modulus(sides[1])[1]:        # x ≡ 5 (mod 7) is x = 5 (mod 7)
+        ops = ("=",)
     first = read_label(sides[0]) if ops[0] in "=∈" else None
     if first is None:
         first = read_side(sides[0])
-    return Value("relation", render(tokens), ops=ops, parts=(first, *map(read_side, sides[1:])))
+    parts = (first, *map(read_side, sides[1:-1]), read_last_side(sides[-1]))
+    return Value("relation", render(tokens), ops=ops, parts=parts)
+
+
+def read_last_side(tokens) -> Value:
+    """5 (mod 7) -> its residue class; of x ≡ 5 (mod 7), but not of 17 mod 5 = 2, that is a side"""
+    if split_modulus(tokens)[1]:
+        with contextlib.suppress(ParseError):
+            return read_residue(tokens)
+    return read_side(tokens)
 
 
 def names_a_value(tokens) -> bool:
@@ -1036,7 +1372,7 @@ def read_label(tokens) -> Value | None:
 
 
 def read_side(tokens) -> Value:
-    """One side of a relation: sets, a ratio, a matrix, a bracketed group, or a quantity."""
+    """One side of a relation: sets, a ratio, a matrix, a bracketed group, a vector, a quantity."""
     texts = [token.text for token in tokens]
 
     operands, operators = split_at(tokens, "∪∩∖")
@@ -1050,8 +1386,12 @@ def read_side(tokens) -> Value:
         return ratio
     if texts == ["⟦⟧"] and (matrix := read_matrix(tokens[0])):
         return matrix
-    if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}"):
+    if texts == ["⟪⟫"]:
+        return read_rows(tokens[0].inner)
+    if len(texts) == 1 and texts[0] in ("()", "[]", "(]", "[)", "{}", "⦃⦄"):
         return read_list(tokens[0].inner, texts[0])
+    with contextlib.suppress(ParseError):
+        return read_vector(tokens)
     return read_quantity(tokens, render(tokens))
 
 
@@ -1081,6 +1421,78 @@ def read_matrix(group: Token) -> Value | None:
     return Value("group", render([group]), shape=f"matrix{len(rows[0])}", parts=cells)
 
 
+PARAMETERS = frozenset("tskλμ")     # in (1,2) + t(3,4)
+
+
+def read_vector(tokens) -> Value:
+    r"""-\frac12 ⟦4¶2⟧ -> ⟦-2¶-1⟧; (1,2)+t(3,4) -> (1+3t,2+4t); (3,-4) "N" -> 3 "N", -4 "N"
+
+    Raises ParseError for what is no sum of multiples of tuples or of matrices.
+    """
+    # Names take the places of the vectors while their factors are read.
+    vectors = {}
+    replaced = []
+    for token in tokens:
+        if len(tokens) > 1 and (token.text == "⟦⟧" or is_tuple(token)):
+            name = f"vector{len(vectors)}"
+            vectors[sp.Symbol(name)] = read_side([token])
+            token = Token("symbol", name)
+        replaced.append(token)
+    if not vectors:
+        raise ParseError("no vector")
+    quantity = read_quantity(replaced, "")
+    units = [word.partition("^")[0] for word in quantity.unit.split()]
+    if any(name not in UNIT_TABLE for name in units):
+        raise ParseError("no unit after a vector")
+
+    source = render(tokens)
+    factors = vector_factors(quantity.expr, vectors)
+    if not quantity.expr.has(PLUS_MINUS):
+        return add_multiples(vectors, factors, quantity.unit, source)
+    both = []
+    for sign in ("1", "-1"):
+        signed = [factor.xreplace({PLUS_MINUS: sp.Integer(sign)}) for factor in factors]
+        both.append(add_multiples(vectors, signed, quantity.unit, source + sign))
+    return Value("group", source, ops=("or",), parts=tuple(both))
+
+
+def vector_factors(expr: sp.Expr, vectors: dict[sp.Symbol, Value]) -> list[sp.Expr]:
+    """What each of the vectors' names is multiplied by in a sum of their multiples.
+
+    Before a tuple that is a number or a parameter: f(1,2) is a call, and A(1,2) a point. Raises
+    ParseError for other expressions.
+    """
+    shapes = {(vector.shape, len(vector.parts)) for vector in vectors.values()}
+    factors = [sp.diff(expr, name) for name in vectors]
+    names = {name.name for factor in factors for name in factor.free_symbols}
+    if "()" in {shape for shape, _ in shapes}:
+        names -= {"i", "±", *PARAMETERS}
+    else:
+        names &= {name.name for name in vectors}
+    if len(shapes) > 1 or names or expr.xreplace(dict.fromkeys(vectors, sp.S.Zero)) != 0:
+        raise ParseError("no sum of multiples of vectors")
+    return factors
+
+
+def is_tuple(token: Token) -> bool:
+    """Is it (1, 2): a group in parentheses with a comma in it?"""
+    return token.text == "()" and COMMA in token.inner
+
+
+def add_multiples(vectors: dict, factors: list[sp.Expr], unit: str, source: str) -> Value:
+    """The sum of tuples or matrices of one size, each times its factor; its parts have the unit."""
+    sums = None
+    for vector, factor in zip(vectors.values(), factors, strict=True):
+        is_plain = all(part.kind == "number" and not part.unit for part in vector.parts)
+        if not vector.shape.startswith(("()", "matrix")) or not is_plain:
+            raise ParseError("a multiple of what is no vector")
+        multiple = [part.expr * factor for part in vector.parts]
+        sums = list(map(sp.Add, sums, multiple)) if sums else multiple
+
+    parts = tuple(Value("number", f"{expr} {unit}", expr, unit) for expr in sums)
+    return vector._replace(source=source, parts=parts)
+
+
 def read_quantity(tokens, source: str) -> Value:
     """A number with its unit: ¤18.90 -> 18.9 "dollar"; 45° -> 45 "degree"; 5 "cm" -> 5 "centimeter"
 
@@ -1096,6 +1508,8 @@ def read_quantity(tokens, source: str) -> Value:
     end = parser.at
     unit, length = read_unit(tokens[end - 1], tokens[end:], currencies)
     rest = tokens[end + length:]
+    if expr.free_symbols and unit and set(unit.split()) <= NEVER_OF_NAMES:
+        raise ParseError("what a name stands for, and no quantity")
 
     # 3. Percent and degrees are units if they multiply the whole, otherwise factors.
     for sign, name in ((PERCENT, "percent"), (DEGREE, "degree")):
@@ -1140,6 +1554,8 @@ def read_unit(last: Token, tokens, currencies: list[str]) -> tuple[str, int]:
     waiting = 1                                             # what "square" says of the next word
     at = 0
     for at, (before, token) in enumerate(itertools.pairwise([last, *tokens])):
+        if token.text == "{}" and len(token.inner) == 1 and before.text != "^":
+            token = token.inner[0]
         text = token.text
         is_word = token.kind in ("word", "symbol") and text.lower() not in NEVER_UNITS
         is_name = len(text) > 1 and text.isupper() and text.lower() not in UNITS    # of points
@@ -1200,6 +1616,39 @@ def expand(items: list[Value], signs: bool = True) -> tuple[Value, ...]:
         else:
             out.append(item)
     return tuple(out)
+
+
+def write_out_family(items: tuple[Value, ...]) -> tuple[Value, ...]:
+    """2k+1, k = 0, 1, 2  ->  1, 3, 5; other lists stay themselves."""
+    if not 3 <= len(items) <= 100 or not all(map(is_integer, items[2:])):
+        return items
+    _, formula = split_label(items[0])
+    name, first = split_label(items[1])
+    if formula.kind != "number" or not is_integer(first):
+        return items
+    if free_names(formula) != {sp.Symbol(name)} or formula.expr.has(sp.factorial, sp.gamma):
+        return items
+
+    family = []
+    for number in (first, *items[2:]):
+        point = {sp.Symbol(name): MP.mpf(int(number.expr))}
+        if evaluate(formula.expr, point) is None:           # before the exact work: it is bounded
+            return items
+        expr = formula.expr.xreplace({sp.Symbol(name): number.expr})
+        family.append(Value("number", f"{expr} {formula.unit}", expr, formula.unit))
+    return tuple(family)
+
+
+def expand_unequal(items: list[Value]) -> list[Value]:
+    """k ≠ 0, 3 -> k ≠ 0, k ≠ 3 and x ≠ ±1 -> x ≠ 1, x ≠ -1; nothing for other items"""
+    if not items or items[0].ops != ("≠",) or any(item.kind != "number" for item in items[1:]):
+        return []
+    name, first = items[0].parts
+    relations = []
+    for value in expand([first, *items[1:]]):
+        source = f"{name.source}≠{value.source}"
+        relations.append(Value("relation", source, ops=("≠",), parts=(name, value)))
+    return relations if len(relations) > 1 else []
 
 
 def is_integer(value: Value) -> bool:
@@ -1293,19 +1742,31 @@ BRACKET_FUNCTIONS = {
     "()": sp.Add, "[]": sp.Add, "{}": sp.Add,
     "||": sp.Abs, "⌊⌋": bounded(sp.floor), "⌈⌉": bounded(sp.ceiling),
 }
-TWO_ARGUMENT_MACROS = {
-    "frac": divide, "binom": bounded(sp.binomial, MAX_FACTORIAL), "cross": sp.Function("cross"),
-}
+choose = bounded(sp.binomial, MAX_FACTORIAL)
+TWO_ARGUMENT_MACROS = {"frac": divide, "binom": choose, "cross": sp.Function("cross")}
+
+
+def zeta(x: sp.Expr) -> sp.Expr:
+    """Riemann's function at 2, 3, ...; for other arguments ζ is a letter, and this a product."""
+    return sp.zeta(x) if x.is_Integer and 1 < x < 100 else sp.Symbol("ζ") * x
+
+
+SPECIAL_FUNCTIONS = {"Γ": bounded(sp.gamma, MAX_FACTORIAL), "ζ": zeta}
 
 
 def symmetric(name: str):
-    """max, min, gcd or lcm: worked out for numbers, otherwise a function of sorted arguments."""
+    """max, min, gcd or lcm: worked out for numbers, otherwise a function of sorted arguments.
+
+    lcm(m, n) is mn / gcd(m, n).
+    """
     def call(*args):
         if name in ("max", "min") and all(arg.is_Rational for arg in args):
             return max(args) if name == "max" else min(args)
         if name in ("gcd", "lcm") and all(arg.is_Integer for arg in args):
             return sp.Integer(math.gcd(*map(int, args)) if name == "gcd" else
                               math.lcm(*map(int, args)))
+        if name == "lcm" and len(args) == 2:
+            return args[0] * args[1] / symmetric("gcd")(*args)
         return sp.Function(name)(*sorted(args, key=sp.default_sort_key))
     return call
 
@@ -1375,7 +1836,7 @@ class Parser:
     def starts_factor(self) -> bool:
         """Does a factor come next, without a sign? The x of 2x; the 3 of {2}3, but not of 2 3.
 
-        A power of a number may follow: 2^6 3^5, n 2^n.
+        A number may follow a factorial, 4! 4!, and a power of one any factor: 2^6 3^5, n 2^n.
         """
         if self.peek("operator") in CONSTANTS or self.peek("symbol", "function"):
             return True
@@ -1383,7 +1844,7 @@ class Parser:
             return True
         if not self.peek("number"):
             return False
-        if self.tokens[self.at - 1].text == "{}":
+        if self.tokens[self.at - 1].text in ("{}", "!"):
             return True
         is_power = self.tokens[self.at + 1:self.at + 2] == [Token("operator", "^")]
         after_number = self.tokens[self.at - 1].kind == "number"
@@ -1411,7 +1872,10 @@ class Parser:
         raise ParseError(f"{text!r} where a value is expected")
 
     def symbol(self, name: str) -> sp.Expr:
-        """x, x_{1}, x'; e and i are numbers; f(2), g(2) and I(0) are unknown functions."""
+        """x, x_{1}, x'; e and i are numbers; f(2), g(2) and I(0) are unknown functions.
+
+        In C_{10}^{3} the letter is no name but a binomial, if the numbers allow it.
+        """
         at = self.at
         if [token.text for token in self.tokens[at:at + 3:2]] == ["^", "_"]:    # v^2_0 is v_0^2
             power, index = self.tokens[at:at + 2], self.tokens[at + 2:at + 4]
@@ -1424,6 +1888,13 @@ class Parser:
             name += "'"
             self.at += 1
 
+        if re.fullmatch("C_[0-9]+", name) and self.peek("operator") == "^":
+            chosen = render(self.tokens[self.at + 1:self.at + 2]).strip("{}")
+            if chosen.isdecimal() and int(chosen) <= int(name[2:]) > 2:
+                self.at += 2
+                return choose(sp.Integer(name[2:]), sp.Integer(chosen))
+        if name in SPECIAL_FUNCTIONS and self.peek("group") == "()":
+            return SPECIAL_FUNCTIONS[name](self.atom())
         if self.peek("group") == "()":
             is_zero = render(self.tokens[self.at].inner) == "0"         # I(0) is no product
             if name.strip("'") in ("f", "g") or is_zero:
@@ -1451,9 +1922,11 @@ class Parser:
         while self.peek("operator") in ("^", "_"):
             scripts[self.peek("operator")] = self.tokens[self.at + 1:self.at + 2]
             self.at += 2
-        if name in UNEVALUATED or name in SYMMETRIC:        # by its name and its bounds
-            bounds = "".join(mark + render(scripts[mark]) for mark in sorted(scripts))
-            return sp.Function(name + bounds)(self.expression(1))
+        if name in UNEVALUATED or name in SYMMETRIC:
+            bounds = {}
+            for mark, script in scripts.items():
+                bounds[mark] = script[0].inner if script and script[0].text == "{}" else script
+            return unevaluated(name, bounds, self.expression(1))
         if name in FUNCTIONS:
             return self.apply(name, scripts)
         raise ParseError(f"an unknown macro {name!r}")
@@ -1497,6 +1970,52 @@ def parse_all(tokens) -> sp.Expr:
     if parser.at < len(tokens):
         raise ParseError("more than one expression")
     return expr
+
+
+def unevaluated(name: str, bounds: dict[str, list[Token]], body: sp.Expr) -> sp.Expr:
+    r"""A sum, product, integral or limit as a function of its body, named by its bounds.
+
+    The index of a sum or product has no name and starts at 0, so that \sum_{k=1}^{n} k^2 is
+    \sum_{j=0}^{n-1} (j+1)^2; what does not depend on it stands before the sum.
+    """
+    written = "".join(mark + render(bounds[mark]) for mark in sorted(bounds))
+    as_written = sp.Function(name + written)(body)
+    (letter, *starts), _ = split_at(bounds.get("_", ()), "=")
+    if name not in ("sum", "prod") or "^" not in bounds or len(starts) != 1:
+        return as_written
+
+    # The index cannot be replaced in a name, such as a_k, or in a bound that is as written.
+    try:
+        old_index = parse_all(letter)
+        start = parse_all(starts[0])
+        end = parse_all(bounds["^"])
+    except ParseError:
+        return as_written
+    calls = body.atoms(AppliedUndef)
+    names = [*map(str, body.free_symbols), *(str(call.func) for call in calls)]
+    is_in_name = any(str(old_index) in name for name in names if re.search("[_^ ]", name))
+    if is_in_name or not (old_index.is_Symbol and start.is_Integer and abs(start) <= 100):
+        return as_written
+
+    # Nested indices have different names.
+    index = sp.Symbol(f"index{len(calls)}")
+    body = in_factorials(body.xreplace({old_index: index + start}))
+    factor = sp.S.One
+    if name == "sum":
+        factor, body = body.as_independent(index, as_Add=False)
+    if end == sp.oo:
+        return factor * sp.Function(f"{name}∞")(body)
+    return factor * sp.Function(name)(body, end - start)
+
+
+def in_factorials(expr: sp.Expr) -> sp.Expr:
+    r"""\binom{n}{k} -> \frac{n!}{k!(n-k)!}, if none of these is the factorial of a number"""
+    def rewrite(n: sp.Expr, k: sp.Expr) -> sp.Expr:
+        if not all(argument.free_symbols for argument in (n, k, n - k)):
+            return sp.binomial(n, k, evaluate=False)
+        return sp.factorial(n) / sp.factorial(k) / sp.factorial(n - k)
+
+    return expr.replace(sp.binomial, rewrite)
 
 
 def determinant(matrix: Token) -> sp.Expr:
@@ -1593,11 +2112,16 @@ def compare(reference: str, answer: str) -> Comparison:
             readings.append(",")
         if are_one_decimal(normalize(reference), normalize(answer)):
             readings.append(".")
+    same_domain = may_share_domain(normalize(reference), normalize(answer))
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
-        step = "" if is_no_answer(a.source) or is_no_answer(b.source) else same(a, b)
+        is_refused = is_no_answer(a.source) or is_no_answer(b.source) or not same_domain
+        step = "" if is_refused else same(a, b)
         if step:
             break
+    if not step and same_domain:
+        texts = normalize(reference), normalize(answer)
+        step = same_family(*texts) or same_renamed(*texts)
     return Comparison(step, a, b)
 
 
@@ -1605,6 +2129,71 @@ def are_one_decimal(text: str, other: str) -> bool:
     """0,5 and 0.5: one with a comma and one with a point, which agree in every digit."""
     with_comma, with_point = (text, other) if "," in text else (other, text)
     return bool(DECIMAL_COMMA.match(with_comma)) and with_comma.replace(",", ".") == with_point
+
+
+DOMAIN_WORD = re.compile(rf"""
+    (?: [ℤℕℝℚℂ] | (?<=∈)[ZN] ) {SUBSET}
+  | ([A-Za-z]) [ ]? ([<>≤≥≠][^,;]+)
+  | [a-z]{{3,}}
+""", re.X)
+# What a word says of a name: whose numbers it stands for, and which of these.
+DOMAINS = {
+    "ℤ": ("integer", ""), "Z": ("integer", ""), "integer": ("integer", ""),
+    "ℕ": ("integer", "positive"), "N": ("integer", "positive"), "natural": ("integer", "positive"),
+    "ℤ+": ("integer", "positive"), "ℤ>0": ("integer", "positive"), "ℕ+": ("integer", "positive"),
+    "ℤ≥0": ("integer", "nonnegative"), "ℕ0": ("integer", "nonnegative"),
+    "ℝ": ("real", ""), "real": ("real", ""), "ℝ+": ("real", "positive"),
+    "ℝ>0": ("real", "positive"), "ℚ": ("rational", ""), "rational": ("rational", ""),
+    "ℂ": ("complex", ""), "complex": ("complex", ""), "prime": ("integer", "prime"),
+    "odd": ("integer", "odd"), "even": ("integer", "even"),
+    "positive": ("", "positive"), "negative": ("", "negative"),
+    "nonnegative": ("", "nonnegative"), "nonzero": ("", "nonzero"),
+    ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
+    "≠0": ("", "nonzero"),
+}
+DOMAIN_NAMES = [word for word in DOMAINS if word.isalpha()]
+FOR_ALL = re.compile(rf"""
+    "for" [ ] "(?: {alternation(QUANTIFIERS)} | (?:{alternation(DOMAIN_NAMES)})s? )" .*
+""", re.X)
+
+
+def may_share_domain(text: str, other: str) -> bool:
+    """k ∈ ℤ is not k ∈ ℕ, nor is "for all x > 0" "for all x < 0"; but a domain may be left out."""
+    kinds, restrictions = stated_domain(text)
+    other_kinds, other_restrictions = stated_domain(other)
+    if not kinds | restrictions or not other_kinds | other_restrictions:
+        return True
+    is_other_kind = bool(kinds and other_kinds and kinds != other_kinds)
+    return not is_other_kind and restrictions == other_restrictions
+
+
+def stated_domain(text: str) -> tuple[set[str], set[str]]:
+    """The domain at the end of a normalized answer: its kind of numbers, and which of these.
+
+    nπ, n ∈ ℕ                ->  {integer}, {positive}
+    2x "for" "all" x > 1     ->  {real}, {>1}
+    """
+    clause = INTEGERS.search(text) or FOR_ALL.search(text)
+    words = re.sub('[" ]+', " ", clause[0]) if clause else ""
+    words = words.replace("∈ ", "∈").replace("non - ", "non").replace("non-", "non")
+    kinds = set()
+    restrictions = set()
+    for match in DOMAIN_WORD.finditer(words):
+        name, relation = match.groups()
+        if relation:
+            is_whole = name in "klmnij"
+            kinds.add("" if is_whole else "real")
+            relation = relation.replace(" ", "")
+            if is_whole and relation == "≥1":
+                relation = ">0"
+            restrictions.add(DOMAINS.get(relation, ("", relation))[1])
+        else:
+            word = re.sub("[ _^{}]", "", match[0]).removesuffix("s")
+            unknown = "" if word.isalpha() else word        # ℤ-
+            kind, restriction = DOMAINS.get(word, ("", unknown))
+            kinds.add(kind)
+            restrictions.add(restriction)
+    return kinds - {""}, restrictions - {""}
 
 
 def without_blanks(text: str) -> str:
@@ -1639,8 +2228,16 @@ def same(a: Value, b: Value) -> str:
     if step:
         return step
 
+    if are_same_letters(a, b) or are_same_letters(b, a):
+        return "same letters"
+    if a.kind == "piecewise" or b.kind == "piecewise":
+        return same_piecewise(a, b)
     if a.kind == "text" or b.kind == "text":
         return ""
+    if is_vector(a) and b.kind == "number":
+        b = in_components(b, len(a.parts))
+    elif is_vector(b) and a.kind == "number":
+        a = in_components(a, len(b.parts))
     if a.kind != "group" or b.kind != "group" or a.shape != b.shape:
         with contextlib.suppress(ParseError):
             return same_real_sets(a, b)
@@ -1657,6 +2254,15 @@ def same_choice(a: Value, b: Value) -> str:
         return in_order(a.parts, b.parts)
     choice, other = (a, b) if a.kind == "choice" else (b, a)
     return "same choice" if any(same(part, other) for part in choice.parts) else ""
+
+
+def are_same_letters(run: Value, items: Value) -> bool:
+    """ABD is A, B, D, several choices; a run has them in the order of the alphabet."""
+    is_list = items.kind == "group" and items.shape == "" and "or" not in items.ops
+    if not is_list or not re.fullmatch("[A-H]{2,8}", run.source):
+        return False
+    letters = sorted(item.source for item in items.parts)
+    return "".join(letters) == run.source and len(set(letters)) == len(run.source)
 
 
 def same_words(a: Value, b: Value) -> str:
@@ -1691,10 +2297,30 @@ def in_order(left, right) -> str:
     return ""
 
 
+def same_piecewise(a: Value, b: Value) -> str:
+    """The same branches, in any order, or the same values wherever the branches of both overlap."""
+    if max(len(a.parts), len(b.parts)) > MAX_BRANCHES:
+        raise LimitExceeded(f"a function of more than {MAX_BRANCHES} branches")
+    others = list(b.parts)
+    for branch in a.parts:
+        partner = next((other for other in others if in_order(branch.parts, other.parts)), None)
+        if partner is None:
+            break
+        others.remove(partner)
+    else:
+        if a.kind == b.kind and not others:
+            return "same branches"
+    with contextlib.suppress(ParseError):
+        return same_on_regions(a, b)
+    return ""
+
+
 def same_group(a: Value, b: Value) -> str:
     """Tuples, intervals, matrices in order; lists and sets in any; x = 1, y = 2 is like (1, 2)."""
     if "∅" in (a.source, b.source):                         # {∅} is not ∅
         return ""
+    if (is_lone_set(a) or is_lone_set(b)) and not a.shape == b.shape == "{}":
+        return ""                                           # {a} in {{a}, {b}} is not a
     if a.shape == b.shape == "case":
         return same_items(labeled_items(a), labeled_items(b))
     if join_differently(a, b):
@@ -1719,19 +2345,38 @@ def same_group(a: Value, b: Value) -> str:
     return ""
 
 
+def is_lone_set(value: Value) -> bool:
+    """Is it a set of one item that was kept, as an item of another set?"""
+    return value.shape == "{}" and len(value.parts) == 1
+
+
 def join_differently(a: Value, b: Value) -> bool:
-    """Are inequalities joined by "or" here and by "and" there? A comma is "or" for one name."""
-    parts = [part for part in (*a.parts, *b.parts) if part.kind == "relation"]
-    if not any(set(part.ops) & set("<>≤≥≠") for part in parts):
-        return False
-    ors = ["or" in value.ops for value in (a, b)]
-    ands = ["and" in value.ops for value in (a, b)]
-    if ors[0] == ors[1]:
-        return False
+    """Are inequalities joined by "or" here and by "and" there?"""
+    are_lists = all(value.kind == "group" and value.shape in ("", "{}") for value in (a, b))
+    return are_lists and {joined_by(a), joined_by(b)} == {"and", "or"}
+
+
+def joined_by(value: Value) -> str:
+    """"and" or "or", whichever joins the inequalities of a list; "" if nothing says so.
+
+    A comma is "and" between different names, beside ≠, and where all can hold together: in
+    k > 0, k ≠ 1 and in x > 0, x < 5, but not in x < 0, x > 5.
+    """
+    relations = [part for part in value.parts if part.kind == "relation"]
+    if not any(set(part.ops) & set("<>≤≥≠") for part in relations):
+        return ""
+    for word in ("or", "and"):
+        if word in value.ops:
+            return word
     names = set()
-    for part in parts:
+    for part in relations:
         names |= free_names(*(side for side in part.parts if side.kind == "number"))
-    return any(ands) or len(names) > 1
+    if len(names) > 1 or any("≠" in part.ops for part in relations):
+        return "and"
+    with contextlib.suppress(ParseError):
+        common = sp.Intersection(*(read_reals(part, inside=True)[1] for part in value.parts))
+        return "or" if common == sp.S.EmptySet else "and"
+    return ""
 
 
 def readings(value: Value) -> list[Value]:
@@ -1778,6 +2423,28 @@ def write_out_tuple(value: Value, independent: bool) -> list[Value]:
     return tuples
 
 
+def is_vector(value: Value) -> bool:
+    """Is it a tuple, or a matrix of one column or of one row?"""
+    return value.shape in ("()", "matrix1", f"matrix{len(value.parts)}")
+
+
+def in_components(value: Value, count: int) -> Value:
+    """3i - 4j -> (3,-4) or (3,-4,0), by the count; a formula without unit vectors stays itself.
+
+    Without j and k it is none: 3 + 4i is a complex number.
+    """
+    basis = [IMAGINARY, *sp.symbols("j k")]
+    used = [name for name in basis if value.expr.has(name)]
+    if not value.expr.has(*basis[1:]) or used[-1] not in basis[:count] or count > 3:
+        return value
+    components = [sp.diff(value.expr, name) for name in basis[:count]]
+    rest = value.expr.xreplace(dict.fromkeys(basis, sp.S.Zero))
+    if rest != 0 or any(component.has(*basis) for component in components):
+        return value
+    parts = tuple(Value("number", f"{expr} {value.unit}", expr, value.unit) for expr in components)
+    return Value("group", value.source, shape="()", parts=parts)
+
+
 def are_vectors(a: Value, b: Value) -> bool:
     """Is one a tuple and the other a matrix of one column, or of one row?"""
     shapes = {a.shape, b.shape}
@@ -1800,9 +2467,10 @@ def names_components(items: list, others: list) -> bool:
 
 
 def flatten(value: Value, label: str = "") -> list[tuple[str, Value]]:
-    """The (label or "", item) pairs of a list, with the lists in it written out.
+    """The (label or "", item) pairs of a list, with the lists in it written out, but not its sets.
 
-    x = 1 or 2, {3, 4}  ->  ("x", 1), ("", 2), ("", 3), ("", 4)
+    x ∈ {1, 2} or 3  ->  ("x", 1), ("x", 2), ("", 3)
+    {1, 2}, {3, 4}   ->  ("", {1, 2}), ("", {3, 4})
     """
     own_label, value = split_label(value)
     label = own_label or label
@@ -1813,7 +2481,8 @@ def flatten(value: Value, label: str = "") -> list[tuple[str, Value]]:
 
     pairs = []
     for item in items:
-        pairs += flatten(item, label)
+        is_element = item.shape == "{}" and (value.shape == "{}" or len(items) > 1)
+        pairs += [(label, item)] if is_element else flatten(item, label)
     return pairs
 
 
@@ -2000,10 +2669,23 @@ def same_function(call_a: re.Match, value_a: Value, call_b: re.Match, value_b: V
 
 
 def same_equation(a: Value, b: Value) -> str:
-    """x²/4 + y²/3 = 1 is 3x² + 4y² = 12: the same up to a factor."""
-    gap_a = a.parts[0].expr - a.parts[1].expr
-    gap_b = b.parts[0].expr - b.parts[1].expr
-    return "same equation" if are_proportional(gap_a, gap_b) else ""
+    """x²/4 + y²/3 = 1 is 3x² + 4y² = 12: the same up to a factor; 4y = ±3x is 3x ± 4y = 0."""
+    gaps = signed_gaps(a)
+    other_gaps = signed_gaps(b)
+    if len(gaps) != len(other_gaps):
+        return ""
+    for order in (other_gaps, other_gaps[::-1]):
+        if all(map(are_proportional, gaps, order)):
+            return "same equation"
+    return ""
+
+
+def signed_gaps(equation: Value) -> list[sp.Expr]:
+    """Left less right side; of y = ±x there are two, y - x and y + x."""
+    gap = equation.parts[0].expr - equation.parts[1].expr
+    if not gap.has(PLUS_MINUS):
+        return [gap]
+    return [gap.xreplace({PLUS_MINUS: sp.Integer(sign)}) for sign in (1, -1)]
 
 
 def are_proportional(x: sp.Expr, y: sp.Expr) -> bool:
@@ -2042,6 +2724,171 @@ def same_chain(a: Value, b: Value) -> str:
     if not step and a.ops == flipped_ops:
         step = in_order(a.parts, b.parts[::-1])
     return step
+
+
+# At the end of an answer, a name that it declares: "n ∈ ℤ", "for any real constant c". What x, y
+# and z stand for is given by the problem.
+DECLARATION = re.compile(r"""
+    (?<=[^ ]) [ ]? [,;:]? [ ]? \(? [ ]? (?: "(?:for|where|with)" [ ] )?
+    (?: (?: "(?:some|any|all|every|each)" [ ] )? ([a-wλμ]) [ ]? ∈ [ ]? [ℤZℝR]
+      | "(?:for|where|with)" [ ] (?: "(?:some|any|all|every|each|arbitrary)" [ ] )?
+        (?: "(?:integers?|real|constants?|numbers?)" [ ] )+ ([a-wλμ])
+      | ([a-wλμ]) [ ] "is" [ ] (?: an? [ ] | "any" [ ] ) (?: "arbitrary" [ ] )?
+        (?: "(?:integer|real|constant|number)" [ ]? )+
+    ) [ ]? \)? $
+""", re.X)
+# The names that solutions are listed by; with others, a or p, an answer is a formula in them.
+PARAMETER = re.compile("[k-nr-tλμ]")
+
+
+class Declaration(NamedTuple):
+    """A name, the numbers that it stands for, and the answer before it says so."""
+    name: str
+    domain: str                     # "integer" or "real"
+    is_for_all: bool                # "for any c" rather than "for some c"
+    text: str
+
+
+def read_declaration(text: str) -> Declaration | None:
+    """f(x)=cx, c ∈ ℝ -> c, "real", f(x)=cx; None if a normalized answer declares nothing"""
+    clause = DECLARATION.search(text)
+    if not clause:
+        return None
+    domain = "integer" if re.search("[ℤZ]|integer", clause[0]) else "real"
+    is_for_all = re.search("any|all|every|each", clause[0]) is not None
+    return Declaration(clause[clause.lastindex], domain, is_for_all, text[:clause.start()])
+
+
+def same_renamed(text: str, other: str) -> str:
+    """f(x) = cx for any real c is f(x) = kx, k ∈ ℝ: what both declare may have another name."""
+    declared = read_declaration(text)
+    other_declared = read_declaration(other)
+    if not declared or not other_declared or declared.domain != other_declared.domain:
+        return ""
+    values = [rename(parse(side.text), side.name) for side in (declared, other_declared)]
+    return "declared name changed" if None not in values and same(*values) else ""
+
+
+def rename(value: Value, name: str) -> Value | None:
+    """The value with its declared name replaced; None if it is an argument or an index, f(c)."""
+    if value.kind == "text":
+        return None if name in value.source else value
+    parts = tuple(rename(part, name) for part in value.parts)
+    expr = value.expr
+    if expr is not None:
+        expr = expr.xreplace({sp.Symbol(name): sp.Symbol("declared")})
+    if None in parts or (expr, parts) == (value.expr, value.parts):
+        return None if None in parts else value
+    return value._replace(source=f"{value.source} {name}", expr=expr, parts=parts)
+
+
+class Family(NamedTuple):
+    """The solutions that an answer lists by a parameter: x = 5+7t, y = -2-3t, t ∈ ℤ
+
+    Each alternative has a step and an offset for each component: (7, 5), (-3, -2).
+    """
+    domain: str                     # "integer" or "real"
+    names: tuple[str, ...]          # x and y; () if they have none
+    alternatives: tuple[tuple[tuple[sp.Expr, sp.Expr], ...], ...]
+
+
+def same_family(text: str, other: str) -> str:
+    """x = 5+7t, y = -2-3t is (-2-7k, 1+3k), and n = 4k+1 is n ≡ 1 (mod 4), k and t integers."""
+    family = read_family(text)
+    other_family = read_family(other) if family else None
+    if not other_family or family.domain != other_family.domain:
+        return ""
+    names = family.names or other_family.names              # without any, 2k+1 may be a formula
+    other_names = other_family.names or names
+    if not names or sorted(names) != sorted(other_names):
+        return ""
+
+    members = {canonical_member(lines, family.domain) for lines in family.alternatives}
+    other_members = set()
+    for lines in other_family.alternatives:
+        lines = tuple(lines[other_names.index(name)] for name in names)
+        other_members.add(canonical_member(lines, family.domain))
+    return "same family" if members == other_members else ""
+
+
+def canonical_member(lines, domain: str) -> tuple:
+    """The same for each way to write one alternative: 11-4k and 3+4k are 4k+3.
+
+    lines: the step and the offset of each component. The first step becomes positive and its
+    offset the least; for a real parameter they become 1 and 0.
+    """
+    first_step, first_offset = next(line for line in lines if line[0] != 0)
+    unit = first_step if domain == "real" else sp.sign(first_step)
+    shift = first_offset / (first_step / unit)
+    if domain == "integer":
+        shift = sp.floor(shift) if shift.is_Rational else sp.S.Zero
+
+    member = []
+    for step, offset in lines:
+        step = step / unit
+        member.append((step, offset - shift * step))
+    return tuple(member)
+
+
+def read_family(text: str) -> Family | None:
+    """The family of a normalized answer; None if it is none, or not linear in its parameter."""
+    declared = read_declaration(text)
+    if not declared and "mod" in text:                      # a congruence needs no name
+        declared = Declaration("parameter", "integer", False, text)
+    elif not declared or declared.is_for_all or not PARAMETER.fullmatch(declared.name):
+        return None
+    value = parse(declared.text)
+    items = value.parts if value.kind == "group" and not value.shape else (value,)
+    parameter = sp.Symbol(declared.name)
+    pairs = [split_family_item(item, parameter) for item in items]
+
+    # 1. Items with a name each are components, others are alternatives.
+    labels = [label for label, _ in pairs]
+    values = [item for _, item in pairs]
+    if len(labels) > 1 and "" not in labels and len(set(labels)) == len(labels):
+        names = tuple(labels)
+        alternatives = [values]
+    elif set(labels) <= {labels[0], ""}:
+        names = tuple(labels[0].strip("()").split(",")) if labels[0] else ()
+        alternatives = [item.parts if item.shape == "()" else [item] for item in values]
+    else:
+        return None
+
+    # 2. A name may say that this is no family but a formula for each integer: f(n), a_n.
+    sizes = {len(components) for components in alternatives}
+    if any(declared.name in name for name in names) or len(sizes) != 1:
+        return None
+    if names and sizes != {len(names)} or (declared.domain == "real" and sizes == {1}):
+        return None
+
+    # 3. Each component is linear, and at least one is not constant.
+    members = []
+    for components in alternatives:
+        lines = tuple(read_line(component, parameter) for component in components)
+        if None in lines or all(step == 0 for step, _ in lines):
+            return None
+        members.append(lines)
+    return Family(declared.domain, names, tuple(members))
+
+
+def split_family_item(item: Value, parameter: sp.Symbol) -> tuple[str, Value]:
+    """x = 5+7t -> its label and its value; n ≡ 1 (mod 4) -> n and 1+4t"""
+    label, value = split_label(item)
+    if value.shape != "mod":
+        return label, value
+    residue, modulus = value.parts
+    return label, residue._replace(expr=residue.expr + parameter * modulus.expr)
+
+
+def read_line(value: Value, parameter: sp.Symbol) -> tuple[sp.Expr, sp.Expr] | None:
+    """5+7t -> 7, 5: the step and the offset, real numbers; None for other formulas"""
+    if value.kind != "number" or value.unit:
+        return None
+    step = sp.diff(value.expr, parameter)
+    if step.free_symbols or not step.is_real:
+        return None
+    offset = value.expr.xreplace({parameter: sp.S.Zero})
+    return (step, offset) if offset.is_real and not offset.free_symbols else None
 
 
 # --- 6. sets of real numbers --------------------------------------------------------------------
@@ -2114,7 +2961,7 @@ def read_conditions(value: Value) -> tuple[str, sp.Set]:
     names, sets = zip(*(read_reals(part, inside=True) for part in value.parts), strict=True)
     if len(set(names)) != 1:
         raise ParseError("conditions on different variables")
-    if "and" in value.ops:
+    if joined_by(value) == "and":
         return names[0], sp.Intersection(*sets)
     return names[0], sp.Union(*sets)
 
@@ -2141,7 +2988,7 @@ def read_inequality(value: Value) -> tuple[str, sp.Set]:
         elif right is variable:                             # 1 < x is x > 1
             sets.append(half_line(op.translate(FLIPPED), left))
         else:
-            sets.append(solve_linear(op, left, right))
+            sets.append(solve_bars(op, left, right))
     return name, sp.Intersection(*sets)
 
 
@@ -2165,6 +3012,44 @@ def solve_linear(op: str, left: Value, right: Value) -> sp.Set:
         return sp.S.Reals if is_true else sp.S.EmptySet
     root = -gap.xreplace(dict.fromkeys(names, sp.S.Zero)) / slope
     return half_line(op if size > 0 else op.translate(FLIPPED), Value("number", "", root))
+
+
+def solve_bars(op: str, left: Value, right: Value) -> sp.Set:
+    """The reals x with |x - 2| < 3 or |2x| ≥ 1; linear ones as solve_linear."""
+    gap = left.expr - right.expr if left.kind == right.kind == "number" else sp.S.Zero
+    bars = gap.atoms(sp.Abs)
+    if not bars:
+        return solve_linear(op, left, right)
+    bar = bars.pop()
+    factor = gap.coeff(bar)
+    bound = -(gap - factor * bar) / factor if factor.is_Rational and factor else gap
+    may_be_complex = {name.name for name in bar.free_symbols} & {"z", "w"}
+    if bars or bound.free_symbols or op not in "<>≤≥" or may_be_complex:
+        raise ParseError("more than one absolute value and a number")
+
+    if factor < 0:
+        op = op.translate(FLIPPED)
+    inside = Value("number", "", bar.args[0])
+    below = solve_linear(op, inside, Value("number", "", bound))
+    above = solve_linear(op.translate(FLIPPED), inside, Value("number", "", -bound))
+    return below & above if op in "<≤" else below | above
+
+
+def integers_in(reals: sp.Set) -> list[int]:
+    """The integers of a bounded set. Raises ParseError if it is not bounded."""
+    numbers = []
+    for part in reals.args if isinstance(reals, sp.Union) else (reals,):
+        if isinstance(part, sp.FiniteSet):
+            numbers += [int(point) for point in part if point.is_Integer]
+        elif isinstance(part, sp.Interval) and part.start.is_finite and part.end.is_finite:
+            first = sp.floor(part.start) + 1 if part.left_open else sp.ceiling(part.start)
+            last = sp.ceiling(part.end) - 1 if part.right_open else sp.floor(part.end)
+            if last - first > MAX_ITEMS:
+                raise LimitExceeded(f"a set of more than {MAX_ITEMS} integers")
+            numbers += range(int(first), int(last) + 1)
+        elif part != sp.S.EmptySet:
+            raise ParseError("infinitely many integers")
+    return sorted(numbers)
 
 
 def half_line(op: str, other: Value) -> sp.Set:
@@ -2196,6 +3081,91 @@ def endpoint(value: Value) -> sp.Expr:
     return sp.Rational(MP.nstr(digits, 40))
 
 
+def same_on_regions(a: Value, b: Value) -> str:
+    """x if x ≥ 0, -x if x < 0 is |x|. Raises ParseError if one of the two is no such function."""
+    names_a, regions_a = read_regions(a)
+    names_b, regions_b = read_regions(b)
+    names = names_a | names_b
+    domains = [sp.Union(*(reals for reals, _ in regions)) for regions in (regions_a, regions_b)]
+    if len(names) != 1 or domains[0] != domains[1]:
+        return ""
+    name = sp.Symbol(*names)
+    for (reals_a, x), (reals_b, y) in itertools.product(regions_a, regions_b):
+        if not identical_on(reals_a & reals_b, x, y, name):
+            return ""
+    return "same on each region"
+
+
+def read_regions(value: Value) -> tuple[set[str], list]:
+    """The name in the conditions, and the (set of reals, expression) pairs of the branches.
+
+    A formula has one branch, and holds for all reals.
+    """
+    if value.kind == "number" and not value.unit:
+        return set(), [(sp.S.Reals, value.expr)]
+    if value.kind != "piecewise":
+        raise ParseError("not a function of a real number")
+    names = set()
+    regions = []
+    elsewhere = sp.S.Reals
+    for result, condition in (branch.parts for branch in value.parts):
+        if result.kind != "number" or result.unit:
+            raise ParseError("a branch without a formula")
+        if condition == OTHERWISE:
+            reals = elsewhere
+        else:
+            name, reals = read_reals(condition, inside=True)
+            names.add(name)
+        elsewhere = elsewhere - reals
+        regions.append((reals, result.expr))
+    return names, regions
+
+
+def identical_on(reals: sp.Set, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
+    """Are two expressions identical where `name` is in a union of intervals and points?"""
+    for part in reals.args if isinstance(reals, sp.Union) else (reals,):
+        if isinstance(part, sp.FiniteSet):
+            for point in part:
+                if not identical(x.xreplace({name: point}), y.xreplace({name: point})):
+                    return False
+        elif isinstance(part, sp.Interval):
+            if not identical_inside(part, x, y, name):
+                return False
+        elif part != sp.S.EmptySet:
+            raise ParseError("no interval")
+    return True
+
+
+def identical_inside(interval: sp.Interval, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
+    """Do two expressions agree at every point tried inside an interval? As `identical`, but there.
+    """
+    names = (x.free_symbols | y.free_symbols | {name}) - {IMAGINARY}
+    low = evaluate(interval.start, {})                      # None if it is infinite
+    high = evaluate(interval.end, {})
+    points = []
+    for number in range(len(REGIONS)):
+        values = draw_point(number, names)
+        distance = abs(values[name])
+        if low is not None and high is not None:
+            values[name] = low + (high - low) * distance / (1 + distance)
+        elif low is not None:
+            values[name] = low + distance
+        elif high is not None:
+            values[name] = high - distance
+        points.append(values)
+
+    agreed = 0
+    for values in itertools.chain(points, kink_points(x, y, names)):
+        is_above = low is None or values[name] > low
+        is_below = high is None or values[name] < high
+        sample = sample_at(x, y, values) if is_above and is_below else None
+        if sample is not None:
+            if not sample.agree:
+                return False
+            agreed += 1
+    return agreed >= 3
+
+
 # --- 7. numbers ---------------------------------------------------------------------------------
 
 def same_number(a: Value, b: Value) -> str:
@@ -2206,10 +3176,21 @@ def same_number(a: Value, b: Value) -> str:
             return ""
         if ratio != 1:                                      # 2 km are 2000 m, exactly
             return "same quantity" if identical(a.expr * ratio, b.expr) else ""
-    step = same_size(a, b)
+    step = same_size(a, b) if may_drop_percent(a, b) else ""
     if not step:
         step = same_scaled(a, b) or same_scaled(b, a)
     return step
+
+
+def may_drop_percent(a: Value, b: Value) -> bool:
+    """28% is 28, but 0.25% is not 1/4: a number of at most 1 has to be written alike."""
+    if (a.unit == "percent") == (b.unit == "percent"):
+        return True
+    size = evaluate(a.expr, {})
+    if size is None or abs(size) > 1:
+        return True
+    numerals = [re.sub("%|percent", "", value.source).lstrip("0") for value in (a, b)]
+    return numerals[0] == numerals[1]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -2284,7 +3265,31 @@ def same_size(a: Value, b: Value) -> str:
     if stand_for_all_integers(x, y):
         name, other_name = *x.free_symbols, *y.free_symbols
         return "bound integer renamed" if identical(x.xreplace({name: other_name}), y) else ""
+    if is_same_antiderivative(x, y):
+        return "same up to the constant"
     return "rounded" if rounds_to(a, b) or rounds_to(b, a) else ""
+
+
+def is_same_antiderivative(x: sp.Expr, y: sp.Expr) -> bool:
+    r"""\ln|2x| + C and \ln|x| + K: the rest differs by a number, which the constant takes in."""
+    rests = []
+    for expr in (x, y):
+        constants = [name for name in expr.free_symbols if name.name in ("C", "K")]
+        if len(constants) != 1 or sp.diff(expr, *constants) != 1:
+            return False
+        rests.append(expr - constants[0])
+
+    # They are about one variable: with more names, A + B + C, the constant may be a given one.
+    names = rests[0].free_symbols
+    is_of_variable = len(names) == 1 and all(name.name.islower() for name in names)
+    is_stepped = any(rest.has(sp.floor, sp.ceiling) for rest in rests)
+    if not is_of_variable or is_stepped or names != rests[1].free_symbols:
+        return False
+
+    # They differ by a number if they change alike from any point p to any point q.
+    at_q = {name: sp.Symbol(name.name + "'") for name in names}
+    change, other_change = (rest - rest.xreplace(at_q) for rest in rests)
+    return identical(change, other_change)
 
 
 def is_power_of_i(x: sp.Expr, y: sp.Expr) -> bool:
@@ -2344,7 +3349,7 @@ NUMERIC = {
     sp.log: MP.log, sp.Abs: abs, sp.sign: MP.sign, sp.re: MP.re, sp.im: MP.im, sp.arg: MP.arg,
     sp.atan2: lambda y, x: MP.atan2(y, x),
     sp.floor: MP.floor, sp.ceiling: MP.ceil, sp.factorial: MP.factorial,
-    sp.binomial: MP.binomial,
+    sp.binomial: MP.binomial, sp.gamma: MP.gamma, sp.zeta: MP.zeta,
 }
 # The interval that the names of each sample point are drawn from. Every name is drawn on its own,
 # so below zero the signs are mixed. At the last point the names are whole numbers.
@@ -2412,7 +3417,7 @@ def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     spread = max(spreads, default=0)
     digits = MP.dps
     if spread > 20:
-        has_factorial = x.has(sp.factorial, sp.binomial) or y.has(sp.factorial, sp.binomial)
+        has_factorial = any(side.has(sp.factorial, sp.binomial, sp.gamma) for side in (x, y))
         if spread > (MAX_SPREAD_SLOW if has_factorial else MAX_SPREAD):
             return None
         digits += 2 * spread                                # twice, for products of two sums
@@ -2576,7 +3581,7 @@ def evaluate_numerically(expr: sp.Expr, values: dict, spreads: list | None):
             raise LimitExceeded(f"a power of more than {MAX_BITS} bits")
         return MP.power(base, exponent)
 
-    if expr.func in (sp.factorial, sp.binomial) and max(map(abs, args)) > MAX_BITS:
+    if expr.func in (sp.factorial, sp.binomial, sp.gamma) and max(map(abs, args)) > MAX_BITS:
         raise LimitExceeded(f"a factorial above {MAX_BITS}")
     if isinstance(expr, AppliedUndef) and expr.func.__name__ in ("max", "min"):
         if any(MP.im(arg) for arg in args):

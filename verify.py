@@ -79,6 +79,7 @@ BOX_JOINER = re.compile(r"""(?:
 MARKER = re.compile(r"""
     .* (?: (?: answer|réponse|respuesta|antwort|risposta|resposta|ответ|答案|结论 ) s? \W{0,4}? \s*
            (?: is | are | [:：=为是] | (?=[$\\]) )
+         | (?: correct | right | best ) \s (?: choice | option ) s? \s (?: is | are )
          | (?: \A | \n ) \W* (?: ans | result | solution ) s? \W{0,4}? [:：] )
     [\s:*]* (?=.*\w)
 """, re.I | re.S | re.X)
@@ -165,14 +166,20 @@ def answer_in_text(text: str) -> str | None:
         return None
 
     # 1. "The answer is $x = 3$. ...": from here on, only the announced sentence counts.
-    if marker := MARKER.match(text):
-        text = SENTENCE_END.split(text[marker.end():])[0].strip()
+    marker = MARKER.match(text)
+    if marker:
+        text = SENTENCE_END.split(text[marker.end():])[0].strip(" *\n")
         if formula := FORMULA.match(text):
             return content_of(formula)
 
-    # 2. Nothing but an answer.
-    if is_bare_answer(text):
-        return text.rstrip(".")
+    # 2. Nothing but an answer; announced, it may begin with a letter or be a word or two.
+    text = text.rstrip(".。* ")
+    if is_bare_answer(text, BARE_START) or (marker and is_bare_answer(text, r"\w")):
+        return text
+    if marker and FEW_WORDS.fullmatch(text):
+        return text
+    if not marker and (bold := bold_ending(text)):
+        return bold
 
     # 3. Prose: the formula or number that it ends on.
     if PROSE.search(text):
@@ -185,9 +192,41 @@ def content_of(formula: re.Match) -> str:
     return formula[formula.lastindex].strip()
 
 
-def is_bare_answer(text: str) -> bool:
-    r"""Is the text like \frac{4}{23} or (1, 2): a formula without dollar signs, and no words?"""
-    if not re.match(r"[-\\(\[.0-9]", text):
+# In bold, at the end: a line of its own, or what something "is".
+BOLD_LINE = re.compile(r"(?:\A|\n)[ ]*\*\*([^*\n]+)\Z")
+BOLD_WORDS = re.compile(r"\b(?:is|are)\s+\*\*([^*\n]+)\Z")
+FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
+DENIAL = re.compile(r"""
+    \b (?: not? | never | cannot | neither | nor | either | or | if | whether | unless | suppose
+          | assume | false | wrong | incorrect | unclear | doubt\w* ) \b
+  | n't
+""", re.I | re.X)
+
+
+def bold_ending(text: str) -> str | None:
+    """c > b > a of a last line **c > b > a**, or convergent of "so the series is **convergent**".
+
+    text: without the asterisks and the period at its end.
+    """
+    line = BOLD_LINE.search(text)
+    if line and not PROSE.search(re.sub(r"\\\w+", "", line[1])):
+        return line[1].strip(" .$")
+    words = BOLD_WORDS.search(text)
+    last_sentence = SENTENCE_END.split(text)[-1]
+    if words and FEW_WORDS.fullmatch(words[1]) and not DENIAL.search(last_sentence):
+        return words[1]
+    return None
+
+
+BARE_START = r"[-\\(\[.0-9]"
+
+
+def is_bare_answer(text: str, start: str) -> bool:
+    r"""Is the text like \frac{4}{23} or (1, 2): a formula without dollar signs, and no words?
+
+    start: a pattern for its first character.
+    """
+    if not re.match(start, text):
         return False
     without_macros = re.sub(r"\\text\{[^{}]*\}|\\\w+", "", text)
     return "$" not in without_macros and not PROSE.search(without_macros)
@@ -238,14 +277,57 @@ def note_unreadable(name: str, references: list[str]) -> None:
 def verify(response: str, reference: str) -> Verdict:
     """Is the response's final answer the reference's (Eq. 2)? Bounded work, but no time-out.
 
+    Where the reference has the parts (a), (b), so may the response, with an answer in each.
+
     reason: correct, wrong, no_answer, unparsed (the answer is text, the reference is not),
     too_large (a limit of answers.py was exceeded); verify_all adds timeout.
     """
     answer = extract_answer(response)
-    if answer is None:
-        return Verdict(False, None, "no_answer")
-    verdict, _ = compare_answers(reference, answer)
+    verdict = Verdict(False, None, "no_answer")
+    if answer is not None:
+        verdict, _ = compare_answers(reference, answer)
+    if not verdict.correct:
+        verdict = verify_parts(response, reference) or verdict
     return verdict
+
+
+PART = re.compile(r"\(([a-h])\)")
+PART_AT_LINE_START = re.compile(r"^[\s*#>-]*(?:part\s)?\(([a-h])\)", re.I | re.M)
+
+
+def verify_parts(response: str, reference: str) -> Verdict | None:
+    r"""The verdict on "(a) ... \boxed{3} (b) ... \boxed{4}" against "(a) 3; (b) 4", if it is right.
+
+    Each part of the response is read like a response. None unless both have the same parts.
+    """
+    parts = split_parts(reference.strip(), PART)
+    text = response.rpartition("</think>")[2].partition("<think>")[0]
+    sections = split_parts(text, PART_AT_LINE_START)
+    starts_with_part = PART.match(reference.strip())
+    if not starts_with_part or len(parts) < 2 or len(parts) != len(sections):
+        return None
+    if LIKE_A_BOX.search(text) and not all(map(LIKE_A_BOX.search, sections)):
+        return None
+
+    answers = []
+    for part, section in zip(parts, sections, strict=True):
+        answer = extract_answer(section)
+        if answer is None or not compare_answers(part.strip(" ;,.\n"), answer)[0].correct:
+            return None
+        answers.append(answer)
+    return Verdict(True, " ; ".join(answers), "correct")
+
+
+def split_parts(text: str, label: re.Pattern) -> list[str]:
+    """The texts after the last (a), its (b), (c) and so on; [] if the letters are not in order."""
+    labels = list(label.finditer(text))
+    firsts = [at for at, match in enumerate(labels) if match[1].lower() == "a"]
+    labels = labels[firsts[-1]:] if firsts else []
+    letters = "".join(match[1].lower() for match in labels)
+    if not letters or not "abcdefgh".startswith(letters):
+        return []
+    ends = [match.start() for match in labels[1:]] + [len(text)]
+    return [text[match.end():end] for match, end in zip(labels, ends, strict=True)]
 
 
 # --- 3. worker processes ------------------------------------------------------------------------
@@ -443,14 +525,14 @@ def explain(reference: str, response: str) -> None:
     """Prints one verdict and how it came about."""
     answer = extract_answer(response)
     print(f"extracted: {answer!r}")
-    if answer is None:
-        print("verdict:   no_answer")
-        return
-    verdict, comparison = compare_answers(reference, answer)
-    print(f"reference: {comparison.reference}")
-    print(f"answer:    {comparison.answer}")
-    print(f"decided:   {comparison.step or 'no step found them equal'}")
-    print(f"verdict:   {verdict.reason}")
+    if answer is not None:
+        _, comparison = compare_answers(reference, answer)
+        print(f"reference: {comparison.reference}")
+        print(f"answer:    {comparison.answer}")
+        print(f"decided:   {comparison.step or 'no step found them equal'}")
+    if parts := verify_parts(response, reference):
+        print(f"by parts:  {parts.answer!r}")
+    print(f"verdict:   {verify(response, reference).reason}")
 
 
 def grade_pairs(path: str, timeout: float, workers: int, errors: bool) -> None:

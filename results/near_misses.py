@@ -56,7 +56,7 @@ REFERENCES = [
     "|x+11|-11", r"\sqrt{a^2+b^2}", r"\frac{v_0}{r_1}", r"\lfloor n/2 \rfloor", "2n!",
     r"a^b", r"\alpha+\beta", r"\frac{d!}{(d-k)!}",
     # names and relations
-    "f(x)=2x+1", "f(2)=3",
+    "f(x)=2x+1", "f(2)=9",
     "y=2x+3", "x^2+4y^2=12", "xy=6", "x=y", "x=3, y=4", "x<y", "b < a < d < c",
     r"\text{number of cats}=3, \text{number of dogs}=4", r"A \subset B", r"x \in A",
     r"l \parallel m", r"n \equiv 1 \pmod{4}",
@@ -65,16 +65,27 @@ REFERENCES = [
     r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", r"\begin{pmatrix}6\\-15\end{pmatrix}",
     # sets of reals
     r"(-\infty,2)\cup[3,5)", r"-1<x\le 4", "x>2", r"x\in[0,3]", r"(0,\sqrt{2}]", "x<-2 or x>2",
-    r"\{x \mid x<3\}", r"x \ne 5", r"(0,9)\setminus\{4\}",
+    r"\{x \mid x<3\}", r"x \ne 5", r"(0,9)\setminus\{4\}", r"k \ne 0, 3", "|x-2|<3",
+    r"\{n\in\mathbb{Z} : -3<n\le 2\}",
+    # functions by cases, sets of sets, families with their domain
+    r"\begin{cases}x^2&x\ge 0\\-x&x<0\end{cases}", r"n-1 \text{ if } n>4, 2n \text{ if } n \le 4",
+    r"f(n)=\begin{cases}n-1,&n\text{ even}\\n,&n\text{ odd}\end{cases}",
+    r"\{\{1,2\},\{3\}\}", r"\{\{a\},\{b\}\}", r"x=2k+1, k\in\mathbb{Z}",
     # points, angles, accents
     r"\vec{AB}", r"\overrightarrow{PQ}", r"\angle ABC", r"\overline{AB}", r"\triangle ABC",
-    r"\hat{i}+2\hat{j}", r"\dot{x}", r"\bar{x}+1", r"\vec{a}\cdot\vec{b}", "BD",
+    r"\hat{i}+4\hat{j}", r"\dot{x}", r"\bar{x}+1", r"\vec{a}\cdot\vec{b}", "BD",
     # text, choices, ratios, times
     r"\text{(B)}", r"\text{east}", r"\text{odd}", r"\text{increasing}", "yes", "3:8", "1:2:3",
     "4:30 pm", r"\max(a,b)", r"\textbf{(C)}\ 12", "two thirds", r"\emptyset",
     # forms that are worked out or written out
     "5 kilometers", "3 hours", r"0.\overline{3}", r"(\pm 2,0)", "-2x > 6", r"e^{i\pi/3}",
-    "z=3^{2007}", "-3,0", r"\frac{NO}{BO}=\frac{1}{6}", "A:B=2:3", r"m_{\max}=n^2-n",
+    "z=3^{2007}", "-3,0", r"\frac{NO}{BO}=\frac{1}{6}", "A:B=2:7", r"m_{\max}=n^2-n",
+    # sums, families, vectors, antiderivatives
+    r"\sum_{k=1}^{n}\frac{1}{k^2}", r"x=5+7t, y=-2-3t, t\in\mathbb{Z}", r"n=5k+2, k\in\mathbb{Z}",
+    r"f(x)=cx, c\in\mathbb{R}", "2(1,0,-1)", r"\frac{1}{2}\begin{pmatrix}1\\3\end{pmatrix}",
+    r"x^3+C", r"x\equiv 5\pmod{7}", r"e^{2\pi ik/3}, k=0,1,2", r"\frac{7!}{2!3!}", "C_{9}^{4}",
+    r"\Gamma(\frac{1}{3})", r"0.\dot{3}\dot{6}", "5 million", r"3\mathbf{i}-4\mathbf{j}",
+    r"y=\pm\frac{3}{4}x",
 ]
 
 
@@ -1181,6 +1192,42 @@ def change_modulus(text):
         yield from replace_each(r"(?<=\\equiv[ ]) [0-9]+", next_number, text)
 
 
+def drop_first_term(text):
+    r"""\sum_{k=1}^{n}\frac{1}{k^2}  ->  \sum_{k=2}^{n}\frac{1}{k^2}"""
+    if not re.search(r"ln|log|sin|-[ ]?1", text):           # its first term is not 0
+        yield from replace_each(r"(?<=\\sum_{[a-z]=) 1 (?=})", "2", text)
+
+
+def shift_bounds_alone(text):
+    r"""\sum_{k=1}^{n}\frac{1}{k^2}  ->  \sum_{k=0}^{n-1}\frac{1}{k^2}"""
+    yield from replace_each(r"(\\sum_{[a-z]=)1}\^{([a-z])}", r"\g<1>0}^{\2-1}", text)
+
+
+def flip_one_step(text):
+    r"""x=5+7t, y=-2-3t, t\in\mathbb{Z}  ->  x=5+7t, y=-2+3t, t\in\mathbb{Z}"""
+    match = re.fullmatch(r"(x=.*t, y=.*)([-+])([0-9]*t, t\\in\\mathbb{[ZR]})", text)
+    if match:
+        yield match[1] + {"-": "+", "+": "-"}[match[2]] + match[3]
+
+
+def restrict_parameter(text):
+    r"""n=4k+1, k\in\mathbb{Z}  ->  n=4k+1, k\in\mathbb{N}"""
+    yield from replace_each(r"(?<=\\in\\mathbb{) Z (?=}$)", "N", text)
+
+
+def multiply_first_entry(text):
+    r"""2(1,0,-1)  ->  (2,0,-1)"""
+    match = re.fullmatch(r"([2-9])\(([1-9]),(.*[1-9].*)\)", text)
+    if match:
+        yield f"({int(match[1]) * int(match[2])},{match[3]})"
+
+
+def change_antiderivative(text):
+    """x^3+C  ->  x^3+x+C"""
+    yield from replace_each(r"[+][ ]?C$", "+x+C", text)
+    yield from replace_each(r"[+][ ]?C$", "", text)
+
+
 def invert_label(text):
     r"""\frac{NO}{BO}=\frac{1}{6}  ->  \frac{BO}{NO}=\frac{1}{6}"""
     yield from replace_each(r"^\\frac{([A-Z]{2})}{([A-Z]{2})}(?==)", r"\\frac{\2}{\1}", text)
@@ -1503,6 +1550,74 @@ def change_choice_with_text(text):
         yield more
 
 
+def exchange_branches(text):
+    r"""1 \text{ if } x>0, 2 \text{ if } x<0  ->  2 \text{ if } x>0, 1 \text{ if } x<0"""
+    for separator, condition in ((r"\\", "&"), (", ", r"\text{ if }")):
+        head, begin, body = text.rpartition(r"\begin{cases}")
+        body, end, _ = body.partition(r"\end{cases}")
+        branches = [branch.split(condition) for branch in body.split(separator)]
+        if all(len(branch) == 2 for branch in branches) and len(branches) == 2:
+            (value, first), (other, second) = branches
+            if formulas_differ(value.strip(" ,"), other.strip(" ,"), WIDE_POINTS):
+                yield (head + begin + other + condition + first + separator
+                       + value + condition + second + end)
+                yield (head + begin + value + condition + second + separator
+                       + other + condition + first + end)
+
+
+def regroup_sets(text):
+    r"""\{\{1,2\},\{3\}\}  ->  \{\{1\},\{2,3\}\}"""
+    match = re.fullmatch(r"\\\{(\\\{.*\\\})\\\}", text)
+    if match:
+        inner = re.findall(r"\\\{([^{}\\]*)\\\}", match[1])
+        items = ",".join(inner).split(",")
+        for at in range(1, len(items)):
+            parts = [",".join(items[:at]), ",".join(items[at:])]
+            if parts != inner:
+                yield r"\{\{" + r"\},\{".join(parts) + r"\}\}"
+        yield r"\{" + ",".join(items) + r"\}"
+        yield r"\{\{" + ",".join(items) + r"\}\}"
+
+
+def change_domain(text):
+    r"""x=2k, k\in\mathbb{Z}  ->  x=2k, k\in\mathbb{N}"""
+    match = re.fullmatch(r"(.*[a-z]\s*\\in\s*\\mathbb\s*\{?)Z(\}?)", text)
+    if match:
+        yield match[1] + "N" + match[2]
+        yield match[1] + "Q" + match[2]
+        yield match[1] + "Z" + match[2] + "^+"
+        yield re.sub(r"[a-z]\s*\\in.*", r"\\text{positive integers only}", text)
+
+
+def list_wrong_integers(text):
+    r"""\{n\in\mathbb{Z} : -3<n\le 2\}  ->  \{-3,-2,-1,0,1,2\}"""
+    match = re.fullmatch(r"\\\{n\\in\\mathbb\{Z\} : (-?[0-9])<n\\le (-?[0-9])\\\}", text)
+    if match:
+        low, high = int(match[1]), int(match[2])
+        for numbers in (range(low, high + 1), range(low + 1, high), range(low + 1, high + 2)):
+            yield r"\{" + ",".join(map(str, numbers)) + r"\}"
+        yield f"({low},{high}]"
+
+
+def drop_exclusion(text):
+    r"""k \ne 0, 3  ->  k \ne 0"""
+    match = re.fullmatch(r"([a-z]) \\ne ([0-9]+), ([0-9]+)", text)
+    if match:
+        name, first, second = match.groups()
+        yield rf"{name} \ne {first}"
+        yield rf"{name} \ne {first}, {name} = {second}"
+        yield rf"{name} \ne {first} \text{{ or }} {name} \ne {second}"
+        yield rf"\mathbb{{R}}\setminus\{{{second}\}}"
+        yield rf"\{{{first},{second}\}}"
+
+
+def append_percent(text):
+    r"""\frac{3}{4}  ->  0.75\%"""
+    match = re.fullmatch(r"\\frac\{([0-9]+)\}\{([0-9]+)\}", text)
+    if match and int(match[2]) and int(match[1]) < int(match[2]):
+        yield rf"{int(match[1]) / int(match[2])}\%"
+
+
 def change_number_words(text):
     """two thirds  ->  three halves"""
     if text == "two thirds":
@@ -1592,6 +1707,9 @@ AS_TEXT = [
     change_word, deny, change_ratio, change_base, exchange_min_and_max, convert_wrongly,
     invert_label, exchange_words_of_label, solve_wrongly, write_out_wrongly,
     change_choice_with_text, change_number_words, change_empty_set, change_repeating_decimal,
+    drop_first_term, shift_bounds_alone, flip_one_step, restrict_parameter, multiply_first_entry,
+    change_antiderivative, exchange_branches, regroup_sets, change_domain, list_wrong_integers,
+    drop_exclusion, append_percent,
 ]
 OF_REAL_SETS = [open_or_close, change_bound, change_set_operation, drop_part_of_union,
                 restate_wrongly]
