@@ -40,7 +40,7 @@ Units       A unit may be left out, what stands after "per" too; two units of on
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
             minutes is one quantity.
 Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
-            without brackets may be a tuple. A list may repeat items of one without repeats.
+            without brackets may be a tuple. A list may repeat all of one without repeats.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
             Between inequalities "or" is not "and"; a comma is "and" where both can hold, as in
             x > 0, x < 5. A set in a set is an element. A ratio is a quotient, 12:30 too.
@@ -503,6 +503,8 @@ RULES_BEFORE = [
     # a letter in bold or upright without braces
     rule(r"\\ (math(?:bf|rm|it|sf)) [ ]+ ([A-Z]) (?![A-Z])", r"\\\1{\2}",
          r"2\mathbf i", r"2\mathbf{i}", r"\math"),
+    rule(r"\\ (?:operatorname|mathrm|mathbb) [ ]? \{ (?-i:E) \}", "E ",
+         r"\mathbb{E}[X]", "E [X]", "{E}"),
     # what does not commute: a product of bold matrices is one word, a cross product a function
     rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
          r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}", "}"),
@@ -511,6 +513,9 @@ RULES_BEFORE = [
              ( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) )""",
          r"\\cross{\1}{\2}",
          r"\vec{a}\times\vec{b}", r"\cross{\vec{a}}{\vec{b}}", "\\"),
+    # f∘g; after a number, or raised, \circ means degrees
+    rule(r"(?<=[A-Za-z)]) [ ]? \\circ (?![A-Za-z]) [ ]? (?=[A-Za-z(])", "∘",
+         r"f \circ g", "f∘g", r"\circ"),
     # several circled numerals are a list; one alone stays text
     rule(r"[①-⑳]{2,}", circled_numerals,
          "②③", "2,3"),
@@ -798,7 +803,7 @@ TOKEN = re.compile(rf"""
       | (?<![A-Za-z0-9])[A-DF-Za-df-hj-z][0-9]+                             # R1, but not n2^n
         (?! [A-Za-z0-9.] | \^[ ]?[{{(]?[ ]?[A-Za-z])
       | [A-Za-zα-ορ-ωΓΔΘΛΞΦΨΩℓħ∠])
-  | (?P<operator>\\.|.)
+  | (?P<operator>\\.|!!|.)
 """, re.X)
 OPENING = frozenset("([{⦃⟪⌊⌈⟦")
 CLOSING = frozenset(")]}⦄⟫⌋⌉⟧")
@@ -1719,6 +1724,13 @@ def bounded(function, limit: float = sp.oo):
     return call
 
 
+def double_factorial(x: sp.Expr) -> sp.Expr:
+    """5!! = 5 * 3 * 1, which is not (5!)!"""
+    if x.is_Rational and not (x.is_Integer and x >= 0):
+        raise ParseError("a double factorial of no natural number")
+    return bounded(sp.factorial2, MAX_FACTORIAL)(x)
+
+
 def signed_sum(sign: sp.Expr):
     """The function that adds `sign` times its second argument to its first."""
     return lambda left, right: left + sign * right
@@ -1727,6 +1739,7 @@ def signed_sum(sign: sp.Expr):
 SIGNS = {"+": sp.S.One, "-": sp.S.NegativeOne, "±": PLUS_MINUS, "∓": -PLUS_MINUS}
 POSTFIX = {
     "!": bounded(sp.factorial, MAX_FACTORIAL),
+    "!!": double_factorial,
     "%": lambda x: x * PERCENT,
     "°": lambda x: x * DEGREE,
 }
@@ -1735,6 +1748,7 @@ INFIX = {
     "+": (1, signed_sum(SIGNS["+"])), "-": (1, signed_sum(SIGNS["-"])),
     "±": (1, signed_sum(SIGNS["±"])), "∓": (1, signed_sum(SIGNS["∓"])),
     "*": (2, sp.Mul), "": (2, sp.Mul), "/": (2, divide), "mod": (2, sp.Function("mod")),
+    "∘": (2, sp.Function("∘")),
     "^": (3, power),
 }
 # What brackets do to the expression in them. A sum of one term is that term.
@@ -1844,7 +1858,7 @@ class Parser:
             return True
         if not self.peek("number"):
             return False
-        if self.tokens[self.at - 1].text in ("{}", "!"):
+        if self.tokens[self.at - 1].text in ("{}", "!", "!!"):
             return True
         is_power = self.tokens[self.at + 1:self.at + 2] == [Token("operator", "^")]
         after_number = self.tokens[self.at - 1].kind == "number"
@@ -1895,13 +1909,24 @@ class Parser:
                 return choose(sp.Integer(name[2:]), sp.Integer(chosen))
         if name in SPECIAL_FUNCTIONS and self.peek("group") == "()":
             return SPECIAL_FUNCTIONS[name](self.atom())
-        if self.peek("group") == "()":
-            is_zero = render(self.tokens[self.at].inner) == "0"         # I(0) is no product
-            if name.strip("'") in ("f", "g") or is_zero:
-                return sp.Function(name)(self.atom())
+        if self.peek("group") in ("()", "[]") and self.is_called(name.strip("'")):
+            return sp.Function(name)(self.atom())
         if name == "e":
             return sp.E
         return IMAGINARY if name == "i" else sp.Symbol(name)
+
+    def is_called(self, name: str) -> bool:
+        """Is the group that comes next the argument of the name, and not a factor?
+
+        f(x+1), I(0), E[X^2], E(XY), φ(n^2); but x(2+y), φ(1+φ), n[2a+d]
+        """
+        brackets, inner = self.peek("group"), render(self.tokens[self.at].inner)
+        if name == "E":                                     # an expectation
+            return brackets == "[]" or re.search("[A-Z]", inner) is not None
+        if brackets != "()":
+            return False
+        is_sum = re.search("[-+±]", inner) is not None      # a factor needs no brackets otherwise
+        return name in ("f", "g") or inner == "0" or (name in ("φ", "σ", "τ", "μ") and not is_sum)
 
     def function(self, name: str) -> sp.Expr:
         r"""\frac{1}{2}, \sqrt[3]{x}, \sum_{k=1}^n k, \sin^2 x: what follows the macro's name."""
@@ -2490,7 +2515,7 @@ def same_items(left: list, right: list) -> str:
     """Do two lists of (label, value) pairs hold the same items, in any order?
 
     Items have to occur equally often, except that a list without repetitions also stands for one
-    with them: 4 for 4, 4.
+    that repeats all of it: 4 for 4, 4.
     """
     shorter, longer = sorted((left, right), key=len)
     same_labels = {label for label, _ in shorter} == {label for label, _ in longer}
@@ -2527,13 +2552,14 @@ def same_items(left: list, right: list) -> str:
     if len(has_more) == 2:
         return ""
 
-    # 3. What is left on the longer side may only repeat items of a shorter side without repeats.
+    # 3. What is left on the longer side may only repeat all of a shorter side without repeats.
     if not extra:
         return "same items"
     if len(extra) >= 50 or any(alike(*pair) for pair in itertools.combinations(shorter, 2)):
         return ""
-    for other in extra:
-        if not any(alike(item, other) for item in shorter):
+    for item in shorter:
+        repeats = sum(alike(item, other) for other in extra)
+        if repeats != len(extra) / len(shorter):
             return ""
     return "same items"
 
@@ -3349,7 +3375,7 @@ NUMERIC = {
     sp.log: MP.log, sp.Abs: abs, sp.sign: MP.sign, sp.re: MP.re, sp.im: MP.im, sp.arg: MP.arg,
     sp.atan2: lambda y, x: MP.atan2(y, x),
     sp.floor: MP.floor, sp.ceiling: MP.ceil, sp.factorial: MP.factorial,
-    sp.binomial: MP.binomial, sp.gamma: MP.gamma, sp.zeta: MP.zeta,
+    sp.factorial2: MP.fac2, sp.binomial: MP.binomial, sp.gamma: MP.gamma, sp.zeta: MP.zeta,
 }
 # The interval that the names of each sample point are drawn from. Every name is drawn on its own,
 # so below zero the signs are mixed. At the last point the names are whole numbers.
@@ -3358,6 +3384,7 @@ REGIONS = ((0, 1), (0, 1), (0, 1), (1, 3), (1, 3), (-1, 1), (-1, 1), (-3, 3), (-
 MAX_KINKS = 24                      # sample points beside the kinks of |x| and its like
 MAX_SPREAD = 1_000                  # digits of a number, or between the terms of a sum
 MAX_SPREAD_SLOW = 50                # the same beside factorials, which are slow in many digits
+FACTORIALS = (sp.factorial, sp.factorial2, sp.binomial, sp.gamma)
 
 
 class Sample(NamedTuple):
@@ -3417,7 +3444,7 @@ def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     spread = max(spreads, default=0)
     digits = MP.dps
     if spread > 20:
-        has_factorial = any(side.has(sp.factorial, sp.binomial, sp.gamma) for side in (x, y))
+        has_factorial = any(side.has(*FACTORIALS) for side in (x, y))
         if spread > (MAX_SPREAD_SLOW if has_factorial else MAX_SPREAD):
             return None
         digits += 2 * spread                                # twice, for products of two sums
@@ -3581,7 +3608,7 @@ def evaluate_numerically(expr: sp.Expr, values: dict, spreads: list | None):
             raise LimitExceeded(f"a power of more than {MAX_BITS} bits")
         return MP.power(base, exponent)
 
-    if expr.func in (sp.factorial, sp.binomial, sp.gamma) and max(map(abs, args)) > MAX_BITS:
+    if expr.func in FACTORIALS and max(map(abs, args)) > MAX_BITS:
         raise LimitExceeded(f"a factorial above {MAX_BITS}")
     if isinstance(expr, AppliedUndef) and expr.func.__name__ in ("max", "min"):
         if any(MP.im(arg) for arg in args):
