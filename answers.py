@@ -1165,8 +1165,10 @@ def read_rows(tokens) -> Value:
 
 def is_value_and_condition(value, condition) -> bool:
     """Is it x², x ≥ 0 or x = 1, a > 0, and not x = 1, y = 2 or x > 0, y > 0?"""
-    orders = [any(token.text in "<>≤≥≠" for token in side) for side in (value, condition)]
-    return orders == [False, True] or (has_sign(condition) and not has_sign(value))
+    if any(token.text in "<>≤≥≠" for token in value):
+        return False
+    is_inequality = any(token.text in "<>≤≥≠" for token in condition)
+    return is_inequality or (has_sign(condition) and not has_sign(value))
 
 
 def read_piecewise(tokens, separators) -> Value | None:
@@ -3112,8 +3114,9 @@ def same_on_regions(a: Value, b: Value) -> str:
     names_a, regions_a = read_regions(a)
     names_b, regions_b = read_regions(b)
     names = names_a | names_b
-    domains = [sp.Union(*(reals for reals, _ in regions)) for regions in (regions_a, regions_b)]
-    if len(names) != 1 or domains[0] != domains[1]:
+    domain_a = sp.Union(*(reals for reals, _ in regions_a))
+    domain_b = sp.Union(*(reals for reals, _ in regions_b))
+    if len(names) != 1 or domain_a != domain_b:
         return ""
     name = sp.Symbol(*names)
     for (reals_a, x), (reals_b, y) in itertools.product(regions_a, regions_b):

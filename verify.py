@@ -198,7 +198,8 @@ BOLD_WORDS = re.compile(r"\b(?:is|are)\s+\*\*([^*\n]+)\Z")
 FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
 DENIAL = re.compile(r"""
     \b (?: not? | never | cannot | neither | nor | either | or | if | whether | unless | suppose
-          | assume | false | wrong | incorrect | unclear | doubt\w* ) \b
+          | assume | claim\w* | show | prove | false | wrong | incorrect | unclear | doubt\w*
+          | unlikely | hardly | may | might | could | perhaps | maybe ) \b
   | n't
 """, re.I | re.X)
 

@@ -78,6 +78,7 @@ EXTRACTED = [
     ("The length is $5$ **meters**.", "5"),
     ("It is not true that the series is **convergent**.", None),
     ("Check whether the number is **odd**", None),
+    ("It remains to show that it is **odd**.", None),
     ("The correct choice is not **C**.", None),
     # nothing to extract: empty, cut off, malformed, a flood of guesses, a fragment
     ("", None),
