@@ -34,13 +34,14 @@ Decimals    Two decimals are equal only as numbers. A decimal stands for a fract
             it if it has two places and three digits, for any number if it has six places or seven
             digits; with eight it may be cut off instead of rounded. 0,5 is 0.5 beside these digits
             with a point, otherwise a list.
-Percent     28% is 28 and 0.28; 45° is 45 and π/4. A number of at most 1 keeps its percent sign
-            beside another way to write it: 0.25% is not 1/4.
+Percent     28% is 28 and 0.28, but 0.25% is not 0.25: a number of at most 1 keeps its percent
+            sign. 45° is 45 and π/4.
 Units       A unit may be left out, what stands after "per" too; two units of one kind are
             converted. Currencies are different, and "pounds" may be money or a weight. 2 hours 30
             minutes is one quantity.
 Order       Lists and sets have none; tuples, intervals and matrices do; a set is no tuple. A list
-            without brackets may be a tuple. A list may repeat all of one without repeats.
+            without brackets may be a tuple. A list may repeat all of one without repeats, or
+            some of its tuples.
             (±1, ±2) is two tuples or all four. "x = 1, y = 2 or x = 3, y = 4" is two solutions.
             Between inequalities "or" is not "and"; a comma is "and" where both can hold, as in
             x > 0, x < 5. A set in a set is an element. A ratio is a quotient, 12:30 too.
@@ -2517,7 +2518,7 @@ def same_items(left: list, right: list) -> str:
     """Do two lists of (label, value) pairs hold the same items, in any order?
 
     Items have to occur equally often, except that a list without repetitions also stands for one
-    that repeats all of it: 4 for 4, 4.
+    that repeats all of it, 4 for 4, 4, and a list of tuples for one that repeats some.
     """
     shorter, longer = sorted((left, right), key=len)
     same_labels = {label for label, _ in shorter} == {label for label, _ in longer}
@@ -2554,16 +2555,17 @@ def same_items(left: list, right: list) -> str:
     if len(has_more) == 2:
         return ""
 
-    # 3. What is left on the longer side may only repeat all of a shorter side without repeats.
+    # 3. What is left on the longer side may only repeat items of a shorter side without repeats:
+    #    all of them, or some if they are tuples, such as the solutions of a system.
     if not extra:
         return "same items"
     if len(extra) >= 50 or any(alike(*pair) for pair in itertools.combinations(shorter, 2)):
         return ""
-    for item in shorter:
-        repeats = sum(alike(item, other) for other in extra)
-        if repeats != len(extra) / len(shorter):
-            return ""
-    return "same items"
+    repeats = [sum(alike(item, other) for other in extra) for item in shorter]
+    if sum(repeats) != len(extra):
+        return ""
+    are_tuples = all(value.shape == "()" for _, value in shorter)
+    return "same items" if are_tuples or len(set(repeats)) == 1 else ""
 
 
 def spelling(item: tuple[str, Value]):
@@ -3212,14 +3214,11 @@ def same_number(a: Value, b: Value) -> str:
 
 
 def may_drop_percent(a: Value, b: Value) -> bool:
-    """28% is 28, but 0.25% is not 1/4: a number of at most 1 has to be written alike."""
+    """28% is 28, but 0.25% is not 0.25: a number of at most 1 may be a probability."""
     if (a.unit == "percent") == (b.unit == "percent"):
         return True
     size = evaluate(a.expr, {})
-    if size is None or abs(size) > 1:
-        return True
-    numerals = [re.sub("%|percent", "", value.source).lstrip("0") for value in (a, b)]
-    return numerals[0] == numerals[1]
+    return size is None or abs(size) > 1
 
 
 @functools.lru_cache(maxsize=1024)

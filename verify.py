@@ -181,9 +181,9 @@ def answer_in_text(text: str) -> str | None:
     if not marker and (bold := bold_ending(text)):
         return bold
 
-    # 3. Prose: the formula or number that it ends on.
+    # 3. Prose: the formula or number that it ends on, and not one that it rejects.
     if PROSE.search(text):
-        return last_formula_or_number(text)
+        return last_formula_or_number(REJECTED.sub("", text))
     return None
 
 
@@ -195,6 +195,11 @@ def content_of(formula: re.Match) -> str:
 # In bold, at the end: a line of its own, or what something "is".
 BOLD_LINE = re.compile(r"(?:\A|\n)[ ]*\*\*([^*\n]+)\Z")
 BOLD_WORDS = re.compile(r"\b(?:is|are)\s+\*\*([^*\n]+)\Z")
+# At the end of a sentence, what it says that the answer is not: ", not 5" of "it is 7, not 5".
+REJECTED = re.compile(r"""
+    [,;]? \s* \b(?:and\s+)? (?:not|rather\s+than|instead\s+of) \s (?! .* \b(?:but|is|it's|which)\b )
+    (?: [^.!?\n] | \.(?=[0-9]) ){1,60} \Z
+""", re.X)
 FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
 DENIAL = re.compile(r"""
     \b (?: not? | never | cannot | neither | nor | either | or | if | whether | unless | suppose

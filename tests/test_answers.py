@@ -511,10 +511,21 @@ EQUAL = [
     ),
     (STEP, r"\begin{cases}x^2,\quad x\ge0\\-x,\quad x<0\end{cases}"),
     (STEP, r"\left\{\begin{aligned}x^2,& x\ge0\\-x,& x<0\end{aligned}\right."),
+    # what looks alike and is none: degrees, a product of a letter and a sum, repeated tuples
+    ("5!!", "15"), ("6!!", "48"), (r"45\circ", "45"), (r"x^\circ", "x°"), ("2[a+d]", "2a+2d"),
+    (r"\mathbb{E}[X]", "E(X)"), (r"E[X^2]-E[X]^2", "-E[X]^2+E[X^2]"),
+    (r"\varphi(1+\varphi)", r"\varphi+\varphi^2"), (r"E(1-\nu)", r"E-E\nu"), ("1,2,1,2", "1,2"),
+    ("(1,2),(3,5),(3,5)", "(3,5),(1,2)"),
     # a percent sign left out
-    ("0.5", r"0.5\%"), (r"\frac{25}{2}", r"12.5\%"),
+    (r"\frac{25}{2}", r"12.5\%"),
 ]
 DIFFERENT = [
+    # no products: compositions, double factorials, expectations, functions of number theory
+    (r"f\circ g", r"g\circ f"), ("5!!", "(5!)!"), ("n!!", "(n!)!"),
+    ("E[X]^2", "E[X^2]"), ("E(X)^2", "E(X^2)"), (r"\mathbb{E}[X]^2", r"\mathbb{E}[X^2]"),
+    (r"\varphi(n)^2", r"\varphi(n^2)"), (r"\sigma(12)^2", r"\sigma(144)"),
+    # a list repeats all items of another, or none
+    ("1,1,2,3,5", "1,2,3,5"), ("1,1,2", "1,2"),
     # conditions as sets of reals
     (r"k \ne 0, 3", r"\mathbb{R}\setminus\{0\}"),
     (r"k \ne 0, 3", r"\{0,3\}"),
@@ -597,7 +608,7 @@ DIFFERENT = [
         r"\begin{cases}0,&x\le0\\x+1,&0<x\le1\\3,&x>1\end{cases}",
     ),
     # a percent sign left out of a number of at most 1
-    (r"\frac14", r"0.25\%"), ("1/2", "0.5 percent"), ("-1/4", "-0.25%"),
+    (r"\frac14", r"0.25\%"), ("1/2", "0.5 percent"), ("-1/4", "-0.25%"), ("0.5", r"0.5\%"),
     (r"2.5 \times 10^{-1}", r"0.25\%"),
     # a set in a set is an element
     (r"\{\{1,2\},\{3\}\}", r"\{\{1\},\{2,3\}\}"),
