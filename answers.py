@@ -27,9 +27,10 @@ Forms       A formula may be left unevaluated (2^5 is 32), but a power of i is n
 Sizes       Terms that are more than 1000 digits apart, 50 beside factorials, are not compared in
             numbers: then only expressions that simplify alike are equal.
 Domains     Roots and logarithms are compared where both sides are real: 2 ln x is ln x^2. Odd roots
-            of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers, other
-            names real. Names stand for numbers of either sign. A domain that is stated (n ∈ ℤ, for
-            all x > 0) may be left out, but is no other one. ℕ is the positive integers.
+            of negative numbers are real. In exponents k, l, m, n, i and j are whole numbers. Other
+            names stand for real numbers of either sign, z and w beside i for complex ones. A domain
+            that is stated (n ∈ ℤ, for all x > 0) may be left out, but is no other one. ℕ is the
+            positive integers.
 Decimals    Two decimals are equal only as numbers. A decimal stands for a fraction that rounds to
             it if it has two places and three digits, for any number if it has six places or seven
             digits; with eight it may be cut off instead of rounded. 0,5 is 0.5 beside these digits
@@ -509,7 +510,8 @@ RULES_BEFORE = [
     # what does not commute: a product of bold matrices is one word, a cross product a function
     rule(r"(?: \\ (?:mathbf|boldsymbol|bm) [ ]? \{(?-i:[A-Z])\} [ ]? ){2,}", matrix_product,
          r"\mathbf{A}\mathbf{B}", r"\mathbf{AB}", "}"),
-    rule(r"""( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) ) [ ]?
+    rule(r"""( \\nabla | \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]?
+               (?: \{[^{}]*\} | [A-Z] ) ) [ ]?
              (?: \\times (?![A-Z]) | × ) [ ]?
              ( \\ (?:vec|overrightarrow|mathbf|boldsymbol|bm) [ ]? (?: \{[^{}]*\} | [A-Z] ) )""",
          r"\\cross{\1}{\2}",
@@ -2601,6 +2603,26 @@ def split_label(value: Value) -> tuple[str, Value]:
     return "", value
 
 
+def components(value: Value) -> dict[str, Value]:
+    """{x: 3, y: 4} of (x, y) = (3, 4), and of x = 3, y = 4; {} of anything else"""
+    label, right = split_label(value)
+    names = label[1:-1].split(",")
+    pairs = []
+    if label.startswith("(") and right.shape == "()" and len(names) == len(right.parts):
+        pairs = list(zip(names, right.parts, strict=True))
+    elif value.kind == "group" and value.shape == "":
+        pairs = [split_label(part) for part in value.parts]
+    values = dict(pairs)
+    return values if len(values) == len(pairs) > 1 and "" not in values else {}
+
+
+def same_components(values: dict[str, Value], others: dict[str, Value]) -> str:
+    """(x, y) = (3, 4) is y = 4, x = 3, and not x = 4, y = 3."""
+    if values.keys() != others.keys():
+        return ""
+    return "same components" if all(same(values[name], others[name]) for name in values) else ""
+
+
 def is_label(value: Value) -> bool:
     """May it stand for a value: a letter, f(x), a short text, or a tuple of these?"""
     if value.kind == "number":
@@ -2613,6 +2635,9 @@ def is_label(value: Value) -> bool:
 
 def same_as_relation(relation: Value, other: Value) -> str:
     """Is a relation the same as something that is none? A label, a true equation, a solved one."""
+    own, others = components(relation), components(other)
+    if own and others:
+        return same_components(own, others)
     label, value = split_label(relation)
     if label:                                               # x = 5 is 5
         return same(value, other)
@@ -2661,6 +2686,9 @@ CALL = re.compile(r"(\w+'*)\(([^\W\d_])\)")              # f(x), f'(x); but f(2)
 
 def same_relations(a: Value, b: Value) -> str:
     """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
+    own, others = components(a), components(b)
+    if own and others:
+        return same_components(own, others)
     label_a, value_a = split_label(a)
     label_b, value_b = split_label(b)
     if label_a and are_same_labels(label_a, label_b) and (step := same(value_a, value_b)):
@@ -3414,8 +3442,8 @@ def identical(x: sp.Expr, y: sp.Expr) -> bool:
 
     agreed = 0
     needed = 3
-    is_complex = x.has(IMAGINARY) or y.has(IMAGINARY)
-    points = (draw_point(number, names) for number in range(len(REGIONS)))
+    is_complex = any(side.has(IMAGINARY, sp.re, sp.im, sp.arg) for side in (x, y))
+    points = (draw_point(number, names, is_complex) for number in range(len(REGIONS)))
     for values in itertools.chain(points, kink_points(x, y, names)):
         sample = sample_at(x, y, values)
         if sample is None:
@@ -3473,15 +3501,18 @@ def sample_at(x: sp.Expr, y: sp.Expr, values: dict) -> Sample | None:
     return Sample(agree, MP.im(u) == 0 and MP.im(v) == 0)
 
 
-def draw_point(number: int, names) -> dict:
-    """A value from REGIONS[number] for each name.
+def draw_point(number: int, names, is_complex: bool = False) -> dict:
+    """A value from REGIONS[number] for each name; with is_complex, z and w are complex.
 
     The draw depends on the number and the name alone, so that two expressions share it.
     """
     values = {}
     for name in names:
-        draw = random.Random(f"{number} {name.name}").uniform(*REGIONS[number])
+        rng = random.Random(f"{number} {name.name}")
+        draw = rng.uniform(*REGIONS[number])
         values[name] = MP.mpf(round(draw) if number == len(REGIONS) - 1 else draw)
+        if is_complex and name.name.rstrip("'").partition("_")[0] in ("z", "w"):
+            values[name] += MP.mpc(0, rng.uniform(*REGIONS[number]))
     return values
 
 

@@ -511,6 +511,10 @@ EQUAL = [
     ),
     (STEP, r"\begin{cases}x^2,\quad x\ge0\\-x,\quad x<0\end{cases}"),
     (STEP, r"\left\{\begin{aligned}x^2,& x\ge0\\-x,& x<0\end{aligned}\right."),
+    # components by name, in any order
+    ("(x,y)=(3,4)", "y=4, x=3"), ("(x,y)=(3,4)", "(y,x)=(4,3)"),
+    ("|z-1|=|z+i|", "|z+i|=|1-z|"), ("z^2+1", "(z-i)(z+i)"),
+    (r"\nabla\times\mathbf{F}", r"\nabla\times \mathbf{F}"),
     # what looks alike and is none: degrees, a product of a letter and a sum, repeated tuples
     ("5!!", "15"), ("6!!", "48"), (r"45\circ", "45"), (r"x^\circ", "x°"), ("2[a+d]", "2a+2d"),
     (r"\mathbb{E}[X]", "E(X)"), (r"E[X^2]-E[X]^2", "-E[X]^2+E[X^2]"),
@@ -524,6 +528,12 @@ DIFFERENT = [
     (r"f\circ g", r"g\circ f"), ("5!!", "(5!)!"), ("n!!", "(n!)!"),
     ("E[X]^2", "E[X^2]"), ("E(X)^2", "E(X^2)"), (r"\mathbb{E}[X]^2", r"\mathbb{E}[X^2]"),
     (r"\varphi(n)^2", r"\varphi(n^2)"), (r"\sigma(12)^2", r"\sigma(144)"),
+    (r"\nabla\cdot\mathbf{F}", r"\nabla\times\mathbf{F}"),
+    # z is complex beside i
+    ("|z-1|=|z+i|", "|z-1|=|z-i|"), (r"\operatorname{Re} z=2", "z=2"),
+    # components by name
+    ("(x,y)=(3,4)", "x=4, y=3"), ("(x,y)=(3,4)", "y=3, x=4"), ("(x,y)=(3,4)", "(y,x)=(3,4)"),
+    ("(x,y)=(3,4,5)", "x=3, y=4"),
     # a list repeats all items of another, or none
     ("1,1,2,3,5", "1,2,3,5"), ("1,1,2", "1,2"),
     # conditions as sets of reals

@@ -42,6 +42,11 @@ def no_workers_left():
 # --- extraction -----------------------------------------------------------------------------------
 
 EXTRACTED = [
+    ("The number of solutions is 7, not 5.", "7"),
+    ("There are 12 of them and not 13.", "12"),
+    ("The total is 4.5 rather than 5.5.", "4.5"),
+    ("It is not 5 but 7.", "7"),
+    ("The answer is not 5.", None),
     (r"so \boxed{5}", "5"),
     (r"\boxed {5}", "5"),
     ("\\boxed{\n5\n}", "5"),
