@@ -318,7 +318,8 @@ NEVER_UNITS = set("""
 NEVER_OF_NAMES = set("even odd prime positive negative integer natural rational real".split())
 
 # Letters side by side are a product, as in xy. Exceptions are the names of functions, these short
-# words, and whatever has four letters or more.
+# words, and whatever has four letters or more. Milligrams and milliliters stand behind a number and
+# before no factor: mg/2 is half a weight.
 FUNCTION_NAME = rf"(?:{alternation([*FUNCTIONS, *FUNCTION_ALIASES, 'sqrt', 'pi'])})"
 CALLED_NAME = rf"(?:{alternation(CALLED)})(?=[ ]?[({{])"
 GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
@@ -326,7 +327,9 @@ GREEK = {key[1:]: letter for key, letter in CANONICAL.items()
 SHORT_WORD = alternation([
     "is", "are", "and", "or", "mod", "not", "no", "yes", "odd", "the", "of", "to", "per", "all",
     "any", "for", "if", "iff", "nan", "one", "two", "six", "ten",
-    *(name for name in UNITS if len(name) in (2, 3))])
+    *(name for name in UNITS if len(name) in (2, 3) and name not in ("mg", "ml", "mL"))])
+SHORT_WORD = rf"""(?: {SHORT_WORD}
+    | (?: (?<=[0-9]) | (?<=[0-9][ ]) ) m[glL] (?! [ ]?[\^}}\\(A-Za-z] ) )"""
 
 WRAPPER = re.compile(r"""
     \\ ( text(?:bf|it|rm|normal)? | mbox | math(?:rm|bf|it|sf) | operatorname | boldsymbol )

@@ -9,7 +9,8 @@ adversarial_dev.jsonl, with rows of {"gold", "response", "label", "source", "box
 models' answers to MATH (public), made by program from benchmarks' reference answers (generated),
 taken from the test suites of seven other systems that judge answers, such as STACK and Doenet
 (external: their open half, largely input of computer algebra), and written by hand (adversarial).
-They are not in this repository, as not all sources may be redistributed.
+They are not in this repository, as not all sources may be redistributed. blind_pairs.jsonl, beside
+this file, is: references and close answers written by language models that had not seen verify.py.
 
 A verifier whose package is missing is left out. Every call runs in this process, one after the
 other; a crash counts as "not equivalent". Adversarial rows are given to ours alone: Math-Verify
@@ -48,6 +49,8 @@ def is_hardverify(row: dict) -> bool:
     return row["source"] == "hardverify_math"
 
 
+UNSEEN = ("blind E",)
+
 # title, file, which of its rows
 GROUPS = [
     ("public, boxed, no convention rows", "public_pairs", is_boxed),
@@ -59,6 +62,10 @@ GROUPS = [
     ("free text, no box", "public_pairs", lambda row: not row["boxed"]),
     ("generated answer forms", "generated_pairs", lambda row: True),
     ("external: other systems' test suites, open half", "external_pairs", lambda row: True),
+    ("written blind, the rules were mended after them", "blind_pairs",
+     lambda row: row["source"] not in UNSEEN),
+    ("written blind, no rule was mended after them", "blind_pairs",
+     lambda row: row["source"] in UNSEEN),
     ("adversarial", "adversarial", lambda row: True),
 ]
 
@@ -247,6 +254,7 @@ def main() -> None:
     data = {}
     for file in FILES:
         data[file] = [row for _, row in read_jsonl(args.pairs / f"{file}_dev.jsonl")]
+    data["blind_pairs"] = [row for _, row in read_jsonl(HERE / "blind_pairs.jsonl")]
 
     table, speed = [], []
     for name, check in find_verifiers().items():

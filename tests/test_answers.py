@@ -511,6 +511,9 @@ EQUAL = [
     ),
     (STEP, r"\begin{cases}x^2,\quad x\ge0\\-x,\quad x<0\end{cases}"),
     (STEP, r"\left\{\begin{aligned}x^2,& x\ge0\\-x,& x<0\end{aligned}\right."),
+    # a weight is no milligram
+    (r"\frac{mg}{2}", r"\frac{1}{2}mg"), (r"\frac{a}{2mL^2}", r"\frac{a}{2L^2m}"), ("5 mg", "5"),
+    (r"20\text{ mg}", "20 milligrams"),
     # components by name, in any order
     ("(x,y)=(3,4)", "y=4, x=3"), ("(x,y)=(3,4)", "(y,x)=(4,3)"),
     ("|z-1|=|z+i|", "|z+i|=|1-z|"), ("z^2+1", "(z-i)(z+i)"),
@@ -529,6 +532,7 @@ DIFFERENT = [
     ("E[X]^2", "E[X^2]"), ("E(X)^2", "E(X^2)"), (r"\mathbb{E}[X]^2", r"\mathbb{E}[X^2]"),
     (r"\varphi(n)^2", r"\varphi(n^2)"), (r"\sigma(12)^2", r"\sigma(144)"),
     (r"\nabla\cdot\mathbf{F}", r"\nabla\times\mathbf{F}"),
+    ("3:45 p.m.", "3:45 a.m."),
     # z is complex beside i
     ("|z-1|=|z+i|", "|z-1|=|z-i|"), (r"\operatorname{Re} z=2", "z=2"),
     # components by name
