@@ -283,57 +283,14 @@ def note_unreadable(name: str, references: list[str]) -> None:
 def verify(response: str, reference: str) -> Verdict:
     """Is the response's final answer the reference's (Eq. 2)? Bounded work, but no time-out.
 
-    Where the reference has the parts (a), (b), so may the response, with an answer in each.
-
     reason: correct, wrong, no_answer, unparsed (the answer is text, the reference is not),
     too_large (a limit of answers.py was exceeded); verify_all adds timeout.
     """
     answer = extract_answer(response)
-    verdict = Verdict(False, None, "no_answer")
-    if answer is not None:
-        verdict, _ = compare_answers(reference, answer)
-    if not verdict.correct:
-        verdict = verify_parts(response, reference) or verdict
+    if answer is None:
+        return Verdict(False, None, "no_answer")
+    verdict, _ = compare_answers(reference, answer)
     return verdict
-
-
-PART = re.compile(r"\(([a-h])\)")
-PART_AT_LINE_START = re.compile(r"^[\s*#>-]*(?:part\s)?\(([a-h])\)", re.I | re.M)
-
-
-def verify_parts(response: str, reference: str) -> Verdict | None:
-    r"""The verdict on "(a) ... \boxed{3} (b) ... \boxed{4}" against "(a) 3; (b) 4", if it is right.
-
-    Each part of the response is read like a response. None unless both have the same parts.
-    """
-    parts = split_parts(reference.strip(), PART)
-    text = response.rpartition("</think>")[2].partition("<think>")[0]
-    sections = split_parts(text, PART_AT_LINE_START)
-    starts_with_part = PART.match(reference.strip())
-    if not starts_with_part or len(parts) < 2 or len(parts) != len(sections):
-        return None
-    if LIKE_A_BOX.search(text) and not all(map(LIKE_A_BOX.search, sections)):
-        return None
-
-    answers = []
-    for part, section in zip(parts, sections, strict=True):
-        answer = extract_answer(section)
-        if answer is None or not compare_answers(part.strip(" ;,.\n"), answer)[0].correct:
-            return None
-        answers.append(answer)
-    return Verdict(True, " ; ".join(answers), "correct")
-
-
-def split_parts(text: str, label: re.Pattern) -> list[str]:
-    """The texts after the last (a), its (b), (c) and so on; [] if the letters are not in order."""
-    labels = list(label.finditer(text))
-    firsts = [at for at, match in enumerate(labels) if match[1].lower() == "a"]
-    labels = labels[firsts[-1]:] if firsts else []
-    letters = "".join(match[1].lower() for match in labels)
-    if not letters or not "abcdefgh".startswith(letters):
-        return []
-    ends = [match.start() for match in labels[1:]] + [len(text)]
-    return [text[match.end():end] for match, end in zip(labels, ends, strict=True)]
 
 
 # --- 3. worker processes ------------------------------------------------------------------------
@@ -531,14 +488,14 @@ def explain(reference: str, response: str) -> None:
     """Prints one verdict and how it came about."""
     answer = extract_answer(response)
     print(f"extracted: {answer!r}")
-    if answer is not None:
-        _, comparison = compare_answers(reference, answer)
-        print(f"reference: {comparison.reference}")
-        print(f"answer:    {comparison.answer}")
-        print(f"decided:   {comparison.step or 'no step found them equal'}")
-    if parts := verify_parts(response, reference):
-        print(f"by parts:  {parts.answer!r}")
-    print(f"verdict:   {verify(response, reference).reason}")
+    if answer is None:
+        print("verdict:   no_answer")
+        return
+    verdict, comparison = compare_answers(reference, answer)
+    print(f"reference: {comparison.reference}")
+    print(f"answer:    {comparison.answer}")
+    print(f"decided:   {comparison.step or 'no step found them equal'}")
+    print(f"verdict:   {verdict.reason}")
 
 
 def grade_pairs(path: str, timeout: float, workers: int, errors: bool) -> None:

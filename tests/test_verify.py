@@ -173,25 +173,6 @@ def test_hedges_and_fillers_get_nothing(reference, response):
     assert not V.verify(response, reference).correct
 
 
-PARTS = r"(a) $3$; (b) $\frac{5}{2}$"
-
-
-@pytest.mark.parametrize("reference, response, correct", [
-    (PARTS, "(a) The slope is \\boxed{3}.\n\n(b) The area is \\boxed{2.5}.", True),
-    (PARTS, "**Final answers:**\n- (a) the slope is $3$\n- (b) the area is $5/2$", True),
-    (PARTS, "(a) \\boxed{9}\n(b) \\boxed{9}\nNo:\n(a) \\boxed{3}\n(b) \\boxed{2.5}", True),
-    (PARTS, "(a) The slope is \\boxed{2.5}.\n\n(b) The area is \\boxed{3}.", False),
-    (PARTS, "(b) The area is \\boxed{2.5}.\n\n(a) The slope is \\boxed{3}.", False),
-    (PARTS, "(a) The slope is \\boxed{3}.\n\n(b) The area is \\boxed{2}.", False),
-    (PARTS, "(a) The slope is \\boxed{3}.\n\n(b) The area is 2.5.", False),
-    (PARTS, "(a) \\boxed{3}\n(b) \\boxed{2.5}\n(c) \\boxed{7}", False),
-    (PARTS, "<think>(a) \\boxed{3}\n(b) \\boxed{2.5}", False),
-    ("3", "(a) The slope is \\boxed{3}.\n\n(b) The area is \\boxed{2.5}.", False),
-])
-def test_parts_are_compared_one_by_one(reference, response, correct):
-    assert V.verify(response, reference).correct == correct
-
-
 PIECES = st.sampled_from(r"\boxed{ } \frac{ 1 2 x ^ ( ) $ The answer is and \text{ 5 . \\".split())
 RESPONSES = st.lists(PIECES, max_size=30).map(" ".join) | st.text(max_size=300)
 
