@@ -172,14 +172,15 @@ def answer_in_text(text: str) -> str | None:
         if formula := FORMULA.match(text):
             return content_of(formula)
 
-    # 2. Nothing but an answer; announced, it may begin with a letter or be a word or two.
+    # 2. Nothing but an answer, or a last line in bold. What is announced may be a few words.
     text = text.rstrip(".。* ")
     if is_bare_answer(text, BARE_START) or (marker and is_bare_answer(text, r"\w")):
         return text
     if marker and FEW_WORDS.fullmatch(text):
         return text
-    if not marker and (bold := bold_ending(text)):
-        return bold
+    bold_line = None if marker else BOLD_LINE.search(text)
+    if bold_line and is_bare_answer(bold_line[1].strip(" .$"), ""):
+        return bold_line[1].strip(" .$")
 
     # 3. Prose: the formula or number that it ends on, and not one that it rejects.
     if PROSE.search(text):
@@ -192,45 +193,22 @@ def content_of(formula: re.Match) -> str:
     return formula[formula.lastindex].strip()
 
 
-# In bold, at the end: a line of its own, or what something "is".
+# How an answer begins that is not announced; an announced one may also begin with a letter.
+BARE_START = r"[-\\(\[.0-9]"
+FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
+# c > b > a of a last line **c > b > a**; what stood after it is already stripped.
 BOLD_LINE = re.compile(r"(?:\A|\n)[ ]*\*\*([^*\n]+)\Z")
-BOLD_WORDS = re.compile(r"\b(?:is|are)\s+\*\*([^*\n]+)\Z")
 # At the end of a sentence, what it says that the answer is not: ", not 5" of "it is 7, not 5".
 REJECTED = re.compile(r"""
     [,;]? \s* \b(?:and\s+)? (?:not|rather\s+than|instead\s+of) \s (?! .* \b(?:but|is|it's|which)\b )
     (?: [^.!?\n] | \.(?=[0-9]) ){1,60} \Z
 """, re.X)
-FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
-DENIAL = re.compile(r"""
-    \b (?: not? | never | cannot | neither | nor | either | or | if | whether | unless | suppose
-          | assume | claim\w* | show | prove | false | wrong | incorrect | unclear | doubt\w*
-          | unlikely | hardly | may | might | could | perhaps | maybe ) \b
-  | n't
-""", re.I | re.X)
-
-
-def bold_ending(text: str) -> str | None:
-    """c > b > a of a last line **c > b > a**, or convergent of "so the series is **convergent**".
-
-    text: without the asterisks and the period at its end.
-    """
-    line = BOLD_LINE.search(text)
-    if line and not PROSE.search(re.sub(r"\\\w+", "", line[1])):
-        return line[1].strip(" .$")
-    words = BOLD_WORDS.search(text)
-    last_sentence = SENTENCE_END.split(text)[-1]
-    if words and FEW_WORDS.fullmatch(words[1]) and not DENIAL.search(last_sentence):
-        return words[1]
-    return None
-
-
-BARE_START = r"[-\\(\[.0-9]"
 
 
 def is_bare_answer(text: str, start: str) -> bool:
     r"""Is the text like \frac{4}{23} or (1, 2): a formula without dollar signs, and no words?
 
-    start: a pattern for its first character.
+    start: a pattern for its beginning, "" for any.
     """
     if not re.match(start, text):
         return False
