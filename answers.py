@@ -1192,7 +1192,7 @@ def read_piecewise(tokens, separators) -> Value | None:
             pieces.append(piece)
     starts = [condition_start(piece) for piece in pieces]
     if all(start is None for start in starts):
-        return read_colon_branches(pieces, render(tokens))
+        return None
 
     values = []
     conditions = []
@@ -1238,20 +1238,6 @@ def read_condition(tokens) -> Value | None:
     if sorted(token.kind for token in kept) == ["symbol", "word"]:
         return Value("text", " ".join(token.text for token in sorted(kept)))
     return read_list(kept, "")
-
-
-def read_colon_branches(pieces, source: str) -> Value | None:
-    """x > 0: 1; x < 0: -1 -> two branches; None for other pieces"""
-    values = []
-    conditions = []
-    for piece in pieces:
-        (condition, *others), _ = split_at(piece, ":")
-        is_equation = EQUALS in condition                   # a = 3:4
-        if len(others) != 1 or not has_sign(condition) or is_equation:
-            return None
-        values.append(read_list(others[0], ""))
-        conditions.append(read_condition(condition))
-    return join_branches(values, conditions, source) if len(pieces) > 1 else None
 
 
 def join_branches(values: list[Value], conditions: list[Value], source: str) -> Value:
@@ -2032,23 +2018,13 @@ def unevaluated(name: str, bounds: dict[str, list[Token]], body: sp.Expr) -> sp.
 
     # Nested indices have different names.
     index = sp.Symbol(f"index{len(calls)}")
-    body = in_factorials(body.xreplace({old_index: index + start}))
+    body = body.xreplace({old_index: index + start})
     factor = sp.S.One
     if name == "sum":
         factor, body = body.as_independent(index, as_Add=False)
     if end == sp.oo:
         return factor * sp.Function(f"{name}∞")(body)
     return factor * sp.Function(name)(body, end - start)
-
-
-def in_factorials(expr: sp.Expr) -> sp.Expr:
-    r"""\binom{n}{k} -> \frac{n!}{k!(n-k)!}, if none of these is the factorial of a number"""
-    def rewrite(n: sp.Expr, k: sp.Expr) -> sp.Expr:
-        if not all(argument.free_symbols for argument in (n, k, n - k)):
-            return sp.binomial(n, k, evaluate=False)
-        return sp.factorial(n) / sp.factorial(k) / sp.factorial(n - k)
-
-    return expr.replace(sp.binomial, rewrite)
 
 
 def determinant(matrix: Token) -> sp.Expr:

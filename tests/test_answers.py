@@ -353,7 +353,6 @@ EQUAL = [
     (r"\frac\pi2-\frac4\pi\sum_{k=0}^{\infty}\frac{\cos((2k+1)x)}{(2k+1)^2}",
      r"\frac\pi2-\sum_{n=1}^\infty\frac{4\cos((2n-1)x)}{\pi(2n-1)^2}"),
     (r"n!\sum_{k=0}^{n}\frac{(-1)^k}{k!}", r"\sum_{i=0}^{n}(-1)^i\frac{n!}{i!}"),
-    (r"n!\sum_{k=0}^{n}\frac{(-1)^k}{k!}", r"\sum_{k=0}^n(-1)^k\binom nk(n-k)!"),
     (r"\prod_{k=1}^n(2k-1)", r"\prod_{i=0}^{n-1}(2i+1)"),
     (r"\sum_{a=1}^n\sum_{b=1}^m ab^2", r"\sum_{j=0}^{n-1}\sum_{k=1}^m (j+1)k^2"),
     (r"\int_0^1 f", r"\int_{0}^{1} f"),
@@ -487,7 +486,6 @@ EQUAL = [
     (f"f(x)={STEP}", r"f(x)=\begin{cases}-x,&\text{if }x<0,\\x^2,&\text{if }x\ge0.\end{cases}"),
     (STEP, r"x^2 \text{ if } x \ge 0, -x \text{ if } x<0"),
     (STEP, r"\left\{\begin{array}{ll}x^2&x>0\\-x&x\le0\end{array}\right."),
-    (STEP, r"x \ge 0: x^2; x<0: -x"),
     (STEP, r"-x \text{ for } x<0, x^2 \text{ otherwise}"),
     (
         "n-1 if n is even, n if n is odd",
