@@ -1190,6 +1190,8 @@ def read_piecewise(tokens, separators) -> Value | None:
             pieces[-1] = pieces[-1] + piece                 # x², if x ≥ 0
         elif piece:
             pieces.append(piece)
+    if len(pieces) > 1:
+        pieces = list(map(put_value_first, pieces))
     starts = [condition_start(piece) for piece in pieces]
     if all(start is None for start in starts):
         return None
@@ -1204,6 +1206,14 @@ def read_piecewise(tokens, separators) -> Value | None:
         values.append(read_list(value, ""))
         conditions.append(condition)
     return join_branches(values, conditions, render(tokens))
+
+
+def put_value_first(piece) -> list[Token]:
+    """x > 0: 1 -> 1 & x > 0, like a row; other pieces stay themselves, a = 3:4 too"""
+    (condition, *values), _ = split_at(piece, ":")
+    if len(values) != 1 or not has_sign(condition) or EQUALS in condition:
+        return piece
+    return [*values[0], AMPERSAND, *condition]
 
 
 def condition_start(tokens) -> int | None:
@@ -2114,22 +2124,22 @@ def compare(reference: str, answer: str) -> Comparison:
 
     # Both are read alike: a comma separates thousands, or items, or it is a decimal point.
     both = f"{reference} {answer}"
+    texts = (normalize(reference), normalize(answer))
     readings = [""]
     if re.search(r"[0-9],[0-9]", both):
         are_numbers = all(THOUSANDS.fullmatch(text) for text in (plain_reference, plain_answer))
         if not are_numbers and not re.search(r"[0-9],0[0-9]", both):    # 1,000 is no list of 1, 0
             readings.append(",")
-        if are_one_decimal(normalize(reference), normalize(answer)):
+        if are_one_decimal(*texts):
             readings.append(".")
-    same_domain = may_share_domain(normalize(reference), normalize(answer))
+    has_other_domain = not may_share_domain(*texts)
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
-        is_refused = is_no_answer(a.source) or is_no_answer(b.source) or not same_domain
+        is_refused = has_other_domain or is_no_answer(a.source) or is_no_answer(b.source)
         step = "" if is_refused else same(a, b)
         if step:
             break
-    if not step and same_domain:
-        texts = normalize(reference), normalize(answer)
+    if not step and not has_other_domain:
         step = same_family(*texts) or same_renamed(*texts)
     return Comparison(step, a, b)
 
@@ -2338,7 +2348,8 @@ def same_group(a: Value, b: Value) -> str:
         return in_order([item for _, item in labeled_items(a)],
                         [item for _, item in labeled_items(b)])
     if a.shape not in ("", "{}") and b.shape not in ("", "{}"):
-        return in_order(a.parts, b.parts) if a.shape == b.shape or are_vectors(a, b) else ""
+        is_tuple_and_vector = "()" in (a.shape, b.shape) and is_vector(a) and is_vector(b)
+        return in_order(a.parts, b.parts) if a.shape == b.shape or is_tuple_and_vector else ""
 
     if "±" in a.source + b.source:
         for tuples, others in itertools.product(readings(a), readings(b)):
@@ -2452,12 +2463,6 @@ def in_components(value: Value, count: int) -> Value:
         return value
     parts = tuple(Value("number", f"{expr} {value.unit}", expr, value.unit) for expr in components)
     return Value("group", value.source, shape="()", parts=parts)
-
-
-def are_vectors(a: Value, b: Value) -> bool:
-    """Is one a tuple and the other a matrix of one column, or of one row?"""
-    shapes = {a.shape, b.shape}
-    return "()" in shapes and ("matrix1" in shapes or f"matrix{len(a.parts)}" in shapes)
 
 
 def labeled_items(value: Value) -> list[tuple[str, Value]]:
@@ -2811,11 +2816,14 @@ def rename(value: Value, name: str) -> Value | None:
     if value.kind == "text":
         return None if name in value.source else value
     parts = tuple(rename(part, name) for part in value.parts)
+    if None in parts:
+        return None
     expr = value.expr
     if expr is not None:
         expr = expr.xreplace({sp.Symbol(name): sp.Symbol("declared")})
-    if None in parts or (expr, parts) == (value.expr, value.parts):
-        return None if None in parts else value
+    if expr == value.expr and parts == value.parts:
+        return value
+    # The source says which name it was: cx+a is not the same text where c and where a is declared.
     return value._replace(source=f"{value.source} {name}", expr=expr, parts=parts)
 
 

@@ -486,6 +486,7 @@ EQUAL = [
     (f"f(x)={STEP}", r"f(x)=\begin{cases}-x,&\text{if }x<0,\\x^2,&\text{if }x\ge0.\end{cases}"),
     (STEP, r"x^2 \text{ if } x \ge 0, -x \text{ if } x<0"),
     (STEP, r"\left\{\begin{array}{ll}x^2&x>0\\-x&x\le0\end{array}\right."),
+    (STEP, r"x \ge 0: x^2; x<0: -x"),
     (STEP, r"-x \text{ for } x<0, x^2 \text{ otherwise}"),
     (
         "n-1 if n is even, n if n is odd",
@@ -590,6 +591,7 @@ DIFFERENT = [
     ("1 where n is even, 2 where n is odd", "2 where n is even, 1 where n is odd"),
     ("1 unless n is even, 2 unless n is odd", "2 unless n is even, 1 unless n is odd"),
     (r"n\text{ even}: 5, n\text{ odd}: 3", r"n\text{ even}: 3, n\text{ odd}: 5"),
+    ("x>0: 5, x<0: 3", "x<0: 5, x>0: 3"),
     (
         r"\begin{cases}1,\quad x>0\\0,\quad x\le0\end{cases}",
         r"\begin{cases}0,\quad x>0\\1,\quad x\le0\end{cases}",
