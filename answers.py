@@ -312,7 +312,7 @@ FRACTION_WORDS = {
 NEVER_UNITS = set("""
     not no is are was and or but except maybe possibly perhaps probably never than less more plus
     minus times half dozen score twice double past short of wrong incorrect if either neither all
-    any true false quarter without unless undefined between""".split()) | set(FRACTION_WORDS)
+    any true false quarter without unless undefined between at""".split()) | set(FRACTION_WORDS)
 
 # Neither are these of a name: "p prime" says which p is meant.
 NEVER_OF_NAMES = set("even odd prime positive negative integer natural rational real".split())
@@ -962,6 +962,7 @@ CONSTANTS = {
 }
 
 RELATIONS = "=<>≤≥≠≈∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋∥∦⊥≅∼≡≢"
+INEQUALITIES = frozenset("<>≤≥≠")
 
 # The left side of an equation that is a label rather than a formula.
 NAME = r"(?:[A-Za-z](?:_\{?\w+\}?)?|[A-Z]{2,4})"               # a letter with an index, or points
@@ -1171,9 +1172,9 @@ def read_rows(tokens) -> Value:
 
 def is_value_and_condition(value, condition) -> bool:
     """Is it x², x ≥ 0 or x = 1, a > 0, and not x = 1, y = 2 or x > 0, y > 0?"""
-    if any(token.text in "<>≤≥≠" for token in value):
+    if any(token.text in INEQUALITIES for token in value):
         return False
-    is_inequality = any(token.text in "<>≤≥≠" for token in condition)
+    is_inequality = any(token.text in INEQUALITIES for token in condition)
     return is_inequality or (has_sign(condition) and not has_sign(value))
 
 
@@ -1199,11 +1200,10 @@ def read_piecewise(tokens, separators) -> Value | None:
     values = []
     conditions = []
     for piece, start in zip(pieces, starts, strict=True):
-        value = [token for token in piece[:start] if token != COMMA]
-        condition = read_condition(piece[start:]) if value and start is not None else None
-        if condition is None:
+        condition = read_condition(piece[start:]) if start else None
+        if condition is None:                               # or no value before it
             return Value("text", render(tokens))
-        values.append(read_list(value, ""))
+        values.append(read_list(piece[:start], ""))
         conditions.append(condition)
     return join_branches(values, conditions, render(tokens))
 
@@ -1239,8 +1239,10 @@ def read_condition(tokens) -> Value | None:
     """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even; None if nothing is said"""
     kept = []
     for token in tokens:
-        if token.text.lower() not in (*CONDITION_WORDS, "for", "that", "is", "&", ","):
+        if token.text.lower() not in (*CONDITION_WORDS, "for", "that", "is", "&"):
             kept.append(token)
+    if kept[-1:] == [COMMA]:                                # "otherwise,"
+        kept.pop()
     if len(kept) == 1 and kept[0].text.lower() in OTHERWISE_WORDS:
         return OTHERWISE
     if not kept:
@@ -2155,20 +2157,18 @@ DOMAIN_WORD = re.compile(rf"""
   | ([A-Za-z]) [ ]? ([<>≤≥≠][^,;]+)
   | [a-z]{{3,}}
 """, re.X)
-# What a word says of a name: whose numbers it stands for, and which of these.
+# What a word says of a name: the kind of numbers that it stands for, and which of these.
+KINDS = {"integer", "real", "rational", "complex"}
 DOMAINS = {
-    "ℤ": ("integer", ""), "Z": ("integer", ""), "integer": ("integer", ""),
-    "ℕ": ("integer", "positive"), "N": ("integer", "positive"), "natural": ("integer", "positive"),
-    "ℤ+": ("integer", "positive"), "ℤ>0": ("integer", "positive"), "ℕ+": ("integer", "positive"),
-    "ℤ≥0": ("integer", "nonnegative"), "ℕ0": ("integer", "nonnegative"),
-    "ℝ": ("real", ""), "real": ("real", ""), "ℝ+": ("real", "positive"),
-    "ℝ>0": ("real", "positive"), "ℚ": ("rational", ""), "rational": ("rational", ""),
-    "ℂ": ("complex", ""), "complex": ("complex", ""), "prime": ("integer", "prime"),
-    "odd": ("integer", "odd"), "even": ("integer", "even"),
-    "positive": ("", "positive"), "negative": ("", "negative"),
-    "nonnegative": ("", "nonnegative"), "nonzero": ("", "nonzero"),
-    ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
-    "≠0": ("", "nonzero"),
+    "ℤ": "integer", "Z": "integer", "ℝ": "real", "ℚ": "rational", "ℂ": "complex",
+    "integer": "integer", "real": "real", "rational": "rational", "complex": "complex",
+    "ℕ": "integer positive", "N": "integer positive", "natural": "integer positive",
+    "ℕ+": "integer positive", "ℤ+": "integer positive", "ℤ>0": "integer positive",
+    "ℕ0": "integer nonnegative", "ℤ≥0": "integer nonnegative",
+    "ℝ+": "real positive", "ℝ>0": "real positive",
+    "prime": "integer prime", "odd": "integer odd", "even": "integer even",
+    "positive": "positive", "negative": "negative", "nonnegative": "nonnegative",
+    "nonzero": "nonzero", ">0": "positive", "<0": "negative", "≥0": "nonnegative", "≠0": "nonzero",
 }
 DOMAIN_NAMES = [word for word in DOMAINS if word.isalpha()]
 FOR_ALL = re.compile(rf"""
@@ -2178,41 +2178,40 @@ FOR_ALL = re.compile(rf"""
 
 def may_share_domain(text: str, other: str) -> bool:
     """k ∈ ℤ is not k ∈ ℕ, nor is "for all x > 0" "for all x < 0"; but a domain may be left out."""
-    kinds, restrictions = stated_domain(text)
-    other_kinds, other_restrictions = stated_domain(other)
-    if not kinds | restrictions or not other_kinds | other_restrictions:
+    facts = stated_domain(text)
+    other_facts = stated_domain(other)
+    if not facts or not other_facts:
         return True
+    kinds, other_kinds = facts & KINDS, other_facts & KINDS
     is_other_kind = bool(kinds and other_kinds and kinds != other_kinds)
-    return not is_other_kind and restrictions == other_restrictions
+    return not is_other_kind and facts - KINDS == other_facts - KINDS
 
 
-def stated_domain(text: str) -> tuple[set[str], set[str]]:
-    """The domain at the end of a normalized answer: its kind of numbers, and which of these.
+def stated_domain(text: str) -> set[str]:
+    """What the end of a normalized answer says of a name: its kind of numbers, and which of these.
 
-    nπ, n ∈ ℕ                ->  {integer}, {positive}
-    2x "for" "all" x > 1     ->  {real}, {>1}
+    nπ, n ∈ ℕ                ->  integer, positive
+    2x "for" "all" x > 1     ->  real, >1
     """
     clause = INTEGERS.search(text) or FOR_ALL.search(text)
     words = re.sub('[" ]+', " ", clause[0]) if clause else ""
     words = words.replace("∈ ", "∈").replace("non - ", "non").replace("non-", "non")
-    kinds = set()
-    restrictions = set()
+    facts = set()
     for match in DOMAIN_WORD.finditer(words):
         name, relation = match.groups()
-        if relation:
-            is_whole = name in "klmnij"
-            kinds.add("" if is_whole else "real")
-            relation = relation.replace(" ", "")
-            if is_whole and relation == "≥1":
-                relation = ">0"
-            restrictions.add(DOMAINS.get(relation, ("", relation))[1])
-        else:
+        if not relation:
             word = re.sub("[ _^{}]", "", match[0]).removesuffix("s")
-            unknown = "" if word.isalpha() else word        # ℤ-
-            kind, restriction = DOMAINS.get(word, ("", unknown))
-            kinds.add(kind)
-            restrictions.add(restriction)
-    return kinds - {""}, restrictions - {""}
+            unknown = "" if word.isalpha() else word        # "all" says nothing, ℤ- does
+            facts |= set(DOMAINS.get(word, unknown).split())
+            continue
+
+        relation = relation.replace(" ", "")
+        if name not in "klmnij":
+            facts.add("real")
+        elif relation == "≥1":                              # the same of an integer
+            relation = ">0"
+        facts |= set(DOMAINS.get(relation, relation).split())
+    return facts
 
 
 def without_blanks(text: str) -> str:
@@ -2383,7 +2382,7 @@ def joined_by(value: Value) -> str:
     k > 0, k ≠ 1 and in x > 0, x < 5, but not in x < 0, x > 5.
     """
     relations = [part for part in value.parts if part.kind == "relation"]
-    if not any(set(part.ops) & set("<>≤≥≠") for part in relations):
+    if not any(INEQUALITIES & set(part.ops) for part in relations):
         return ""
     for word in ("or", "and"):
         if word in value.ops:
@@ -2687,7 +2686,7 @@ def same_relations(a: Value, b: Value) -> str:
         if a.ops == b.ops == ("=",) and free_names(*parts):
             return same_equation(a, b)
         step = same_chain(a, b)
-        if not step and {*a.ops, *b.ops} <= set("<>≤≥"):
+        if not step and {*a.ops, *b.ops} <= INEQUALITIES - {"≠"}:
             step = same_inequality(a, b)
         return step
     return same_chain(a, b)
@@ -3039,7 +3038,7 @@ def read_inequality(value: Value) -> tuple[str, sp.Set]:
 
 def solve_linear(op: str, left: Value, right: Value) -> sp.Set:
     """The reals x with 2x + 1 < 5; all of them for 2 < 3. Linear in the only name."""
-    if not (left.kind == right.kind == "number") or op not in "<>≤≥≠":
+    if not (left.kind == right.kind == "number") or op not in INEQUALITIES:
         raise ParseError("not an inequality")
     gap = left.expr - right.expr
     names = free_names(left, right)
@@ -3183,8 +3182,7 @@ def identical_on(reals: sp.Set, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool
 
 
 def identical_inside(interval: sp.Interval, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
-    """Do two expressions agree at every point tried inside an interval? As `identical`, but there.
-    """
+    """Are two expressions identical where `name` is inside an interval? Tried at points there."""
     names = (x.free_symbols | y.free_symbols | {name}) - {IMAGINARY}
     low = evaluate(interval.start, {})                      # None if it is infinite
     high = evaluate(interval.end, {})

@@ -501,6 +501,11 @@ EQUAL = [
         r"\begin{cases}0,&x<0\\x^2,&0\le x\le1\\1,&x>1\end{cases}",
         r"\begin{cases}1,&x\ge1\\x^2,&0\le x<1\\0,&x<0\end{cases}",
     ),
+    (
+        r"\begin{cases}1&x>2, y>0\\0&\text{otherwise}\end{cases}",
+        r"\begin{cases}1&y>0\text{ and }x>2\\0,&\text{otherwise,}\end{cases}",
+    ),
+    ("2, x if a>0; 3 if a<0", "x, 2 if a>0; 3 if a<0"),
     (r"\begin{cases}x&=1\\y&=2\end{cases}", "x=1, y=2"),
     (r"\begin{cases}x=1,\\y=2;\end{cases}", "(1,2)"),
     (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", "(1,2),(3,4)"),
@@ -597,6 +602,11 @@ DIFFERENT = [
         r"\begin{cases}0,\quad x>0\\1,\quad x\le0\end{cases}",
     ),
     ("5 if x>0, otherwise 3", "5 if x>0, otherwise 4"),
+    (
+        r"\begin{cases}1&x>0, y>0\\0&\text{otherwise}\end{cases}",
+        r"\begin{cases}1&x>0, z>0\\0&\text{otherwise}\end{cases}",
+    ),
+    ("2, x if a>0; 3 if a<0", "2x if a>0; 3 if a<0"),
     # systems: the parts of each solution stay together
     (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", r"\begin{cases}x=1, y=4\\x=3, y=2\end{cases}"),
     (
@@ -651,6 +661,7 @@ DIFFERENT = [
     (r"f(x)=cx \text{ for real } c", r"f(x)=cx \text{ for integer } c"),
     (r"x=2p, p \text{ prime}", r"x=2p, p \text{ odd prime}"),
     (r"n \text{ even}", "n"),
+    (r"5\text{ at }x=2", r"2\text{ at }x=5"),
     # a unit left out of one item here and of another there
     ("3 cm and 1", "1 cm and 3"), ("three tens and one", "one tens and three"),
     (r"\frac13", r"-0.\overline{3}"),
