@@ -610,9 +610,6 @@ RULES = [
          r"{1 \over 2}", r"\frac{1 }{ 2}", r"\over"),
     rule(r"\{ ([^{}]*) \\choose\b ([^{}]*) \}", r"\\binom{\1}{\2}",
          r"{5 \choose 2}", r"\binom{5 }{ 2}", r"\choose"),
-    rule(r"""\{ [ ]? \} [ ]? [_^] [ ]? (?: \{ (\w+) \} | (\w) ) [ ]?
-             (?-i:C) [ ]? _ [ ]? (?: \{ (\w+) \} | (\w) )""", r"\\binom{\1\2}{\3\4}",
-         "{}^{10}C_3", r"\binom{10}{3}", "_"),
     # derivatives and constant functions
     rule(r"""\\frac [ ]? \{ [ ]? (?:d|\{d\}) [ ]? y [ ]? \} [ ]? \{ [ ]? (?:d|\{d\}) [ ]? x [ ]? \}
            | (?<![A-Za-z\\]) dy [ ]? / [ ]? dx (?![A-Za-z])""", "y'",
