@@ -2232,7 +2232,10 @@ def same(a: Value, b: Value) -> str:
     if a.kind == "number" and b.kind == "number":
         return same_number(a, b)
 
-    if a.kind == "relation" and b.kind == "relation":
+    own, others = components(a), components(b)
+    if "relation" in (a.kind, b.kind) and own and others:
+        step = same_components(own, others)
+    elif a.kind == "relation" and b.kind == "relation":
         step = same_relations(a, b)
     elif a.kind == "relation":
         step = same_as_relation(a, b)
@@ -2615,9 +2618,6 @@ def is_label(value: Value) -> bool:
 
 def same_as_relation(relation: Value, other: Value) -> str:
     """Is a relation the same as something that is none? A label, a true equation, a solved one."""
-    own, others = components(relation), components(other)
-    if own and others:
-        return same_components(own, others)
     label, value = split_label(relation)
     if label:                                               # x = 5 is 5
         return same(value, other)
@@ -2666,9 +2666,6 @@ CALL = re.compile(r"(\w+'*)\(([^\W\d_])\)")              # f(x), f'(x); but f(2)
 
 def same_relations(a: Value, b: Value) -> str:
     """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
-    own, others = components(a), components(b)
-    if own and others:
-        return same_components(own, others)
     label_a, value_a = split_label(a)
     label_b, value_b = split_label(b)
     if label_a and are_same_labels(label_a, label_b) and (step := same(value_a, value_b)):

@@ -159,6 +159,18 @@ def extract_answer(response: str) -> str | None:
     return answer or None
 
 
+# How an answer begins that is not announced; an announced one may also begin with a letter.
+BARE_START = r"[-\\(\[.0-9]"
+FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
+# c > b > a of a last line **c > b > a**; what stood after it is already stripped.
+BOLD_LINE = re.compile(r"(?:\A|\n)[ ]*\*\*([^*\n]+)\Z")
+# At the end of a sentence, what it says that the answer is not: ", not 5" of "it is 7, not 5".
+REJECTED = re.compile(r"""
+    [,;]? \s* \b(?:and\s+)? (?:not|rather\s+than|instead\s+of) \s (?! .* \b(?:but|is|it's|which)\b )
+    (?: [^.!?\n] | \.(?=[0-9]) ){1,60} \Z
+""", re.X)
+
+
 def answer_in_text(text: str) -> str | None:
     """The answer of a response without a box: what it announces, all of it, or its last number."""
     text = NOISE.sub("", text[-4000:]).strip()
@@ -191,18 +203,6 @@ def answer_in_text(text: str) -> str | None:
 def content_of(formula: re.Match) -> str:
     """What stands between the delimiters of a match of FORMULA."""
     return formula[formula.lastindex].strip()
-
-
-# How an answer begins that is not announced; an announced one may also begin with a letter.
-BARE_START = r"[-\\(\[.0-9]"
-FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
-# c > b > a of a last line **c > b > a**; what stood after it is already stripped.
-BOLD_LINE = re.compile(r"(?:\A|\n)[ ]*\*\*([^*\n]+)\Z")
-# At the end of a sentence, what it says that the answer is not: ", not 5" of "it is 7, not 5".
-REJECTED = re.compile(r"""
-    [,;]? \s* \b(?:and\s+)? (?:not|rather\s+than|instead\s+of) \s (?! .* \b(?:but|is|it's|which)\b )
-    (?: [^.!?\n] | \.(?=[0-9]) ){1,60} \Z
-""", re.X)
 
 
 def is_bare_answer(text: str, start: str) -> bool:
