@@ -312,7 +312,7 @@ FRACTION_WORDS = {
 NEVER_UNITS = set("""
     not no is are was and or but except maybe possibly perhaps probably never than less more plus
     minus times half dozen score twice double past short of wrong incorrect if either neither all
-    any true false quarter without unless undefined between""".split()) | set(FRACTION_WORDS)
+    any true false quarter without unless undefined between at""".split()) | set(FRACTION_WORDS)
 
 # Neither are these of a name: "p prime" says which p is meant.
 NEVER_OF_NAMES = set("even odd prime positive negative integer natural rational real".split())
@@ -610,9 +610,6 @@ RULES = [
          r"{1 \over 2}", r"\frac{1 }{ 2}", r"\over"),
     rule(r"\{ ([^{}]*) \\choose\b ([^{}]*) \}", r"\\binom{\1}{\2}",
          r"{5 \choose 2}", r"\binom{5 }{ 2}", r"\choose"),
-    rule(r"""\{ [ ]? \} [ ]? [_^] [ ]? (?: \{ (\w+) \} | (\w) ) [ ]?
-             (?-i:C) [ ]? _ [ ]? (?: \{ (\w+) \} | (\w) )""", r"\\binom{\1\2}{\3\4}",
-         "{}^{10}C_3", r"\binom{10}{3}", "_"),
     # derivatives and constant functions
     rule(r"""\\frac [ ]? \{ [ ]? (?:d|\{d\}) [ ]? y [ ]? \} [ ]? \{ [ ]? (?:d|\{d\}) [ ]? x [ ]? \}
            | (?<![A-Za-z\\]) dy [ ]? / [ ]? dx (?![A-Za-z])""", "y'",
@@ -962,6 +959,7 @@ CONSTANTS = {
 }
 
 RELATIONS = "=<>≤≥≠≈∈∋∉∌⊂⊃⊆⊇⊄⊅⊈⊉⊊⊋∥∦⊥≅∼≡≢"
+INEQUALITIES = frozenset("<>≤≥≠")
 
 # The left side of an equation that is a label rather than a formula.
 NAME = r"(?:[A-Za-z](?:_\{?\w+\}?)?|[A-Z]{2,4})"               # a letter with an index, or points
@@ -1171,9 +1169,9 @@ def read_rows(tokens) -> Value:
 
 def is_value_and_condition(value, condition) -> bool:
     """Is it x², x ≥ 0 or x = 1, a > 0, and not x = 1, y = 2 or x > 0, y > 0?"""
-    if any(token.text in "<>≤≥≠" for token in value):
+    if any(token.text in INEQUALITIES for token in value):
         return False
-    is_inequality = any(token.text in "<>≤≥≠" for token in condition)
+    is_inequality = any(token.text in INEQUALITIES for token in condition)
     return is_inequality or (has_sign(condition) and not has_sign(value))
 
 
@@ -1190,20 +1188,29 @@ def read_piecewise(tokens, separators) -> Value | None:
             pieces[-1] = pieces[-1] + piece                 # x², if x ≥ 0
         elif piece:
             pieces.append(piece)
+    if len(pieces) > 1:
+        pieces = list(map(put_value_first, pieces))
     starts = [condition_start(piece) for piece in pieces]
     if all(start is None for start in starts):
-        return read_colon_branches(pieces, render(tokens))
+        return None
 
     values = []
     conditions = []
     for piece, start in zip(pieces, starts, strict=True):
-        value = [token for token in piece[:start] if token != COMMA]
-        condition = read_condition(piece[start:]) if value and start is not None else None
-        if condition is None:
+        condition = read_condition(piece[start:]) if start else None
+        if condition is None:                               # or no value before it
             return Value("text", render(tokens))
-        values.append(read_list(value, ""))
+        values.append(read_list(piece[:start], ""))
         conditions.append(condition)
     return join_branches(values, conditions, render(tokens))
+
+
+def put_value_first(piece) -> list[Token]:
+    """x > 0: 1 -> 1 & x > 0, like a row; other pieces stay themselves, a = 3:4 too"""
+    (condition, *values), _ = split_at(piece, ":")
+    if len(values) != 1 or not has_sign(condition) or EQUALS in condition:
+        return piece
+    return [*values[0], AMPERSAND, *condition]
 
 
 def condition_start(tokens) -> int | None:
@@ -1229,8 +1236,10 @@ def read_condition(tokens) -> Value | None:
     """if x ≥ 0 -> x ≥ 0; "n is even", "even n" -> n even; None if nothing is said"""
     kept = []
     for token in tokens:
-        if token.text.lower() not in (*CONDITION_WORDS, "for", "that", "is", "&", ","):
+        if token.text.lower() not in (*CONDITION_WORDS, "for", "that", "is", "&"):
             kept.append(token)
+    if kept[-1:] == [COMMA]:                                # "otherwise,"
+        kept.pop()
     if len(kept) == 1 and kept[0].text.lower() in OTHERWISE_WORDS:
         return OTHERWISE
     if not kept:
@@ -1238,20 +1247,6 @@ def read_condition(tokens) -> Value | None:
     if sorted(token.kind for token in kept) == ["symbol", "word"]:
         return Value("text", " ".join(token.text for token in sorted(kept)))
     return read_list(kept, "")
-
-
-def read_colon_branches(pieces, source: str) -> Value | None:
-    """x > 0: 1; x < 0: -1 -> two branches; None for other pieces"""
-    values = []
-    conditions = []
-    for piece in pieces:
-        (condition, *others), _ = split_at(piece, ":")
-        is_equation = EQUALS in condition                   # a = 3:4
-        if len(others) != 1 or not has_sign(condition) or is_equation:
-            return None
-        values.append(read_list(others[0], ""))
-        conditions.append(read_condition(condition))
-    return join_branches(values, conditions, source) if len(pieces) > 1 else None
 
 
 def join_branches(values: list[Value], conditions: list[Value], source: str) -> Value:
@@ -2032,23 +2027,13 @@ def unevaluated(name: str, bounds: dict[str, list[Token]], body: sp.Expr) -> sp.
 
     # Nested indices have different names.
     index = sp.Symbol(f"index{len(calls)}")
-    body = in_factorials(body.xreplace({old_index: index + start}))
+    body = body.xreplace({old_index: index + start})
     factor = sp.S.One
     if name == "sum":
         factor, body = body.as_independent(index, as_Add=False)
     if end == sp.oo:
         return factor * sp.Function(f"{name}∞")(body)
     return factor * sp.Function(name)(body, end - start)
-
-
-def in_factorials(expr: sp.Expr) -> sp.Expr:
-    r"""\binom{n}{k} -> \frac{n!}{k!(n-k)!}, if none of these is the factorial of a number"""
-    def rewrite(n: sp.Expr, k: sp.Expr) -> sp.Expr:
-        if not all(argument.free_symbols for argument in (n, k, n - k)):
-            return sp.binomial(n, k, evaluate=False)
-        return sp.factorial(n) / sp.factorial(k) / sp.factorial(n - k)
-
-    return expr.replace(sp.binomial, rewrite)
 
 
 def determinant(matrix: Token) -> sp.Expr:
@@ -2138,22 +2123,22 @@ def compare(reference: str, answer: str) -> Comparison:
 
     # Both are read alike: a comma separates thousands, or items, or it is a decimal point.
     both = f"{reference} {answer}"
+    texts = (normalize(reference), normalize(answer))
     readings = [""]
     if re.search(r"[0-9],[0-9]", both):
         are_numbers = all(THOUSANDS.fullmatch(text) for text in (plain_reference, plain_answer))
         if not are_numbers and not re.search(r"[0-9],0[0-9]", both):    # 1,000 is no list of 1, 0
             readings.append(",")
-        if are_one_decimal(normalize(reference), normalize(answer)):
+        if are_one_decimal(*texts):
             readings.append(".")
-    same_domain = may_share_domain(normalize(reference), normalize(answer))
+    has_other_domain = not may_share_domain(*texts)
     for comma in readings:
         a, b = read(reference, comma), read(answer, comma)
-        is_refused = is_no_answer(a.source) or is_no_answer(b.source) or not same_domain
+        is_refused = has_other_domain or is_no_answer(a.source) or is_no_answer(b.source)
         step = "" if is_refused else same(a, b)
         if step:
             break
-    if not step and same_domain:
-        texts = normalize(reference), normalize(answer)
+    if not step and not has_other_domain:
         step = same_family(*texts) or same_renamed(*texts)
     return Comparison(step, a, b)
 
@@ -2169,20 +2154,18 @@ DOMAIN_WORD = re.compile(rf"""
   | ([A-Za-z]) [ ]? ([<>≤≥≠][^,;]+)
   | [a-z]{{3,}}
 """, re.X)
-# What a word says of a name: whose numbers it stands for, and which of these.
+# What a word says of a name: the kind of numbers that it stands for, and which of these.
+KINDS = {"integer", "real", "rational", "complex"}
 DOMAINS = {
-    "ℤ": ("integer", ""), "Z": ("integer", ""), "integer": ("integer", ""),
-    "ℕ": ("integer", "positive"), "N": ("integer", "positive"), "natural": ("integer", "positive"),
-    "ℤ+": ("integer", "positive"), "ℤ>0": ("integer", "positive"), "ℕ+": ("integer", "positive"),
-    "ℤ≥0": ("integer", "nonnegative"), "ℕ0": ("integer", "nonnegative"),
-    "ℝ": ("real", ""), "real": ("real", ""), "ℝ+": ("real", "positive"),
-    "ℝ>0": ("real", "positive"), "ℚ": ("rational", ""), "rational": ("rational", ""),
-    "ℂ": ("complex", ""), "complex": ("complex", ""), "prime": ("integer", "prime"),
-    "odd": ("integer", "odd"), "even": ("integer", "even"),
-    "positive": ("", "positive"), "negative": ("", "negative"),
-    "nonnegative": ("", "nonnegative"), "nonzero": ("", "nonzero"),
-    ">0": ("", "positive"), "<0": ("", "negative"), "≥0": ("", "nonnegative"),
-    "≠0": ("", "nonzero"),
+    "ℤ": "integer", "Z": "integer", "ℝ": "real", "ℚ": "rational", "ℂ": "complex",
+    "integer": "integer", "real": "real", "rational": "rational", "complex": "complex",
+    "ℕ": "integer positive", "N": "integer positive", "natural": "integer positive",
+    "ℕ+": "integer positive", "ℤ+": "integer positive", "ℤ>0": "integer positive",
+    "ℕ0": "integer nonnegative", "ℤ≥0": "integer nonnegative",
+    "ℝ+": "real positive", "ℝ>0": "real positive",
+    "prime": "integer prime", "odd": "integer odd", "even": "integer even",
+    "positive": "positive", "negative": "negative", "nonnegative": "nonnegative",
+    "nonzero": "nonzero", ">0": "positive", "<0": "negative", "≥0": "nonnegative", "≠0": "nonzero",
 }
 DOMAIN_NAMES = [word for word in DOMAINS if word.isalpha()]
 FOR_ALL = re.compile(rf"""
@@ -2192,41 +2175,40 @@ FOR_ALL = re.compile(rf"""
 
 def may_share_domain(text: str, other: str) -> bool:
     """k ∈ ℤ is not k ∈ ℕ, nor is "for all x > 0" "for all x < 0"; but a domain may be left out."""
-    kinds, restrictions = stated_domain(text)
-    other_kinds, other_restrictions = stated_domain(other)
-    if not kinds | restrictions or not other_kinds | other_restrictions:
+    facts = stated_domain(text)
+    other_facts = stated_domain(other)
+    if not facts or not other_facts:
         return True
+    kinds, other_kinds = facts & KINDS, other_facts & KINDS
     is_other_kind = bool(kinds and other_kinds and kinds != other_kinds)
-    return not is_other_kind and restrictions == other_restrictions
+    return not is_other_kind and facts - KINDS == other_facts - KINDS
 
 
-def stated_domain(text: str) -> tuple[set[str], set[str]]:
-    """The domain at the end of a normalized answer: its kind of numbers, and which of these.
+def stated_domain(text: str) -> set[str]:
+    """What the end of a normalized answer says of a name: its kind of numbers, and which of these.
 
-    nπ, n ∈ ℕ                ->  {integer}, {positive}
-    2x "for" "all" x > 1     ->  {real}, {>1}
+    nπ, n ∈ ℕ                ->  integer, positive
+    2x "for" "all" x > 1     ->  real, >1
     """
     clause = INTEGERS.search(text) or FOR_ALL.search(text)
     words = re.sub('[" ]+', " ", clause[0]) if clause else ""
     words = words.replace("∈ ", "∈").replace("non - ", "non").replace("non-", "non")
-    kinds = set()
-    restrictions = set()
+    facts = set()
     for match in DOMAIN_WORD.finditer(words):
         name, relation = match.groups()
-        if relation:
-            is_whole = name in "klmnij"
-            kinds.add("" if is_whole else "real")
-            relation = relation.replace(" ", "")
-            if is_whole and relation == "≥1":
-                relation = ">0"
-            restrictions.add(DOMAINS.get(relation, ("", relation))[1])
-        else:
+        if not relation:
             word = re.sub("[ _^{}]", "", match[0]).removesuffix("s")
-            unknown = "" if word.isalpha() else word        # ℤ-
-            kind, restriction = DOMAINS.get(word, ("", unknown))
-            kinds.add(kind)
-            restrictions.add(restriction)
-    return kinds - {""}, restrictions - {""}
+            unknown = "" if word.isalpha() else word        # "all" says nothing, ℤ- does
+            facts |= set(DOMAINS.get(word, unknown).split())
+            continue
+
+        relation = relation.replace(" ", "")
+        if name not in "klmnij":
+            facts.add("real")
+        elif relation == "≥1":                              # the same of an integer
+            relation = ">0"
+        facts |= set(DOMAINS.get(relation, relation).split())
+    return facts
 
 
 def without_blanks(text: str) -> str:
@@ -2250,7 +2232,10 @@ def same(a: Value, b: Value) -> str:
     if a.kind == "number" and b.kind == "number":
         return same_number(a, b)
 
-    if a.kind == "relation" and b.kind == "relation":
+    own, others = components(a), components(b)
+    if "relation" in (a.kind, b.kind) and own and others:
+        step = same_components(own, others)
+    elif a.kind == "relation" and b.kind == "relation":
         step = same_relations(a, b)
     elif a.kind == "relation":
         step = same_as_relation(a, b)
@@ -2362,7 +2347,8 @@ def same_group(a: Value, b: Value) -> str:
         return in_order([item for _, item in labeled_items(a)],
                         [item for _, item in labeled_items(b)])
     if a.shape not in ("", "{}") and b.shape not in ("", "{}"):
-        return in_order(a.parts, b.parts) if a.shape == b.shape or are_vectors(a, b) else ""
+        is_tuple_and_vector = "()" in (a.shape, b.shape) and is_vector(a) and is_vector(b)
+        return in_order(a.parts, b.parts) if a.shape == b.shape or is_tuple_and_vector else ""
 
     if "±" in a.source + b.source:
         for tuples, others in itertools.product(readings(a), readings(b)):
@@ -2396,7 +2382,7 @@ def joined_by(value: Value) -> str:
     k > 0, k ≠ 1 and in x > 0, x < 5, but not in x < 0, x > 5.
     """
     relations = [part for part in value.parts if part.kind == "relation"]
-    if not any(set(part.ops) & set("<>≤≥≠") for part in relations):
+    if not any(INEQUALITIES & set(part.ops) for part in relations):
         return ""
     for word in ("or", "and"):
         if word in value.ops:
@@ -2476,12 +2462,6 @@ def in_components(value: Value, count: int) -> Value:
         return value
     parts = tuple(Value("number", f"{expr} {value.unit}", expr, value.unit) for expr in components)
     return Value("group", value.source, shape="()", parts=parts)
-
-
-def are_vectors(a: Value, b: Value) -> bool:
-    """Is one a tuple and the other a matrix of one column, or of one row?"""
-    shapes = {a.shape, b.shape}
-    return "()" in shapes and ("matrix1" in shapes or f"matrix{len(a.parts)}" in shapes)
 
 
 def labeled_items(value: Value) -> list[tuple[str, Value]]:
@@ -2638,9 +2618,6 @@ def is_label(value: Value) -> bool:
 
 def same_as_relation(relation: Value, other: Value) -> str:
     """Is a relation the same as something that is none? A label, a true equation, a solved one."""
-    own, others = components(relation), components(other)
-    if own and others:
-        return same_components(own, others)
     label, value = split_label(relation)
     if label:                                               # x = 5 is 5
         return same(value, other)
@@ -2689,9 +2666,6 @@ CALL = re.compile(r"(\w+'*)\(([^\W\d_])\)")              # f(x), f'(x); but f(2)
 
 def same_relations(a: Value, b: Value) -> str:
     """Are two relations the same? By label and value, a renamed argument, a factor, or a flip."""
-    own, others = components(a), components(b)
-    if own and others:
-        return same_components(own, others)
     label_a, value_a = split_label(a)
     label_b, value_b = split_label(b)
     if label_a and are_same_labels(label_a, label_b) and (step := same(value_a, value_b)):
@@ -2706,7 +2680,7 @@ def same_relations(a: Value, b: Value) -> str:
         if a.ops == b.ops == ("=",) and free_names(*parts):
             return same_equation(a, b)
         step = same_chain(a, b)
-        if not step and {*a.ops, *b.ops} <= set("<>≤≥"):
+        if not step and {*a.ops, *b.ops} <= INEQUALITIES - {"≠"}:
             step = same_inequality(a, b)
         return step
     return same_chain(a, b)
@@ -2835,11 +2809,14 @@ def rename(value: Value, name: str) -> Value | None:
     if value.kind == "text":
         return None if name in value.source else value
     parts = tuple(rename(part, name) for part in value.parts)
+    if None in parts:
+        return None
     expr = value.expr
     if expr is not None:
         expr = expr.xreplace({sp.Symbol(name): sp.Symbol("declared")})
-    if None in parts or (expr, parts) == (value.expr, value.parts):
-        return None if None in parts else value
+    if expr == value.expr and parts == value.parts:
+        return value
+    # The source says which name it was: cx+a is not the same text where c and where a is declared.
     return value._replace(source=f"{value.source} {name}", expr=expr, parts=parts)
 
 
@@ -3055,7 +3032,7 @@ def read_inequality(value: Value) -> tuple[str, sp.Set]:
 
 def solve_linear(op: str, left: Value, right: Value) -> sp.Set:
     """The reals x with 2x + 1 < 5; all of them for 2 < 3. Linear in the only name."""
-    if not (left.kind == right.kind == "number") or op not in "<>≤≥≠":
+    if not (left.kind == right.kind == "number") or op not in INEQUALITIES:
         raise ParseError("not an inequality")
     gap = left.expr - right.expr
     names = free_names(left, right)
@@ -3199,8 +3176,7 @@ def identical_on(reals: sp.Set, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool
 
 
 def identical_inside(interval: sp.Interval, x: sp.Expr, y: sp.Expr, name: sp.Symbol) -> bool:
-    """Do two expressions agree at every point tried inside an interval? As `identical`, but there.
-    """
+    """Are two expressions identical where `name` is inside an interval? Tried at points there."""
     names = (x.free_symbols | y.free_symbols | {name}) - {IMAGINARY}
     low = evaluate(interval.start, {})                      # None if it is infinite
     high = evaluate(interval.end, {})

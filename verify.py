@@ -159,6 +159,18 @@ def extract_answer(response: str) -> str | None:
     return answer or None
 
 
+# How an answer begins that is not announced; an announced one may also begin with a letter.
+BARE_START = r"[-\\(\[.0-9]"
+FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
+# c > b > a of a last line **c > b > a**; what stood after it is already stripped.
+BOLD_LINE = re.compile(r"(?:\A|\n)[ ]*\*\*([^*\n]+)\Z")
+# At the end of a sentence, what it says that the answer is not: ", not 5" of "it is 7, not 5".
+REJECTED = re.compile(r"""
+    [,;]? \s* \b(?:and\s+)? (?:not|rather\s+than|instead\s+of) \s (?! .* \b(?:but|is|it's|which)\b )
+    (?: [^.!?\n] | \.(?=[0-9]) ){1,60} \Z
+""", re.X)
+
+
 def answer_in_text(text: str) -> str | None:
     """The answer of a response without a box: what it announces, all of it, or its last number."""
     text = NOISE.sub("", text[-4000:]).strip()
@@ -172,14 +184,15 @@ def answer_in_text(text: str) -> str | None:
         if formula := FORMULA.match(text):
             return content_of(formula)
 
-    # 2. Nothing but an answer; announced, it may begin with a letter or be a word or two.
+    # 2. Nothing but an answer, or a last line in bold. What is announced may be a few words.
     text = text.rstrip(".。* ")
     if is_bare_answer(text, BARE_START) or (marker and is_bare_answer(text, r"\w")):
         return text
     if marker and FEW_WORDS.fullmatch(text):
         return text
-    if not marker and (bold := bold_ending(text)):
-        return bold
+    bold_line = None if marker else BOLD_LINE.search(text)
+    if bold_line and is_bare_answer(bold_line[1].strip(" .$"), ""):
+        return bold_line[1].strip(" .$")
 
     # 3. Prose: the formula or number that it ends on, and not one that it rejects.
     if PROSE.search(text):
@@ -192,45 +205,10 @@ def content_of(formula: re.Match) -> str:
     return formula[formula.lastindex].strip()
 
 
-# In bold, at the end: a line of its own, or what something "is".
-BOLD_LINE = re.compile(r"(?:\A|\n)[ ]*\*\*([^*\n]+)\Z")
-BOLD_WORDS = re.compile(r"\b(?:is|are)\s+\*\*([^*\n]+)\Z")
-# At the end of a sentence, what it says that the answer is not: ", not 5" of "it is 7, not 5".
-REJECTED = re.compile(r"""
-    [,;]? \s* \b(?:and\s+)? (?:not|rather\s+than|instead\s+of) \s (?! .* \b(?:but|is|it's|which)\b )
-    (?: [^.!?\n] | \.(?=[0-9]) ){1,60} \Z
-""", re.X)
-FEW_WORDS = re.compile(r"[^\W\d_]+(?: [^\W\d_]+){0,2}")
-DENIAL = re.compile(r"""
-    \b (?: not? | never | cannot | neither | nor | either | or | if | whether | unless | suppose
-          | assume | claim\w* | show | prove | false | wrong | incorrect | unclear | doubt\w*
-          | unlikely | hardly | may | might | could | perhaps | maybe ) \b
-  | n't
-""", re.I | re.X)
-
-
-def bold_ending(text: str) -> str | None:
-    """c > b > a of a last line **c > b > a**, or convergent of "so the series is **convergent**".
-
-    text: without the asterisks and the period at its end.
-    """
-    line = BOLD_LINE.search(text)
-    if line and not PROSE.search(re.sub(r"\\\w+", "", line[1])):
-        return line[1].strip(" .$")
-    words = BOLD_WORDS.search(text)
-    last_sentence = SENTENCE_END.split(text)[-1]
-    if words and FEW_WORDS.fullmatch(words[1]) and not DENIAL.search(last_sentence):
-        return words[1]
-    return None
-
-
-BARE_START = r"[-\\(\[.0-9]"
-
-
 def is_bare_answer(text: str, start: str) -> bool:
     r"""Is the text like \frac{4}{23} or (1, 2): a formula without dollar signs, and no words?
 
-    start: a pattern for its first character.
+    start: a pattern for its beginning, "" for any.
     """
     if not re.match(start, text):
         return False
@@ -283,57 +261,14 @@ def note_unreadable(name: str, references: list[str]) -> None:
 def verify(response: str, reference: str) -> Verdict:
     """Is the response's final answer the reference's (Eq. 2)? Bounded work, but no time-out.
 
-    Where the reference has the parts (a), (b), so may the response, with an answer in each.
-
     reason: correct, wrong, no_answer, unparsed (the answer is text, the reference is not),
     too_large (a limit of answers.py was exceeded); verify_all adds timeout.
     """
     answer = extract_answer(response)
-    verdict = Verdict(False, None, "no_answer")
-    if answer is not None:
-        verdict, _ = compare_answers(reference, answer)
-    if not verdict.correct:
-        verdict = verify_parts(response, reference) or verdict
+    if answer is None:
+        return Verdict(False, None, "no_answer")
+    verdict, _ = compare_answers(reference, answer)
     return verdict
-
-
-PART = re.compile(r"\(([a-h])\)")
-PART_AT_LINE_START = re.compile(r"^[\s*#>-]*(?:part\s)?\(([a-h])\)", re.I | re.M)
-
-
-def verify_parts(response: str, reference: str) -> Verdict | None:
-    r"""The verdict on "(a) ... \boxed{3} (b) ... \boxed{4}" against "(a) 3; (b) 4", if it is right.
-
-    Each part of the response is read like a response. None unless both have the same parts.
-    """
-    parts = split_parts(reference.strip(), PART)
-    text = response.rpartition("</think>")[2].partition("<think>")[0]
-    sections = split_parts(text, PART_AT_LINE_START)
-    starts_with_part = PART.match(reference.strip())
-    if not starts_with_part or len(parts) < 2 or len(parts) != len(sections):
-        return None
-    if LIKE_A_BOX.search(text) and not all(map(LIKE_A_BOX.search, sections)):
-        return None
-
-    answers = []
-    for part, section in zip(parts, sections, strict=True):
-        answer = extract_answer(section)
-        if answer is None or not compare_answers(part.strip(" ;,.\n"), answer)[0].correct:
-            return None
-        answers.append(answer)
-    return Verdict(True, " ; ".join(answers), "correct")
-
-
-def split_parts(text: str, label: re.Pattern) -> list[str]:
-    """The texts after the last (a), its (b), (c) and so on; [] if the letters are not in order."""
-    labels = list(label.finditer(text))
-    firsts = [at for at, match in enumerate(labels) if match[1].lower() == "a"]
-    labels = labels[firsts[-1]:] if firsts else []
-    letters = "".join(match[1].lower() for match in labels)
-    if not letters or not "abcdefgh".startswith(letters):
-        return []
-    ends = [match.start() for match in labels[1:]] + [len(text)]
-    return [text[match.end():end] for match, end in zip(labels, ends, strict=True)]
 
 
 # --- 3. worker processes ------------------------------------------------------------------------
@@ -531,14 +466,14 @@ def explain(reference: str, response: str) -> None:
     """Prints one verdict and how it came about."""
     answer = extract_answer(response)
     print(f"extracted: {answer!r}")
-    if answer is not None:
-        _, comparison = compare_answers(reference, answer)
-        print(f"reference: {comparison.reference}")
-        print(f"answer:    {comparison.answer}")
-        print(f"decided:   {comparison.step or 'no step found them equal'}")
-    if parts := verify_parts(response, reference):
-        print(f"by parts:  {parts.answer!r}")
-    print(f"verdict:   {verify(response, reference).reason}")
+    if answer is None:
+        print("verdict:   no_answer")
+        return
+    verdict, comparison = compare_answers(reference, answer)
+    print(f"reference: {comparison.reference}")
+    print(f"answer:    {comparison.answer}")
+    print(f"decided:   {comparison.step or 'no step found them equal'}")
+    print(f"verdict:   {verdict.reason}")
 
 
 def grade_pairs(path: str, timeout: float, workers: int, errors: bool) -> None:

@@ -314,7 +314,6 @@ EQUAL = [
     ("(2n+1)n!", "n!(2n+1)"),
     ("C_{10}^{3}", "120"),
     ("C_{10}^3", "C^3_{10}"),
-    ("{}_{10}C_3", "{}^{10}C_{7}"),
     (r"\Gamma\left(\tfrac32\right)", r"\frac{\sqrt\pi}{2}"),
     (r"\Gamma(n+1)", "n!"),
     (r"\zeta(2)", r"\frac{\pi^2}{6}"),
@@ -353,7 +352,6 @@ EQUAL = [
     (r"\frac\pi2-\frac4\pi\sum_{k=0}^{\infty}\frac{\cos((2k+1)x)}{(2k+1)^2}",
      r"\frac\pi2-\sum_{n=1}^\infty\frac{4\cos((2n-1)x)}{\pi(2n-1)^2}"),
     (r"n!\sum_{k=0}^{n}\frac{(-1)^k}{k!}", r"\sum_{i=0}^{n}(-1)^i\frac{n!}{i!}"),
-    (r"n!\sum_{k=0}^{n}\frac{(-1)^k}{k!}", r"\sum_{k=0}^n(-1)^k\binom nk(n-k)!"),
     (r"\prod_{k=1}^n(2k-1)", r"\prod_{i=0}^{n-1}(2i+1)"),
     (r"\sum_{a=1}^n\sum_{b=1}^m ab^2", r"\sum_{j=0}^{n-1}\sum_{k=1}^m (j+1)k^2"),
     (r"\int_0^1 f", r"\int_{0}^{1} f"),
@@ -502,6 +500,11 @@ EQUAL = [
         r"\begin{cases}0,&x<0\\x^2,&0\le x\le1\\1,&x>1\end{cases}",
         r"\begin{cases}1,&x\ge1\\x^2,&0\le x<1\\0,&x<0\end{cases}",
     ),
+    (
+        r"\begin{cases}1&x>2, y>0\\0&\text{otherwise}\end{cases}",
+        r"\begin{cases}1&y>0\text{ and }x>2\\0,&\text{otherwise,}\end{cases}",
+    ),
+    ("2, x if a>0; 3 if a<0", "x, 2 if a>0; 3 if a<0"),
     (r"\begin{cases}x&=1\\y&=2\end{cases}", "x=1, y=2"),
     (r"\begin{cases}x=1,\\y=2;\end{cases}", "(1,2)"),
     (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", "(1,2),(3,4)"),
@@ -592,11 +595,17 @@ DIFFERENT = [
     ("1 where n is even, 2 where n is odd", "2 where n is even, 1 where n is odd"),
     ("1 unless n is even, 2 unless n is odd", "2 unless n is even, 1 unless n is odd"),
     (r"n\text{ even}: 5, n\text{ odd}: 3", r"n\text{ even}: 3, n\text{ odd}: 5"),
+    ("x>0: 5, x<0: 3", "x<0: 5, x>0: 3"),
     (
         r"\begin{cases}1,\quad x>0\\0,\quad x\le0\end{cases}",
         r"\begin{cases}0,\quad x>0\\1,\quad x\le0\end{cases}",
     ),
     ("5 if x>0, otherwise 3", "5 if x>0, otherwise 4"),
+    (
+        r"\begin{cases}1&x>0, y>0\\0&\text{otherwise}\end{cases}",
+        r"\begin{cases}1&x>0, z>0\\0&\text{otherwise}\end{cases}",
+    ),
+    ("2, x if a>0; 3 if a<0", "2x if a>0; 3 if a<0"),
     # systems: the parts of each solution stay together
     (r"\begin{cases}x=1, y=2\\x=3, y=4\end{cases}", r"\begin{cases}x=1, y=4\\x=3, y=2\end{cases}"),
     (
@@ -651,6 +660,7 @@ DIFFERENT = [
     (r"f(x)=cx \text{ for real } c", r"f(x)=cx \text{ for integer } c"),
     (r"x=2p, p \text{ prime}", r"x=2p, p \text{ odd prime}"),
     (r"n \text{ even}", "n"),
+    (r"5\text{ at }x=2", r"2\text{ at }x=5"),
     # a unit left out of one item here and of another there
     ("3 cm and 1", "1 cm and 3"), ("three tens and one", "one tens and three"),
     (r"\frac13", r"-0.\overline{3}"),

@@ -78,12 +78,8 @@ EXTRACTED = [
     ("The answer is yes.", "yes"),
     ("Taking logarithms yields the ordering.\n\n**c > b > a**", "c > b > a"),
     ("Then $x$ is found.\n\n**$x = 5$**.", "x = 5"),
-    ("The terms tend to 0.\n\nTherefore the series is **convergent**.", "convergent"),
     ("It is 5.\n\n**Final remarks**", None),
     ("The length is $5$ **meters**.", "5"),
-    ("It is not true that the series is **convergent**.", None),
-    ("Check whether the number is **odd**", None),
-    ("It remains to show that it is **odd**.", None),
     ("The correct choice is not **C**.", None),
     # nothing to extract: empty, cut off, malformed, a flood of guesses, a fragment
     ("", None),
@@ -171,25 +167,6 @@ def test_paper_table_10():
 ])
 def test_hedges_and_fillers_get_nothing(reference, response):
     assert not V.verify(response, reference).correct
-
-
-PARTS = r"(a) $3$; (b) $\frac{5}{2}$"
-
-
-@pytest.mark.parametrize("reference, response, correct", [
-    (PARTS, "(a) The slope is \\boxed{3}.\n\n(b) The area is \\boxed{2.5}.", True),
-    (PARTS, "**Final answers:**\n- (a) the slope is $3$\n- (b) the area is $5/2$", True),
-    (PARTS, "(a) \\boxed{9}\n(b) \\boxed{9}\nNo:\n(a) \\boxed{3}\n(b) \\boxed{2.5}", True),
-    (PARTS, "(a) The slope is \\boxed{2.5}.\n\n(b) The area is \\boxed{3}.", False),
-    (PARTS, "(b) The area is \\boxed{2.5}.\n\n(a) The slope is \\boxed{3}.", False),
-    (PARTS, "(a) The slope is \\boxed{3}.\n\n(b) The area is \\boxed{2}.", False),
-    (PARTS, "(a) The slope is \\boxed{3}.\n\n(b) The area is 2.5.", False),
-    (PARTS, "(a) \\boxed{3}\n(b) \\boxed{2.5}\n(c) \\boxed{7}", False),
-    (PARTS, "<think>(a) \\boxed{3}\n(b) \\boxed{2.5}", False),
-    ("3", "(a) The slope is \\boxed{3}.\n\n(b) The area is \\boxed{2.5}.", False),
-])
-def test_parts_are_compared_one_by_one(reference, response, correct):
-    assert V.verify(response, reference).correct == correct
 
 
 PIECES = st.sampled_from(r"\boxed{ } \frac{ 1 2 x ^ ( ) $ The answer is and \text{ 5 . \\".split())
