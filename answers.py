@@ -1076,7 +1076,8 @@ def complete_congruences(tokens) -> list[Token]:
     """
     pieces = []                     # (left side, residue, modulus) of each congruence
     left = None
-    for piece in split_at(tokens, (",", "and", "or"))[0]:
+    texts, separators = split_at(tokens, (",", "and", "or"))
+    for piece in texts:
         sides, ops = split_at(piece, RELATIONS)
         if ops == ("≡",):
             left = sides[0]
@@ -1087,7 +1088,8 @@ def complete_congruences(tokens) -> list[Token]:
 
     completed = []
     modulus = []
-    for left, residue, own_modulus in reversed(pieces):
+    behind = [*separators, ","]                             # what stands behind each piece
+    for (left, residue, own_modulus), separator in reversed(list(zip(pieces, behind, strict=True))):
         modulus = own_modulus or modulus
         residues = [residue]
         if residue and residue[0].text in ("±", "∓"):
@@ -1095,7 +1097,8 @@ def complete_congruences(tokens) -> list[Token]:
         if not modulus or not residue:
             return tokens
         for signed in residues:
-            completed = [*left, Token("operator", "≡"), *signed, *modulus, COMMA, *completed]
+            congruence = [*left, Token("operator", "≡"), *signed, *modulus]
+            completed = [*congruence, Token("operator", separator), *completed]
     return completed[:-1]
 
 
@@ -2370,23 +2373,30 @@ def is_lone_set(value: Value) -> bool:
 
 
 def join_differently(a: Value, b: Value) -> bool:
-    """Are inequalities joined by "or" here and by "and" there?"""
+    """Are conditions joined by "or" here and by "and" there?"""
     are_lists = all(value.kind == "group" and value.shape in ("", "{}") for value in (a, b))
     return are_lists and {joined_by(a), joined_by(b)} == {"and", "or"}
 
 
 def joined_by(value: Value) -> str:
-    """"and" or "or", whichever joins the inequalities of a list; "" if nothing says so.
+    """"and" or "or", whichever joins the conditions of a list; "" if nothing says so.
 
-    A comma is "and" between different names, beside ≠, and where all can hold together: in
-    k > 0, k ≠ 1 and in x > 0, x < 5, but not in x < 0, x > 5.
+    Conditions are inequalities and congruences with different moduli. A comma is "and" between
+    different names, beside ≠, and where all can hold together: in k > 0, k ≠ 1 and in x > 0, x < 5,
+    but not in x < 0, x > 5.
     """
     relations = [part for part in value.parts if part.kind == "relation"]
-    if not any(INEQUALITIES & set(part.ops) for part in relations):
+    residues = [part.parts[-1] for part in relations if part.parts[-1].shape == "mod"]
+    moduli = {residue.parts[-1].source for residue in residues}
+    has_inequality = any(INEQUALITIES & set(part.ops) for part in relations)
+    has_moduli = len(moduli) > 1
+    if not has_inequality and not has_moduli:
         return ""
     for word in ("or", "and"):
         if word in value.ops:
             return word
+    if has_moduli:
+        return "and"
     names = set()
     for part in relations:
         names |= free_names(*(side for side in part.parts if side.kind == "number"))
@@ -2876,6 +2886,8 @@ def read_family(text: str) -> Family | None:
     elif not declared or declared.is_for_all or not PARAMETER.fullmatch(declared.name):
         return None
     value = parse(declared.text)
+    if value.kind == "group" and joined_by(value) == "and":             # a system, no alternatives
+        return None
     items = value.parts if value.kind == "group" and not value.shape else (value,)
     parameter = sp.Symbol(declared.name)
     pairs = [split_family_item(item, parameter) for item in items]

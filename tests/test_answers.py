@@ -514,6 +514,10 @@ EQUAL = [
     ),
     (STEP, r"\begin{cases}x^2,\quad x\ge0\\-x,\quad x<0\end{cases}"),
     (STEP, r"\left\{\begin{aligned}x^2,& x\ge0\\-x,& x<0\end{aligned}\right."),
+    # congruences
+    (r"x \equiv 1 \pmod 2 \text{ and } x \equiv 0 \pmod 3",
+     r"x \equiv 0 \pmod 3, x \equiv 1 \pmod 2"),
+    (r"x \equiv 1 \text{ or } x \equiv 7 \pmod 8", r"x \equiv \pm 1 \pmod 8"),
     # a weight is no milligram
     (r"\frac{mg}{2}", r"\frac{1}{2}mg"), (r"\frac{a}{2mL^2}", r"\frac{a}{2L^2m}"), ("5 mg", "5"),
     (r"20\text{ mg}", "20 milligrams"),
@@ -536,6 +540,11 @@ DIFFERENT = [
     (r"\varphi(n)^2", r"\varphi(n^2)"), (r"\sigma(12)^2", r"\sigma(144)"),
     (r"\nabla\cdot\mathbf{F}", r"\nabla\times\mathbf{F}"),
     ("3:45 p.m.", "3:45 a.m."),
+    # congruences with different moduli
+    (r"x \equiv 1 \pmod 2 \text{ or } x \equiv 0 \pmod 3",
+     r"x \equiv 1 \pmod 2 \text{ and } x \equiv 0 \pmod 3"),
+    (r"x \equiv 1 \pmod 2 \text{ or } x \equiv 0 \pmod 3",
+     r"x \equiv 1 \pmod 2, x \equiv 0 \pmod 3"),
     # z is complex beside i
     ("|z-1|=|z+i|", "|z-1|=|z-i|"), (r"\operatorname{Re} z=2", "z=2"),
     # components by name
