@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import sys
+from collections import Counter
 from dataclasses import fields
 
 import pytest
@@ -20,6 +21,7 @@ import hero
 import prepare
 import rewards
 import verify
+from problems import read_jsonl
 from results import paper_tables
 
 release = pytest.mark.release
@@ -311,6 +313,22 @@ def test_the_tables_are_the_measured_ones(page, name):
     assert len(shown) > 3
     for line in shown:
         assert line in text_of(page)
+
+
+@release
+def test_the_pairs_written_blind_are_accepted_as_the_page_says():
+    """The column "now" of what remains: how many wrong and right answers of each set."""
+    rows = [row for _, row in read_jsonl(ROOT / "results/blind_pairs.jsonl")]
+    verdicts = verify.verify_all([row["response"] for row in rows], [row["gold"] for row in rows])
+    accepted = Counter()
+    for row, verdict in zip(rows, verdicts, strict=True):
+        accepted[row["source"].removeprefix("blind "), row["label"]] += verdict.correct
+
+    table = re.findall(r"^\| ([A-E]) \| (.*) \|$", text_of("results/verifiers_remaining.md"), re.M)
+    assert len(table) == 5
+    for name, cells in table:
+        now = cells.split("|")[-2].strip()
+        assert now == f"{accepted[name, False]}, {accepted[name, True]}"
 
 
 # Decimals that no measurement makes: versions of licenses and software, settings, and the worked
