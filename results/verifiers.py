@@ -223,7 +223,9 @@ def format_page(table: list[dict], speed: list[dict], throughput: list[str]) -> 
         f"Command: `python results/verifiers.py PAIRS_FOLDER` (Python {platform.python_version()}; "
         "the columns are those of the paper's Table 1, in percent). Times depend on the machine "
         "and its load: compare them within a run. The external rows are the open half of other "
-        "systems' test suites, largely input of computer algebra.", ""]
+        "systems' test suites, largely input of computer algebra. The blind rows were written by "
+        "language models that had not seen verify.py, most of them as traps "
+        "([sets and numbers](verifiers_remaining.md)).", ""]
     for group in dict.fromkeys(row["rows"] for row in table):
         rows = [row for row in table if row["rows"] == group]
         lines += [
