@@ -549,7 +549,7 @@ DIFFERENT = [
     ("|z-1|=|z+i|", "|z-1|=|z-i|"), (r"\operatorname{Re} z=2", "z=2"),
     # components by name
     ("(x,y)=(3,4)", "x=4, y=3"), ("(x,y)=(3,4)", "y=3, x=4"), ("(x,y)=(3,4)", "(y,x)=(3,4)"),
-    ("(x,y)=(3,4,5)", "x=3, y=4"),
+    ("(x,y)=(3,4,5)", "x=3, y=4"), ("(x,y)=(3,4)", "x=3, y=4, z=5"), ("(x,y)=(3,4)", "(a,b)=(3,4)"),
     # a list repeats all items of another, or none
     ("1,1,2,3,5", "1,2,3,5"), ("1,1,2", "1,2"),
     # conditions as sets of reals
