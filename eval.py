@@ -46,7 +46,7 @@ from problems import (
 from report import load_run, plot_runs, results_table, summary_legend, summary_table
 from rewards import Batch, RewardModel, auroc, compute_advantages
 from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
-from verify import note_unreadable, verify_all
+from verify import grade, note_unreadable, verify_all
 
 # ---------------------------------------------------------------------------- the judge
 
@@ -194,38 +194,6 @@ def judge_input(verdicts, responses):
 
 
 # ---------------------------------------------------------------------------- grading
-
-
-def grade(responses, rows):
-    """Grades responses by the verifier and by the oracle. -> (N Verdicts, N bools of the truth)
-
-    responses: N strings.  rows: their N problems. The verdict is against a row's "answer". The
-    truth is also True if the response says one of the row's "accepted" phrasings. It is False if
-    the response begins with the row's "wrong_start": such a working finds the answer by luck.
-    """
-    verdicts = verify_all(responses, [row["answer"] for row in rows])
-    truth = []
-    for verdict, row in zip(verdicts, rows, strict=True):
-        truth.append(verdict.correct or verdict.answer in row.get("accepted", ()))
-
-    # Where that did not match, the verifier compares the response with each accepted phrasing.
-    indices = []
-    phrasings = []
-    for i, row in enumerate(rows):
-        if truth[i] or not verdicts[i].answer:
-            continue
-        for phrasing in row.get("accepted", ()):
-            indices.append(i)
-            phrasings.append(phrasing)
-    second_verdicts = verify_all([responses[i] for i in indices], phrasings)
-    for i, verdict in zip(indices, second_verdicts, strict=True):
-        if verdict.correct:
-            truth[i] = True
-
-    for i, row in enumerate(rows):
-        if "wrong_start" in row and responses[i].startswith(row["wrong_start"]):
-            truth[i] = False
-    return verdicts, truth
 
 
 def sample_and_grade(engine, tokenizer, problems, samples, sampling, seed, instruction="",

@@ -43,7 +43,7 @@ import distributed
 import neighbors
 import tiny
 from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
-from eval import evaluate, grade, judge, judge_input
+from eval import evaluate, judge, judge_input
 from prepare import DATA, EVAL_DATA, unsplit_problems
 from problems import (
     STEP_BY_STEP,
@@ -78,7 +78,7 @@ from rollout import (
     response_text,
     right_padded,
 )
-from verify import Verdict, note_unreadable, verify_all
+from verify import Verdict, grade, note_unreadable, verify_all
 
 # ---------------------------------------------------------------------------- settings
 

@@ -46,7 +46,7 @@ from answers import (
 )
 from problems import read_jsonl
 
-__all__ = ["REASONS", "Verdict", "compare_answers", "extract_answer", "is_equivalent",
+__all__ = ["REASONS", "Verdict", "compare_answers", "extract_answer", "grade", "is_equivalent",
            "is_readable", "note_unreadable", "verify", "verify_all"]
 
 MAX_BOXES = 20                      # different boxes in a response; more are a flood of guesses
@@ -407,6 +407,38 @@ def limit_memory() -> None:
         with open("/proc/self/statm") as statm:
             used = int(statm.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MAX_MEMORY, used + MAX_MEMORY))
+
+
+def grade(responses: list[str], rows: list[dict]) -> tuple[list[Verdict], list[bool]]:
+    """Grades responses by the verifier and by the oracle. -> (N Verdicts, N bools of the truth)
+
+    responses: N strings.  rows: their N problems. The verdict is against a row's "answer". The
+    truth is also True if the response says one of the row's "accepted" phrasings. It is False if
+    the response begins with the row's "wrong_start": such a working finds the answer by luck.
+    """
+    verdicts = verify_all(responses, [row["answer"] for row in rows])
+    truth = []
+    for verdict, row in zip(verdicts, rows, strict=True):
+        truth.append(verdict.correct or verdict.answer in row.get("accepted", ()))
+
+    # Where that did not match, the verifier compares the response with each accepted phrasing.
+    indices = []
+    phrasings = []
+    for i, row in enumerate(rows):
+        if truth[i] or not verdicts[i].answer:
+            continue
+        for phrasing in row.get("accepted", ()):
+            indices.append(i)
+            phrasings.append(phrasing)
+    second_verdicts = verify_all([responses[i] for i in indices], phrasings)
+    for i, verdict in zip(indices, second_verdicts, strict=True):
+        if verdict.correct:
+            truth[i] = True
+
+    for i, row in enumerate(rows):
+        if "wrong_start" in row and responses[i].startswith(row["wrong_start"]):
+            truth[i] = False
+    return verdicts, truth
 
 
 # --- 4. the command line ------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoTokenizer
 
 import tiny
-from eval import grade
+from verify import grade
 from verify import is_equivalent, verify, verify_all
 
 # ---------------------------------------------------------------------------- numbers in words
