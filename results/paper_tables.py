@@ -15,10 +15,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import distributed  # noqa: E402
-from verify import grade  # noqa: E402
 from problems import BENCHMARKS, first_line, load_problems, read_jsonl  # noqa: E402
 from report import COLORS, pyplot, results_table  # noqa: E402
 from rewards import auroc  # noqa: E402
+from verify import grade  # noqa: E402
 
 # ---------------------------------------------------------------------------- Table 2
 

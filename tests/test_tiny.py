@@ -8,8 +8,7 @@ import torch
 from transformers import AutoTokenizer
 
 import tiny
-from verify import grade
-from verify import is_equivalent, verify, verify_all
+from verify import grade, is_equivalent, verify, verify_all
 
 # ---------------------------------------------------------------------------- numbers in words
 
