@@ -1,12 +1,11 @@
 """Everything about many processes, and nothing about the method.
 
-Process group and reductions, FSDP2 sharding, LoRA, model loading and the memory plan, checkpoints,
+Process group and reductions, FSDP2 sharding, model loading and the memory plan, checkpoints,
 seeds that do not depend on the number of ranks, clean exits. All functions also work in a single
 process without torchrun.
 """
 
 import hashlib
-import io
 import os
 import pickle
 import random
@@ -24,22 +23,14 @@ from types import MethodType
 import numpy
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
-import torch.nn.functional as F
 import transformers
-from torch.distributed.checkpoint import CheckpointException, DefaultLoadPlanner, FileSystemReader
-from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
-    get_state_dict,
-    set_state_dict,
-)
 from torch.distributed.fsdp import (
     FSDPModule,
     MixedPrecisionPolicy,
     fully_shard,
     register_fsdp_forward_method,
 )
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from problems import first_line, read_jsonl, write_jsonl
@@ -243,7 +234,7 @@ def gathered_tensors(model, dtype=None):
     """
     if isinstance(model, FSDPModule):
         model.reshard()
-    adapted = lora_layers(model)
+    adapted = {path: m for path, m in model.named_modules() if hasattr(m, "merged_weight")}
     for name, tensor in model.state_dict().items():
         layer_name, _, parameter = name.rpartition(".")
         if layer_name in adapted and parameter in ("lora_a", "lora_b"):
@@ -296,78 +287,6 @@ def clip_gradients(model, max_norm):
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()
     return norm.item()
-
-
-# ---------------------------------------------------------------------------- LoRA
-
-
-class LoRALinear(torch.nn.Linear):
-    """A frozen linear layer and a trained change of low rank: y = W x + (alpha / rank) B A x.
-
-    It takes over the weight and the bias of `linear`, with their names. A (rank, in) starts random
-    and B (out, rank) at zero, so that nothing changes before the first step. Both are float32, for
-    small steps not to be rounded away, and compute in the dtype of x.
-    Paper: "LoRA", arXiv 2106.09685
-    """
-
-    def __init__(self, linear, rank, alpha, generator):
-        outputs, inputs = linear.weight.shape
-        super().__init__(inputs, outputs, bias=linear.bias is not None, device="meta")
-        self.weight = linear.weight
-        self.bias = linear.bias
-        self.scale = alpha / rank
-        self.enabled = True
-
-        # Drawn on the CPU, so that all ranks start from the same A.
-        start = torch.empty(rank, inputs).uniform_(-1, 1, generator=generator) / inputs**0.5
-        device = linear.weight.device
-        self.lora_a = torch.nn.Parameter(start.to(device))
-        self.lora_b = torch.nn.Parameter(torch.zeros(outputs, rank, device=device))
-
-    def forward(self, x):
-        """x (..., in) -> (..., out)"""
-        output = super().forward(x)
-        if self.enabled:
-            low = self.scale * F.linear(x, self.lora_a.to(x.dtype))               # (..., rank)
-            output = output + F.linear(low, self.lora_b.to(x.dtype))
-        return output
-
-    @torch.no_grad()
-    def merged_weight(self):
-        """W + (alpha / rank) B A, computed in float32 and rounded to the dtype of W. (out, in)"""
-        merged = self.weight.float() + self.scale * (self.lora_b @ self.lora_a)
-        return merged.to(self.weight.dtype)
-
-
-def add_lora(model, rank, alpha, seed):
-    """Freezes a transformers language model, and gives all linear layers of its decoder layers
-    adapters to train, in place. The same seed gives the same adapters on every rank."""
-    model.requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    for decoder_layer in model.base_model.layers:
-        for path, module in list(decoder_layer.named_modules()):
-            if isinstance(module, torch.nn.Linear):
-                parent, _, name = path.rpartition(".")
-                adapted = LoRALinear(module, rank, alpha, generator)
-                setattr(decoder_layer.get_submodule(parent), name, adapted)
-
-
-def lora_layers(model):
-    """{path in the model: LoRALinear}; empty for a model without LoRA."""
-    return {path: m for path, m in model.named_modules() if isinstance(m, LoRALinear)}
-
-
-@contextmanager
-def lora_disabled(model):
-    """Inside the with block the model computes what its base does, as before the training."""
-    layers = lora_layers(model).values()
-    for layer in layers:
-        layer.enabled = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.enabled = True
 
 
 # ---------------------------------------------------------------------------- speed and memory
@@ -556,11 +475,12 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
 
 
 def save_checkpoint(path, model, optimizer, state, keep=2):
-    """Saves model, optimizer, each rank's random state and `state` as the folder `path`.
+    """Saves weights, optimizer, each rank's random state and `state` as the folder `path`.
 
     All ranks call it. The files are written to a temporary folder, flushed to the disk, and
     renamed: `path` is whole or not there. Only the `keep` newest folders stay. An OSError (a full
-    disk) leaves the older ones as they are.
+    disk) leaves the older ones as they are. Rank 0 holds the whole, 12 bytes per trained weight, in
+    its machine's memory.
     """
     path = Path(path)
     rank = dist.get_rank()
@@ -570,14 +490,13 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
         temporary.mkdir(parents=True)
     barrier()
 
+    training = training_state(model, optimizer)
     try:
-        weights, moments = trained_state(model, optimizer)
-        dcp.save({"model": weights, "optimizer": moments}, checkpoint_id=str(temporary),
-                 process_group=objects_group)
         save_to_disk(random_state(), temporary / f"random_{rank}.pt")
         if rank == 0:
+            save_to_disk(training, temporary / "training.pt")
             save_to_disk(state, temporary / "state.pt")
-    except (OSError, RuntimeError, CheckpointException) as error:
+    except (OSError, RuntimeError) as error:
         raise OSError(f"the checkpoint {path} could not be written ({first_line(error)}): make "
                       "room, then resume from the previous one with --resume") from error
     barrier()
@@ -590,13 +509,54 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
     barrier()
 
 
-def trained_state(model, optimizer):
-    """(weights, moments) for a checkpoint, by name, without what is frozen: under LoRA the base."""
-    weights, moments = get_state_dict(model, optimizer)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if not parameter.requires_grad:
-            del weights[name]
-    return weights, moments
+def training_state(model, optimizer):
+    """The trained weights, by name, and the optimizer's state, whole, on the CPU of rank 0.
+
+    -> {"weights": {name: tensor}, "optimizer": {index of a parameter: {key: tensor}}}
+
+    What is frozen, under LoRA the base, is left out. An optimizer that has not taken a step has no
+    state, and none is made up for it: saving never changes the run.
+    """
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+    def whole(tensor):
+        tensor = tensor.detach()
+        if isinstance(tensor, DTensor):
+            tensor = tensor.full_tensor()                      # a collective: all ranks gather
+        return tensor.cpu() if dist.get_rank() == 0 else None
+
+    weights = {name: whole(p) for name, p in model.named_parameters() if p.requires_grad}
+    moments = {}
+    for index, entries in optimizer.state_dict()["state"].items():
+        moments[index] = {key: whole(value) for key, value in entries.items()}
+    return {"weights": weights, "optimizer": moments}
+
+
+def restore_training_state(model, optimizer, saved):
+    """Copies what training_state has gathered into a model and its optimizer.
+
+    Every rank reads the whole and keeps its own shard, so the number of ranks may be another.
+    """
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+    def shard_of(tensor, parameter):
+        tensor = tensor.to(parameter.device, copy=True)
+        if tensor.ndim == 0 or not isinstance(parameter, DTensor):       # AdamW counts its steps
+            return tensor
+        return distribute_tensor(tensor, parameter.device_mesh, parameter.placements,
+                                 src_data_rank=None)
+
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(shard_of(saved["weights"][name], parameter))
+    moments = {}
+    for index, parameter in enumerate(trained.values()):
+        if index in saved["optimizer"]:
+            moments[index] = {key: shard_of(value, parameter)
+                              for key, value in saved["optimizer"][index].items()}
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": moments, "param_groups": groups})
 
 
 def save_to_disk(content, path):
@@ -617,33 +577,27 @@ def load_checkpoint(folder, model, optimizer):
 
     None if there is none. One that cannot be read is announced and skipped in favor of the previous
     one. This rank's random state is restored; a rank that the saved run did not have keeps its own.
-    Nothing in the files is executed: only tensors, plain data and DCP's own records are read.
+    Nothing in the files is executed: weights_only admits tensors and plain data alone.
     """
     found = run_on_rank_0(lambda: checkpoints(folder))
     for path in reversed(found):
-        state, error = None, None
+        error = None
         try:
-            state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+            state = torch.load(path / "state.pt", weights_only=True)
             own = path / f"random_{dist.get_rank()}.pt"
             saved_random_state = torch.load(own, weights_only=True) if own.exists() else None
+            # mmap: what a rank does not keep of it is never in memory at once.
+            training = torch.load(path / "training.pt", mmap=True, map_location="cpu",
+                                  weights_only=True)
+            restore_training_state(model, optimizer, training)
         except Exception as raised:
             error = raised
 
-        # Loading the tensors is a collective: all ranks do it, or none.
-        if not all_sum([error is not None]).item():
-            try:
-                weights, moments = trained_state(model, optimizer)
-                dcp.load({"model": weights, "optimizer": moments}, planner=SafePlanner(),
-                         storage_reader=SafeReader(str(path)), process_group=objects_group)
-                set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=moments,
-                               options=StateDictOptions(strict=not lora_layers(model)))
-            except (Exception, CheckpointException) as raised:
-                error = raised
+        # If one rank cannot read it, no rank takes it.
         if not all_sum([error is not None]).item():
             if saved_random_state:
                 set_random_state(saved_random_state)
             return state
-
         if dist.get_rank() == 0:
             print(f"the checkpoint {path} cannot be read ({first_line(error)}): falling back to "
                   "the previous one", flush=True)
@@ -651,48 +605,6 @@ def load_checkpoint(folder, model, optimizer):
         raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start a new "
                       "run; on several nodes, runs/ has to be on a disk that all of them share")
     return None
-
-
-class MetadataUnpickler(pickle.Unpickler):
-    """Reads the index of a DCP checkpoint. It refuses every class but those of such an index."""
-
-    ALLOWED = {
-        "pathlib": {"PosixPath"},
-        "pathlib._local": {"PosixPath"},                                     # its name in 3.13
-        "torch": {"Size", "float32", "bfloat16", "float16", "int64"},
-        "torch.serialization": {"_get_layout"},
-        "torch.distributed.checkpoint.filesystem": {"_StorageInfo"},
-        "torch.distributed.checkpoint.metadata": {
-            "Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "TensorProperties",
-            "ChunkStorageMetadata", "BytesStorageMetadata", "_MEM_FORMAT_ENCODING"},
-    }
-
-    def find_class(self, module, name):
-        if name not in self.ALLOWED.get(module, ()):
-            raise pickle.UnpicklingError(f"{module}.{name} does not belong into a checkpoint")
-        return super().find_class(module, name)
-
-
-class SafeReader(FileSystemReader):
-    """DCP's reader. Its own way to read the index of a checkpoint is pickle.load."""
-
-    def read_metadata(self, *args, **kwargs):
-        with open(self.path / ".metadata", "rb") as file:
-            metadata = MetadataUnpickler(file).load()
-        metadata.storage_meta.load_id = self.load_id
-        return metadata
-
-
-class SafePlanner(DefaultLoadPlanner):
-    """DCP's planner. Its own way to read what is not a tensor is torch.load without limits, which
-    here only ever reads what was written a moment ago."""
-
-    def load_bytes(self, read_item, value):
-        content = torch.load(value, weights_only=True)
-        written = io.BytesIO()
-        torch.save(content, written)
-        written.seek(0)
-        super().load_bytes(read_item, written)
 
 
 def random_state():

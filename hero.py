@@ -40,6 +40,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM
 
 import distributed
+import lora
 import neighbors
 import tiny
 from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
@@ -777,7 +778,7 @@ def load_policy(cfg, ranks, trainable=True):
     model.eval()                                 # no dropout: ratios compare the same function
     model.requires_grad_(trainable)
     if trainable and cfg.lora_rank:
-        distributed.add_lora(model, cfg.lora_rank, cfg.lora_alpha, derive_seed(cfg.seed, "lora"))
+        lora.add_lora(model, cfg.lora_rank, cfg.lora_alpha, derive_seed(cfg.seed, "lora"))
     if trainable and cfg.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     if not on_gpu:
@@ -815,7 +816,7 @@ def load_models(cfg, ranks, tokenizer):
     if needs_reference(cfg) and cfg.lora_rank:
         # The frozen base of the policy is the initial policy.
         def ref_logprobs(ids, mask, temperature):
-            with distributed.lora_disabled(policy):
+            with lora.lora_disabled(policy):
                 return logprobs(ids, mask, temperature)
     elif needs_reference(cfg):
         with distributed.one_rank_at_a_time():
