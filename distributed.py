@@ -6,6 +6,7 @@ process without torchrun.
 """
 
 import hashlib
+import math
 import os
 import pickle
 import random
@@ -60,6 +61,7 @@ def init():
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
 
+    check_driver()
     if torch.cuda.is_available():
         device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
@@ -71,15 +73,35 @@ def init():
         torch.set_num_threads(1)
 
     if not dist.is_initialized():
-        # Without a store the ranks meet at torchrun's. RANK alone does not mean torchrun: a vLLM
-        # engine sets it too.
-        started_by_torchrun = {"RANK", "MASTER_ADDR"} <= os.environ.keys()
-        store = None if started_by_torchrun else dist.HashStore()
+        # Without a store the ranks meet at torchrun's.
+        store = None if under_torchrun() else dist.HashStore()
         dist.init_process_group(backend, store=store, rank=rank, world_size=world_size,
                                 timeout=timedelta(minutes=30))
         global objects_group
         objects_group = dist.new_group(backend="gloo", timeout=timedelta(days=1))
     return Ranks(rank, world_size, device)
+
+
+def under_torchrun():
+    """Whether torchrun has started this process. A vLLM engine sets RANK, too, but no address."""
+    return {"RANK", "MASTER_ADDR"} <= os.environ.keys()
+
+
+GPU_FILE = Path("/dev/nvidia0")                    # there is one if the machine has a GPU
+
+
+def check_driver():
+    """Raises OSError where there are GPUs that torch cannot use: a run on the CPU would take weeks.
+
+    Whoever hides them, by CUDA_VISIBLE_DEVICES= (empty) or -1, wants the CPU.
+    """
+    are_hidden = os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1")
+    if GPU_FILE.exists() and not are_hidden and not torch.cuda.is_available():
+        built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU alone"
+        raise OSError(f"there is a GPU that torch cannot use: this torch is built for {built_for}, "
+                      "and the NVIDIA driver has to be as new; update the driver, or install the "
+                      "torch that requirements-gpu.txt brings, or hide the GPU with "
+                      "CUDA_VISIBLE_DEVICES=-1 to run on the CPU")
 
 
 objects_group = None                               # the gloo group that init() makes
@@ -163,8 +185,8 @@ def run(function):
         function()
     except Exception as error:
         root = Path(__file__).parent
-        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename).parent
-        is_ours = raised_in in (root, root / "results")
+        raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+        is_ours = raised_in.is_relative_to(root)
         if not (is_ours and isinstance(error, ValueError | OSError)):
             traceback.print_exc()
         where = ""
@@ -287,6 +309,61 @@ def clip_gradients(model, max_norm):
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()
     return norm.item()
+
+
+# ---------------------------------------------------------------------------- dealing rows to ranks
+
+
+def microbatches(lengths, budget, count=1):
+    """Row indices in groups with rows * longest <= budget; a row over the budget goes alone.
+
+    At least `count` groups, if there are so many rows.
+    """
+    groups = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        if not groups or (len(groups[-1]) + 1) * lengths[i] > budget:
+            groups.append([])
+        groups[-1].append(i)
+    while len(groups) < min(count, len(lengths)):
+        largest = max(range(len(groups)), key=lambda i: len(groups[i]))
+        rows = groups[largest]
+        groups[largest:largest + 1] = [rows[::2], rows[1::2]]
+    return groups
+
+
+def split_minibatch(lengths, world_size, budget):
+    """Shares the rows of an optimizer step out. lengths: their tokens -> [rank][micro-batch][row]
+
+    Under FSDP the ranks run their micro-batches in step, so all need equally many, and wait for the
+    slowest in each. So the micro-batches are made of all ranks' rows, from the shortest to the
+    longest, and dealt in turns: those that run at the same time are of about the same size.
+    """
+    needed = len(microbatches(lengths, budget))
+    count = math.ceil(needed / world_size) * world_size
+
+    # If that is more than needed, then all the smaller: the smallest budget that is enough.
+    if count > needed:
+        too_small = 0
+        while budget - too_small > 1:
+            middle = (too_small + budget) // 2
+            if len(microbatches(lengths, middle)) <= count:
+                budget = middle
+            else:
+                too_small = middle
+    groups = microbatches(lengths, budget, count)
+    return [groups[rank::world_size] for rank in range(world_size)]
+
+
+def work_of(lengths, plan):
+    """What a plan of split_minibatch costs. -> (real tokens, tokens with the padding, tokens that
+    all ranks could have computed in the time): a rank waits for the slowest in each micro-batch."""
+    padded = 0
+    elapsed = 0
+    for groups in zip(*plan, strict=True):                    # one of each rank, at the same time
+        sizes = [len(rows) * max(lengths[i] for i in rows) for rows in groups]
+        padded += sum(sizes)
+        elapsed += max(sizes) * len(sizes)
+    return sum(lengths), padded, elapsed
 
 
 # ---------------------------------------------------------------------------- speed and memory
@@ -455,7 +532,8 @@ def memory_plan(policy, reward_model, gpus, gpu_gib, tokens, checkpointing=True,
     # A node's own memory holds one model while it is loaded, and vLLM's weights while it sleeps.
     largest = max(loaded, 2 * critic.parameters) / 2**30
     lines.append(f"of each node's memory: {largest:.1f} GiB while models are loaded, one at a "
-                 f"time; {2 * n / 2**30:.1f} GiB per GPU while vLLM sleeps")
+                 f"time; {2 * n / 2**30:.1f} GiB per GPU while vLLM sleeps; on the first node "
+                 f"{12 * trained / 2**30:.1f} GiB while a checkpoint is written")
     lines.append(f"of the disk: {36 * trained / 2**30:.1f} GiB for two checkpoints and one that is "
                  f"being written, {loaded / 2**30:.1f} GiB for final/")
     plan = "\n".join(lines)

@@ -14,7 +14,7 @@ Paper: "Hybrid Reinforcement", arXiv 2510.07242.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from transformers import AutoModelForSequenceClassification
 
 from distributed import from_pretrained
 from rollout import load_tokenizer, right_padded
+from verify import grade
 
 # ---------------------------------------------------------------------------- Eq. 3 and Eq. 4
 
@@ -29,15 +30,19 @@ from rollout import load_tokenizer, right_padded
 def stratify(rm_scores, verified, alpha=0.05, beta=0.05, eps=1e-6):
     """Eq. 3: the verifier chooses the band, the reward model the position inside it. -> (P, G)
 
-        wrong     [-alpha, alpha]         correct   [1 - beta, 1 + beta]
+        rejected  [-alpha, alpha]         accepted  [1 - beta, 1 + beta]
 
-    A rollout alone in its stratum, or a stratum of equal scores, gets the band's lower end.
+    With alpha = 0.05 and beta = 0.1, scores of 4, 1, 2, -1 and verdicts of 1, 1, 0, 0 give rewards
+    of 1.1, 0.9, 0.05, -0.05. A rollout alone in its stratum, or a stratum of equal scores, gets the
+    band's lower end.
     alpha or beta of 0 closes that band (the paper's Fig. 2a). The dtype of rm_scores is kept.
     """
-    correct = verified.bool()
-    wrong_band = -alpha + 2 * alpha * min_max(rm_scores, ~correct, eps)
-    correct_band = 1 - beta + 2 * beta * min_max(rm_scores, correct, eps)
-    return torch.where(correct, correct_band, wrong_band)
+    accepted = verified.bool()
+    rejected_band = -alpha + 2 * alpha * min_max(rm_scores, ~accepted, eps)
+    accepted_band = 1 - beta + 2 * beta * min_max(rm_scores, accepted, eps)
+
+    # Each rollout takes the value of its own band. What min_max says of the others is dropped here.
+    return torch.where(accepted, accepted_band, rejected_band)
 
 
 def min_max(scores, members, eps):
@@ -52,10 +57,11 @@ def min_max(scores, members, eps):
 
 
 def difficulty_weight(sigma, sigma_bar, w_min=0.4, w_max=3.0, k=6.0):
-    """Eq. 4: prompts on which the reward model disagrees with itself count more. -> (P,)
+    """Eq. 4: prompts whose responses the reward model scores far apart count more. -> (P,)
 
     sigma (P,): standard deviation of the scores over each prompt's rollouts; sigma_bar: its running
-    mean. Both are in units of the reward model. The weight is halfway at sigma_bar.
+    mean. Both are in units of the reward model. The weight is halfway from w_min to w_max at
+    sigma_bar, and k says how steeply it rises there.
     """
     return w_min + (w_max - w_min) * torch.sigmoid(k * (sigma - sigma_bar))
 
@@ -71,11 +77,7 @@ class Batch:
     lengths: torch.Tensor | None = None           # (P, G) tokens of each response
     finished: torch.Tensor | None = None          # (P, G) False where a response was cut off
     texts: list[list[str]] | None = None          # P lists of G responses
-    references: list[str] | None = None           # P reference answers
-    truth: torch.Tensor | None = None             # (P, G) what the oracle knows, for its reward
-    max_length: int | None = None                 # tokens at which a response is cut off
-    signals: dict = field(default_factory=dict)   # what else a method of neighbors.py asked for
-    state: dict = field(default_factory=dict)     # what such a method carries between steps
+    problems: list[dict] | None = None            # P problems, each with its reference "answer"
 
 
 def hero_reward(batch, alpha, beta):
@@ -101,7 +103,13 @@ def naive_reward(batch, verifier_share):
 
 def oracle_reward(batch):
     """The truth, 0 or 1: what no method can know, and so the upper bound of all. -> (P, G)"""
-    return batch.truth.to(batch.rm_scores.dtype)
+    rows = []
+    responses = []
+    for problem, texts in zip(batch.problems, batch.texts, strict=True):
+        rows += [problem] * len(texts)
+        responses += texts
+    _, truth = grade(responses, rows)
+    return torch.tensor(truth).view(batch.rm_scores.shape).to(batch.rm_scores.dtype)
 
 
 @dataclass(frozen=True)
@@ -110,7 +118,6 @@ class Reward:
     function: Callable                            # (batch, the settings it needs) -> (P, G)
     needs: tuple[str, ...] = ()                   # settings that the function takes, by name
     weighted: bool = False                        # whether the prompt weight of Eq. 4 applies
-    needs_truth: bool = False                     # whether it reads Batch.truth
 
 
 REWARDS = {
@@ -118,7 +125,7 @@ REWARDS = {
     "verifier": Reward(verifier_reward),
     "rm": Reward(rm_reward),
     "naive": Reward(naive_reward, needs=("verifier_share",)),
-    "oracle": Reward(oracle_reward, needs_truth=True),
+    "oracle": Reward(oracle_reward),
 }
 
 
@@ -205,8 +212,8 @@ def auroc(scores, labels):
 
 def mixed_aurocs(rm_scores, verified):
     """AUROC of the scores against the verdicts in each group that holds both. -> list of numbers"""
-    accuracy = verified.mean(1)                                                         # (P,)
-    mixed = (accuracy > 0) & (accuracy < 1)
+    accepted = verified.mean(1)                                                         # (P,)
+    mixed = (accepted > 0) & (accepted < 1)
     return [auroc(scores, labels)
             for scores, labels in zip(rm_scores[mixed], verified[mixed], strict=True)]
 
@@ -216,8 +223,8 @@ def group_stats(batch, result):
 
     -> {log key: number, or None where there is no group or class to take it from}
     """
-    accuracy = batch.verified.mean(1)                                                   # (P,)
-    mixed = (accuracy > 0) & (accuracy < 1)
+    accepted = batch.verified.mean(1)                             # (P,) share of the group's G
+    mixed = (accepted > 0) & (accepted < 1)
     size = result.advantages.abs()                                                      # (P, G)
     aurocs = mixed_aurocs(batch.rm_scores, batch.verified)
 
@@ -229,10 +236,10 @@ def group_stats(batch, result):
         "reward/zero_advantages": mean(size == 0),
         "reward/abs_adv_mixed": mean(size[mixed]),
         "reward/abs_adv_uniform": mean(size[~mixed]),
-        "verify/accuracy": mean(batch.verified),
-        "verify/all_wrong": mean(accuracy == 0),
+        "verify/accepted": mean(batch.verified),
+        "verify/all_rejected": mean(accepted == 0),
         "verify/mixed": mean(mixed),
-        "verify/all_correct": mean(accuracy == 1),
+        "verify/all_accepted": mean(accepted == 1),
         "rm/mean": mean(batch.rm_scores),
         "rm/std": batch.rm_scores.std(correction=0).item(),
         "rm/auroc": sum(aurocs) / len(aurocs) if aurocs else None,

@@ -1,7 +1,7 @@
 """HERO's neighbors: other methods on the same signals, a few lines each.
 
-    python neighbors.py                         a table: name, paper, and a sentence on each
-    python hero.py --reward rlpr                trains with one of them
+    python neighbors/neighbors.py                     a table: name, paper, a sentence on each
+    python neighbors/neighbors.py rlpr --steps 30     trains with one; any flag of hero.py
 
 A method takes the signals of a rollout batch and returns advantages. That is all that most of them
 are: a function of a rewards.Batch, P prompts with G rollouts of each, to a (P, G) tensor. What else
@@ -11,6 +11,9 @@ a method needs it names in its entry in METHODS, and no other method pays for it
     loss        what replaces the clipped surrogate of hero.policy_loss
     leash       a penalty on the distance of whole responses from the initial policy
     refill      update only once there are enough groups that hold both verdicts
+
+The last section makes a hero.Method of such an entry, which hero.train takes. To add a method,
+write its function, and give it an entry in METHODS.
 
 Numbers that a method carries from step to step are in batch.state, which is saved with each
 checkpoint. The hyperparameters are the defaults of the method's function.
@@ -22,18 +25,41 @@ deviation. Where something was simplified, it says so.
 """
 
 import math
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
+if __name__ == "__main__":                        # the scripts are in the folder above
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import distributed
+import hero
+import rewards
 from distributed import derive_seed
-from rewards import REWARDS, Advantages, RewardModel, group_advantages
-from rollout import Rollout, SamplingParams, make_engine, response_text, right_padded
+from rewards import Advantages, RewardModel, group_advantages
+from rollout import (
+    Rollout,
+    SamplingParams,
+    chat_prompt,
+    make_engine,
+    response_text,
+    right_padded,
+)
 
 EPS = 1e-6
+
+
+@dataclass
+class Batch(rewards.Batch):
+    """What these methods see: also the longest length, what they asked for, and what they carry."""
+    max_length: int | None = None                 # tokens at which a response is cut off
+    signals: dict = field(default_factory=dict)   # {key of SIGNALS: (P, G) or (P, G, M)}
+    state: dict = field(default_factory=dict)     # numbers carried from step to step
+
 
 # ---------------------------------------------------------------------------- small tools
 
@@ -48,8 +74,8 @@ def update_mean(state, name, value, decay=0.9):
 
 def mixed_groups(batch):
     """Which groups hold both an accepted and a rejected rollout. -> (P,) bool"""
-    accuracy = batch.verified.mean(1)                                                     # (P,)
-    return (accuracy > 0) & (accuracy < 1)
+    accepted = batch.verified.mean(1)                                                     # (P,)
+    return (accepted > 0) & (accepted < 1)
 
 
 # ---------------------------------------------------------------------------- the verdict alone
@@ -208,8 +234,8 @@ def miss_rates(batch, decay=0.9):
     Problems are of two kinds, each with its own rate: those whose reference answer has a digit, and
     the others. Each kind begins with one accepted and one recovered response.
     """
-    has_digit = torch.tensor([any(character.isdigit() for character in reference)
-                              for reference in batch.references])                         # (P,)
+    has_digit = torch.tensor([any(character.isdigit() for character in row["answer"])
+                              for row in batch.problems])                                 # (P,)
     rates = torch.zeros(len(has_digit), 1)                                                # (P, 1)
     for kind, members in (("digits", has_digit), ("words", ~has_digit)):
         if not members.any():
@@ -468,8 +494,8 @@ def rlpr(batch, threshold=0.5):
 # ---------------------------------------------------------------------------- signals
 #
 # What costs a forward pass. SIGNALS holds one function per signal: (cfg, models) -> a function of
-# this rank's problems, rollouts and texts, all (B,), that returns a number or a list of numbers per
-# response. A prompt's G responses follow each other. In a Batch the signal is (P, G) or (P, G, M).
+# this rank's problems and the texts of their G responses, lists of lists, that returns a list per
+# problem of a number or a list of numbers per response. In a Batch it is (P, G) or (P, G, M).
 
 BOX = "\\boxed{"
 
@@ -482,15 +508,15 @@ def make_reference_probability(cfg, models):
     One forward pass per prompt, so that all ranks run equally many. Working and reference are
     tokenized apart: exact unless the tokenizer joins the brace to what follows it.
     """
-    G = cfg.rollouts_per_prompt
     device = models.policy.device
 
     def token_ids(text):
         return models.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     @torch.no_grad()
-    def of_prompt(problem, prompt_ids, texts):
+    def of_prompt(problem, texts):
         # Each row is what comes before the answer, and the answer.
+        prompt_ids = chat_prompt(models.tokenizer, problem["problem"], cfg.instruction)
         answer = token_ids(problem["answer"])
         rows = []
         has_box = []
@@ -508,65 +534,57 @@ def make_reference_probability(cfg, models):
         probability = torch.where(torch.tensor(has_box), probability, 0.0).tolist()
         return [[value, probability[-1]] for value in probability[:-1]]
 
-    def reference_probability(problems, rollouts, texts):
-        values = []
-        for i in range(0, len(texts), G):
-            values += of_prompt(problems[i], rollouts[i].prompt_ids, texts[i:i + G])
-        return values
-
-    return reference_probability
+    return lambda problems, texts: list(map(of_prompt, problems, texts))
 
 
 def make_initial_scores(cfg, models, count=1):
     """The reward model's scores of `count` responses of the initial policy to each problem.
 
     They are sampled with transformers, by a seed of the problem's text: the same whenever and on
-    whichever rank the problem is met.
+    whichever rank the problem is met. All responses to a problem are compared with the same scores.
     """
-    G = cfg.rollouts_per_prompt
     engine = make_engine("transformers", cfg.policy, models.tokenizer)
     params = SamplingParams(cfg.max_response_tokens, cfg.temperature)
 
-    def initial_scores(problems, rollouts, texts):
-        # Once for each prompt, not for each rollout.
-        prompts = [rollout.prompt_ids for rollout in rollouts[::G]]
-        questions = [problem["problem"] for problem in problems[::G]]
-        seeds = [derive_seed(cfg.seed, "initial", question) for question in questions]
+    def initial_scores(problems, texts):
+        questions = [problem["problem"] for problem in problems]
+        prompts = [chat_prompt(models.tokenizer, each, cfg.instruction) for each in questions]
+        seeds = [derive_seed(cfg.seed, "initial", each) for each in questions]
         samples = engine.generate(prompts, count, params, seeds)
-        repeated = [question for question in questions for _ in range(count)]
         scores = models.reward_model.score(
-            repeated, [response_text(models.tokenizer, sample) for sample in samples]).tolist()
-
-        # All rollouts of a prompt are compared with the same scores.
-        values = []
-        for i in range(0, len(scores), count):
-            values += [scores[i:i + count]] * G
-        return values
+            [each for each in questions for _ in range(count)],
+            [response_text(models.tokenizer, sample) for sample in samples]).tolist()
+        return [[scores[p * count:(p + 1) * count]] * len(group) for p, group in enumerate(texts)]
 
     return initial_scores
+
+
+def member_folders(cfg):
+    """The folders REWARD_MODEL-1, REWARD_MODEL-2 and so on. ValueError if there is none."""
+    first = Path(cfg.reward_model or f"runs/world-{cfg.world_seed}/reward_model")
+    folders = sorted(first.parent.glob(f"{first.name}-*"))
+    if not folders:
+        raise ValueError(f"{cfg.reward} needs further reward models in the folders {first}-1, "
+                         f"{first}-2 and so on, and there are none")
+    return folders
 
 
 def make_members(cfg, models):
     """The scores of the other members of an ensemble: reward models in folders beside the first.
 
-    They are REWARD_MODEL-1, REWARD_MODEL-2 and so on. Raises ValueError if there is none.
+    They are loaded as the first one was.
     """
-    first = Path(cfg.reward_model)
-    folders = sorted(first.parent.glob(f"{first.name}-*"))
-    if not folders:
-        raise ValueError(f"--reward {cfg.reward} needs further reward models in the folders "
-                         f"{first}-1, {first}-2 and so on, and there are none")
+    first = models.reward_model
+    dtype = next(first.model.parameters()).dtype
+    members = [RewardModel(folder, first.model.device, dtype, first.system, first.max_tokens)
+               for folder in member_folders(cfg)]
 
-    # They are loaded as the first one was.
-    main = models.reward_model
-    dtype = next(main.model.parameters()).dtype
-    members = [RewardModel(folder, main.model.device, dtype, main.system, main.max_tokens)
-               for folder in folders]
-
-    def member_scores(problems, rollouts, texts):
-        questions = [problem["problem"] for problem in problems]
-        columns = [member.score(questions, texts).tolist() for member in members]
-        return [list(scores) for scores in zip(*columns, strict=True)]
+    def member_scores(problems, texts):
+        G = len(texts[0])
+        questions = [problem["problem"] for problem in problems for _ in range(G)]
+        responses = [text for group in texts for text in group]
+        scores = torch.stack([member.score(questions, responses) for member in members], 1)
+        return scores.view(len(problems), G, -1).tolist()                             # (P, G, M)
 
     return member_scores
 
@@ -574,22 +592,6 @@ def make_members(cfg, models):
 SIGNALS = {"reference_probability": make_reference_probability,
            "initial_scores": make_initial_scores,
            "members": make_members}
-
-
-def make_signals(method, cfg, models):
-    """Loads what a method's signals need. -> function (problems, rollouts, texts), see SIGNALS,
-    -> one dictionary {signal: number or list of numbers} per response"""
-    functions = {name: SIGNALS[name](cfg, models) for name in method.signals}
-
-    def signals_of(problems, rollouts, texts):
-        rows = [{} for _ in texts]
-        for name, function in functions.items():
-            values = function(problems, rollouts, texts)
-            for row, value in zip(rows, values, strict=True):
-                row[name] = value
-        return rows
-
-    return signals_of
 
 
 # ---------------------------------------------------------------------------- losses
@@ -623,8 +625,23 @@ def cispo(log_ratio, advantages, mask, high=0.2):
     return -weight * advantages * log_ratio
 
 
-LOSSES = {"clipped": None,                        # hero.policy_loss's own
-          "gspo": gspo, "cispo": cispo}
+def surrogate_loss(surrogate, logp, old_logp, advantages, mask, num_tokens, clip_ratio_low,
+                   clip_ratio_high, importance=None, ref_logp=None, kl_coef=0.0):
+    """hero.policy_loss with another surrogate. -> (loss, the same statistics)"""
+    with torch.no_grad():
+        _, stats = hero.policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low,
+                                    clip_ratio_high, importance, ref_logp, kl_coef)
+    token_loss = surrogate((logp - old_logp) * mask, advantages[:, None], mask)
+    if importance is not None:
+        token_loss = token_loss * importance
+    if ref_logp is not None:
+        token_loss = token_loss + kl_coef * hero.k3((ref_logp - logp) * mask)
+    return (token_loss * mask).sum() / num_tokens, stats
+
+
+LOSSES = {"clipped": hero.policy_loss,
+          "gspo": partial(surrogate_loss, gspo),
+          "cispo": partial(surrogate_loss, cispo)}
 
 # ---------------------------------------------------------------------------- leashes
 
@@ -684,10 +701,20 @@ def leash_slope(leash, cfg, models, minibatch, size):
     return 1 / (2 * math.sqrt(chi2))
 
 
-def leash_loss(leash, slope, logp, ref_logp, mask):
-    """The leash's part of the loss, summed over B responses. slope: of leash_slope. -> a number"""
-    terms = LEASHES[leash](response_log_ratio(logp, ref_logp, mask))                      # (B,)
-    return LEASH_COEF * slope * terms.sum()
+def leashed_step(leash, cfg, ranks, models, optimizer, minibatch, sums):
+    """hero.take_step with a leash in the loss: a mean over the responses of the optimizer step."""
+    size = cfg.prompts_per_step * cfg.rollouts_per_prompt // cfg.num_minibatches
+    slope = leash_slope(leash, cfg, models, minibatch, size)
+
+    def loss_of(logp, old_logp, advantages, mask, num_tokens, low, high, importance, ref_logp,
+                kl_coef):
+        loss, stats = hero.policy_loss(logp, old_logp, advantages, mask, num_tokens, low, high,
+                                       importance, ref_logp, kl_coef)
+        terms = LEASHES[leash](response_log_ratio(logp, ref_logp, mask))                  # (B,)
+        pull = LEASH_COEF * slope * terms.sum()
+        return loss + pull * ranks.world_size / size, stats        # gradients are averaged
+
+    return hero.take_step(cfg, ranks, models, optimizer, minibatch, sums, loss_of)
 
 
 # ---------------------------------------------------------------------------- refill
@@ -732,8 +759,8 @@ NO_UPDATE = {"policy/entropy": None, "policy/gradient_norm": None, "rollout/logp
 
 
 @dataclass(frozen=True)
-class Method:
-    """What `--reward NAME` means. Either `function` or `reward` is given."""
+class Entry:
+    """What a method is made of. Either `function` or `reward` is given."""
     paper: str                                    # arXiv number; "" where there is none
     summary: str                                  # one sentence
     function: Callable | None = None              # (Batch) -> advantages (P, G)
@@ -742,101 +769,144 @@ class Method:
     loss: str = "clipped"                         # key of LOSSES
     leash: str = ""                               # key of LEASHES
     refill: bool = False                          # whether groups without advantages are replaced
-    needs_truth: bool = False                     # whether it reads Batch.truth
 
 
 METHODS = {
     # the verdict alone
-    "grpo": Method("2402.03300", "the verdict, divided by the group's standard deviation", grpo),
-    "rloo": Method("2402.14740", "the verdict minus the mean of the others: the same as verifier",
-                   rloo),
-    "reinforce_pp": Method("2501.03262", "the batch's mean and standard deviation, not the group's",
-                           reinforce_pp),
-    "psr": Method("2506.01347", "accepted samples alone are reinforced, without a baseline", psr),
-    "nsr": Method("2506.01347", "rejected samples alone are suppressed, without a baseline", nsr),
-    "w_reinforce": Method("2506.01347", "nsr, and psr with a tenth of the weight", w_reinforce),
-    "maxrl": Method("2602.02710", "prompts weigh by how rarely they are solved", maxrl),
-    "passk": Method("2508.10751", "rewards sets of k samples that hold an accepted one", passk),
-    "pacs": Method("2509.02522", "classification of the verdict: all mixed prompts weigh the same",
-                   pacs),
-    "dapo": Method("2503.14476", "mixed groups alone, replaced until the batch is full; overlong "
-                   "responses are punished", dapo, refill=True),
-    "gspo": Method("2507.18071", "the verdict, with one clipped ratio per response",
-                   reward="verifier", loss="gspo"),
-    "cispo": Method("2506.13585", "the verdict, with the clipped ratio as a weight",
-                    reward="verifier", loss="cispo"),
+    "grpo": Entry("2402.03300", "the verdict, divided by the group's standard deviation", grpo),
+    "rloo": Entry("2402.14740", "the verdict minus the mean of the others: the same as verifier",
+                  rloo),
+    "reinforce_pp": Entry("2501.03262", "the batch's mean and standard deviation, not the group's",
+                          reinforce_pp),
+    "psr": Entry("2506.01347", "accepted samples alone are reinforced, without a baseline", psr),
+    "nsr": Entry("2506.01347", "rejected samples alone are suppressed, without a baseline", nsr),
+    "w_reinforce": Entry("2506.01347", "nsr, and psr with a tenth of the weight", w_reinforce),
+    "maxrl": Entry("2602.02710", "prompts weigh by how rarely they are solved", maxrl),
+    "passk": Entry("2508.10751", "rewards sets of k samples that hold an accepted one", passk),
+    "pacs": Entry("2509.02522", "classification of the verdict: all mixed prompts weigh the same",
+                  pacs),
+    "dapo": Entry("2503.14476", "mixed groups alone, replaced until the batch is full; overlong "
+                  "responses are punished", dapo, refill=True),
+    "gspo": Entry("2507.18071", "the verdict, with one clipped ratio per response",
+                  reward="verifier", loss="gspo"),
+    "cispo": Entry("2506.13585", "the verdict, with the clipped ratio as a weight",
+                   reward="verifier", loss="cispo"),
     # a noisy verifier
-    "backward": Method("2510.00915", "the verdict divided by the recall, estimated for both kinds "
-                       "of problems", backward),
-    "forward": Method("2510.00915", "the verdict minus the recall, estimated; no group mean",
-                      forward),
+    "backward": Entry("2510.00915", "the verdict divided by the recall, estimated for both kinds "
+                      "of problems", backward),
+    "forward": Entry("2510.00915", "the verdict minus the recall, estimated; no group mean",
+                     forward),
     # verdict and score
-    "heron": Method("2309.02632", "ordered by verdict, among equals by score; the rank counts",
-                    heron),
-    "papo": Method("2603.26535", "z-score of the verdict, and of the score among the accepted",
-                   papo),
-    "gdpo": Method("2601.05242", "verdict and score are normalized one by one, then added", gdpo),
-    "gated": Method("2508.10548", "the score is a bonus on accepted responses alone", gated),
-    "concise": Method("2511.09158", "brevity is a bonus on accepted responses alone", concise),
-    "clip": Method("2410.15115", "verdict and a small score that is bounded above", clip),
-    "naive_narrow": Method("", "control: verdict + 0.05 * score, as wide as HERO's band",
-                           naive_narrow),
-    "hero_kl": Method("", "control: HERO with a leash, the KL of whole responses",
-                      reward="hero", leash="kl"),
+    "heron": Entry("2309.02632", "ordered by verdict, among equals by score; the rank counts",
+                   heron),
+    "papo": Entry("2603.26535", "z-score of the verdict, and of the score among the accepted",
+                  papo),
+    "gdpo": Entry("2601.05242", "verdict and score are normalized one by one, then added", gdpo),
+    "gated": Entry("2508.10548", "the score is a bonus on accepted responses alone", gated),
+    "concise": Entry("2511.09158", "brevity is a bonus on accepted responses alone", concise),
+    "clip": Entry("2410.15115", "verdict and a small score that is bounded above", clip),
+    "naive_narrow": Entry("", "control: verdict + 0.05 * score, as wide as HERO's band",
+                          naive_narrow),
+    "hero_kl": Entry("", "control: HERO with a leash, the KL of whole responses",
+                     reward="hero", leash="kl"),
     # the score alone
-    "rm_kl": Method("", "control: the score with a leash, the KL of whole responses", reward="rm",
-                    leash="kl"),
-    "rm_chi2": Method("2403.03185", "the score with a leash, the root of chi-squared", reward="rm",
-                      leash="chi2"),
-    "rm_overlong": Method("", "control: the score, with long responses punished", rm_overlong),
-    "par": Method("2502.18770", "how surely the score beats that of the initial policy's response",
-                  par, signals=("initial_scores",)),
-    "ensemble_mean": Method("2310.02743", "the mean score of several reward models", ensemble_mean,
-                            signals=("members",)),
-    "ensemble_worst": Method("2310.02743", "the lowest score of several reward models",
-                             ensemble_worst, signals=("members",)),
-    "ensemble_uncertain": Method("2310.02743", "the mean score minus a tenth of the variance",
-                                 ensemble_uncertain, signals=("members",)),
-    "ensemble_robust": Method("2409.15360", "between the mean and the lowest score",
-                              ensemble_robust, signals=("members",)),
-    "filter_best_random": Method("2409.06957", "the best score and one other of a group",
-                                 filter_best_random),
-    "filter_best_worst": Method("2409.06957", "the best and the worst score of a group",
-                                filter_best_worst),
-    "filter_best": Method("2409.06957", "the best score of a group alone", filter_best),
+    "rm_kl": Entry("", "control: the score with a leash, the KL of whole responses", reward="rm",
+                   leash="kl"),
+    "rm_chi2": Entry("2403.03185", "the score with a leash, the root of chi-squared", reward="rm",
+                     leash="chi2"),
+    "rm_overlong": Entry("", "control: the score, with long responses punished", rm_overlong),
+    "par": Entry("2502.18770", "how surely the score beats that of the initial policy's response",
+                 par, signals=("initial_scores",)),
+    "ensemble_mean": Entry("2310.02743", "the mean score of several reward models", ensemble_mean,
+                           signals=("members",)),
+    "ensemble_worst": Entry("2310.02743", "the lowest score of several reward models",
+                            ensemble_worst, signals=("members",)),
+    "ensemble_uncertain": Entry("2310.02743", "the mean score minus a tenth of the variance",
+                                ensemble_uncertain, signals=("members",)),
+    "ensemble_robust": Entry("2409.15360", "between the mean and the lowest score",
+                             ensemble_robust, signals=("members",)),
+    "filter_best_random": Entry("2409.06957", "the best score and one other of a group",
+                                filter_best_random),
+    "filter_best_worst": Entry("2409.06957", "the best and the worst score of a group",
+                               filter_best_worst),
+    "filter_best": Entry("2409.06957", "the best score of a group alone", filter_best),
     # the reference answer
-    "rlpr": Method("2506.18254", "how probable the working makes the reference answer", rlpr,
-                   signals=("reference_probability",)),
+    "rlpr": Entry("2506.18254", "how probable the working makes the reference answer", rlpr,
+                  signals=("reference_probability",)),
 }
 
 
-def find_method(name):
-    """The Method of that name: one of METHODS, or one that is a reward of rewards.REWARDS."""
-    if name in METHODS:
-        return METHODS[name]
-    return Method("", "", reward=name, needs_truth=REWARDS[name].needs_truth)
+# ---------------------------------------------------------------------------- into hero's loop
 
 
-def apply_method(method, batch):
-    """The advantages of a Method with a function, as compute_advantages gives them: the reward is
-    that advantage, and the weight 1. -> Advantages"""
-    advantages = method.function(batch)                                                   # (P, G)
-    sigma = batch.rm_scores.std(1, correction=0)                                          # (P,)
-    return Advantages(advantages, sigma, torch.ones_like(sigma), advantages, advantages)
+def make_method(name):
+    """The hero.Method of an entry of METHODS: what hero.train takes."""
+    entry = METHODS[name]
+    state = {}
+    signals = {}                                  # name: function, made at the first step
+
+    def advantages(cfg, models, batch, sigma_bar):
+        if entry.function is None:
+            return hero.hero_advantages(replace(cfg, reward=entry.reward), models, batch, sigma_bar)
+        for signal in entry.signals:
+            if signal not in signals:
+                signals[signal] = SIGNALS[signal](cfg, models)
+        batch = Batch(**vars(batch), max_length=cfg.max_response_tokens, state=state,
+                      signals={name: of_all_groups(signals[name], batch) for name in signals})
+
+        # The reward is the advantage itself, and the weight 1.
+        values = entry.function(batch)                                                    # (P, G)
+        sigma = batch.rm_scores.std(1, correction=0)                                      # (P,)
+        return Advantages(values, sigma, torch.ones_like(sigma), values, values)
+
+    def update(cfg, ranks, models, optimizer, rollouts, advantages):
+        take_step = partial(hero.take_step, loss_of=LOSSES[entry.loss])
+        if entry.leash:
+            take_step = partial(leashed_step, entry.leash)
+        stats = NO_UPDATE
+        if entry.refill:
+            rollouts, advantages = refill(state, rollouts, advantages)
+        if rollouts:
+            stats = hero.update(cfg, ranks, models, optimizer, rollouts, advantages, take_step)
+        numbers = {f"method/{key}": value for key, value in state.items()
+                   if isinstance(value, float)}
+        return stats | numbers
+
+    return hero.Method(tuple(METHODS), advantages, update, bool(entry.leash), state)
 
 
-def state_stats(state):
-    """The single numbers that a method carries, for the log. -> {"method/NAME": number}"""
-    return {f"method/{name}": value for name, value in state.items() if isinstance(value, float)}
+def of_all_groups(signal, batch):
+    """A signal of the batch, computed by each rank for its own prompts. -> (P, G) or (P, G, M)"""
+    ranks = distributed.init()
+    mine = slice(ranks.rank, None, ranks.world_size)
+    own = signal(batch.problems[mine], batch.texts[mine])
+    return torch.tensor(distributed.gather_interleaved(own))
 
 
 def describe():
     """A table of METHODS. -> str"""
-    lines = [f"{'--reward':20} {'arXiv':11} what it does"]
+    lines = [f"{'method':20} {'arXiv':11} what it does"]
     for name, method in METHODS.items():
         lines.append(f"{name:20} {method.paper:11} {method.summary}")
     return "\n".join(lines)
 
 
+def main():
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"{describe()}\n\npython neighbors/neighbors.py METHOD [any flag of hero.py]")
+        return
+    name, *flags = arguments
+    if name not in METHODS:
+        raise ValueError(f"{name} is no method: the first word has to be one of "
+                         f"{', '.join(METHODS)}")
+
+    distributed.init()
+    cfg = distributed.run_on_rank_0(lambda: hero.parse_args([*flags, "--reward", name]))
+    if "members" in METHODS[name].signals:
+        member_folders(cfg)                       # missing ones are an error before anything runs
+    hero.train(cfg, make_method(name))
+
+
 if __name__ == "__main__":
-    print(describe())
+    distributed.run(main)
