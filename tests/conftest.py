@@ -48,6 +48,15 @@ def policy(world):
 
 
 @pytest.fixture
+def exact(policy):
+    """The policy in float64: two ways to compute the same differ by 1e-12, whatever it has learned.
+
+    Logits are rounded to float32 all the same: below 64, by at most 2^-19 = 2e-6.
+    """
+    return policy.double()
+
+
+@pytest.fixture
 def folder(world, tmp_path):
     """A working directory that holds the world, as after a first `python hero.py`."""
     shutil.copytree(world, tmp_path / "runs" / "world-0")
