@@ -144,8 +144,8 @@ def test_an_engine_that_is_the_policy_is_left_alone(adapted, tokenizer):
 
 
 def test_a_base_in_bfloat16_as_on_gpus(world, tokenizer):
-    """Adapters are float32, with finite gradients. The engine gets the sum in bfloat16, which is off
-    by at most 2^-8 of it, and by 2^-21 of its terms: six roundings of float32, 2^-24 each."""
+    """Adapters are float32, with finite gradients. The engine gets the sum in bfloat16, off by at
+    most 2^-8 of it, and by 2^-21 of its terms: six roundings of float32, 2^-24 each."""
     model = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.bfloat16).eval()
     add_lora(model, rank=4, alpha=8, seed=0)
     train(model, tokenizer)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -363,7 +362,7 @@ def test_a_page_that_is_too_large_leaves_out_and_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("steps", [60, 600])
-def test_the_page_of_a_long_run_is_small_and_quick(tmp_path, steps):
+def test_the_page_of_a_long_run_is_small(tmp_path, steps):
     folder = page_folder(tmp_path, "a", steps, rollouts_per_prompt=8)
     rows = []
     metrics = []
@@ -374,9 +373,7 @@ def test_the_page_of_a_long_run_is_small_and_quick(tmp_path, steps):
                                 rm_score=math.pi * i, reward=math.pi / 7, advantage=math.e * i))
     write_jsonl(folder / "rollouts.jsonl", rows)
     write_jsonl(folder / "metrics.jsonl", metrics)
-    start = time.perf_counter()
     path = write_page(folder)
-    assert time.perf_counter() - start < 20
     assert path.stat().st_size < 5_000_000
     assert len(data_of(path)["runs"][0]["groups"]) == 2 * steps
 
