@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,20 @@ def chain(tokenizer, table):
         layer.self_attn.o_proj.weight.data.mul_(0.01)
         layer.mlp.down_proj.weight.data.mul_(0.01)
     return model.eval()
+
+
+# ---------------------------------------------------------------------------- speed
+
+
+@cache
+def a_second():
+    """The CPU seconds in which this machine does what took one where the limits of tests were set.
+
+    So a limit is one of the code, and not of the processor's speed.
+    """
+    start = time.process_time()
+    sum(i * i for i in range(10**6))
+    return 20 * (time.process_time() - start)
 
 
 # ---------------------------------------------------------------------------- scripts

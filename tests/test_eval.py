@@ -309,6 +309,11 @@ def test_plot_draws_a_real_run(unbroken, tmp_path):
     assert (tmp_path / "curves.png").stat().st_size > 10_000
 
 
+def test_a_missing_benchmark_is_refused(folder):
+    with pytest.raises(ValueError, match="none.jsonl does not exist"):
+        eval_here(folder, "--model", "runs/world-0/policy", "--benchmarks", "none.jsonl")
+
+
 def test_plot_refuses_what_it_cannot_plot(tmp_path):
     with pytest.raises(ValueError, match="x is not the folder of a run"):
         eval_here(tmp_path, "plot", "runs/x")

@@ -237,7 +237,7 @@ def test_only_a_yes_is_right_and_the_final_answer_is_shown(tokenizer, world):
         assert (metrics["pass@1"], metrics["undecided"]) == (pass_at_1, undecided)
     assert [question for question, _, _ in seen[:12:2]] == [row["problem"] for row in problems]
     assert [reference for _, reference, _ in seen[:12:2]] == [row["answer"] for row in problems]
-    assert {answer for _, _, answer in seen} == {"1", "2", "3"}
+    assert {answer for _, _, answer in seen} <= {"1", "2", "3"}
 
 
 def write_hardverify(folder):

@@ -2,11 +2,12 @@
 
 import json
 import math
+import sys
 from types import SimpleNamespace
 
 import pytest
-from helpers import script
 
+import report
 from eval import compute_metrics
 from hero import Config
 from problems import write_jsonl
@@ -479,11 +480,12 @@ def test_what_the_verifier_misses():
     assert missed_by_verifier([rollout()]) == []
 
 
-def test_the_command_line_of_the_page(tmp_path):
+def test_the_command_line_of_the_page(tmp_path, monkeypatch, capsys):
     folder = page_folder(tmp_path, "a", steps=1)
-    result = script(tmp_path, "report.py", "runs/a")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout == "written to runs/a/report.html (0.0 MB)\n"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["report.py", "runs/a"])
+    report.main()
+    assert capsys.readouterr().out == "written to runs/a/report.html (0.0 MB)\n"
     assert (folder / "report.html").exists()
 
 
