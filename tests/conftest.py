@@ -33,7 +33,7 @@ def world(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("world") / "world-0"
     seed = int(os.environ.get("HERO_TEST_SEED", "0"))
-    tiny.build(folder, seed, sft_steps=120, rm_steps=10, problems=40, held_out_problems=10)
+    tiny.build(folder, seed, sft_steps=40, rm_steps=5, problems=40, held_out_problems=10)
     return folder
 
 
