@@ -1,15 +1,21 @@
-"""What several test files need: scripts run as a user runs them, their logs, and comparisons."""
+"""What several test files need: a model made by hand, scripts run as a user runs them, their logs,
+and comparisons."""
 
 import json
+import math
 import os
 import re
 import subprocess
 import sys
+import time
+from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 
 import hero
+import tiny
 from rollout import chat_prompt
 
 ROOT = Path(__file__).parent.parent
@@ -25,6 +31,52 @@ PROBLEMS = ["compute 2+3*4-5", "perimeter of 2 by 9 less 4 in words", "solve (x-
 def prompts(tokenizer):
     """PROBLEMS as the policy is asked them: lists of token ids."""
     return [chat_prompt(tokenizer, problem) for problem in PROBLEMS]
+
+
+# ---------------------------------------------------------------------------- a model made by hand
+
+
+def chain(tokenizer, table):
+    """A policy whose every word is known: a Markov chain, of the shape of the tiny world's policy.
+
+    table: {token: {next token: its chance}}; its first row, "", is that of all tokens without one.
+    A next token that is not in a row has a chance of e^-30. What a trained miniature says differs
+    between processors; this says the same on all of them.
+    """
+    model = tiny.make_policy(tokenizer, seed=0)
+    model.config.tie_word_embeddings = False
+    embedding = torch.zeros(len(tokenizer), 64)
+    head = torch.zeros(len(tokenizer), 64)
+    embedding[:, 0] = 1
+    for state, (token, chances) in enumerate(table.items()):
+        if token:
+            embedding[tokenizer.convert_tokens_to_ids(token)] = torch.eye(64)[state]
+        head[:, state] = -30
+        for following, chance in chances.items():
+            head[tokenizer.convert_tokens_to_ids(following), state] = math.log(chance)
+    model.model.embed_tokens.weight.data = embedding
+    # The last norm makes an 8 of the 1 that says in which state the chain is.
+    model.lm_head.weight = torch.nn.Parameter(head / 8)
+
+    # The layers are nearly silent: they change a chance by some percent, and are trained like all.
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data.mul_(0.01)
+        layer.mlp.down_proj.weight.data.mul_(0.01)
+    return model.eval()
+
+
+# ---------------------------------------------------------------------------- speed
+
+
+@cache
+def a_second():
+    """The CPU seconds in which this machine does what took one where the limits of tests were set.
+
+    So a limit is one of the code, and not of the processor's speed.
+    """
+    start = time.process_time()
+    sum(i * i for i in range(10**6))
+    return 20 * (time.process_time() - start)
 
 
 # ---------------------------------------------------------------------------- scripts

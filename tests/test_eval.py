@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import script
+from helpers import chain, script
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -217,23 +217,22 @@ def test_metrics_without_right_or_accepted_responses():
 def test_evaluate_is_reproducible(policy, tokenizer, world):
     problems = load_problems(world / "eval" / "hard.jsonl")
     engine = make_engine("auto", policy, tokenizer)
-    first, again, other_seed = (
-        evaluate(engine, tokenizer, problems, 2, SamplingParams(24, 0.6, 0.95), seed)
-        for seed in (0, 0, 1))
-    assert first == again and first != other_seed
+    first, again = (evaluate(engine, tokenizer, problems, 2, SamplingParams(24, 0.6, 0.95), 0)
+                    for _ in range(2))
+    assert first == again
+    # A fair coin: of 20 responses of 24 throws, two seeds take the same once in 2^480.
+    coin = make_engine("auto", chain(tokenizer, {"": {"0": 0.5, "<eos>": 0.5}}), tokenizer)
+    one, other = (sample_and_grade(coin, tokenizer, problems, 2, SamplingParams(24), seed)
+                  for seed in (0, 1))
+    assert [record["length"] for record in one] != [record["length"] for record in other]
 
 
 # ---------------------------------------------------------------------------- the commands
 
 
-def test_a_model_that_never_stops(folder, policy, tokenizer, capsys):
+def test_a_model_that_never_stops(folder, tokenizer, capsys):
     """It always says the same letter: every response is cut, none has an answer, and it ends."""
-    with torch.no_grad():
-        for name, weight in policy.named_parameters():
-            weight.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-        policy.model.embed_tokens.weight.fill_(0.1)              # the head too: they are tied
-        policy.model.embed_tokens.weight[10] = 2.0
-    policy.save_pretrained(folder / "endless")
+    chain(tokenizer, {"": {"x": 1}}).save_pretrained(folder / "endless")
     tokenizer.save_pretrained(folder / "endless")
 
     eval_here(folder, "--model", "endless", "--seeds", 2, "--max_tokens", 20)
@@ -308,6 +307,11 @@ def test_plot_draws_a_real_run(unbroken, tmp_path):
     folder, _ = unbroken
     eval_here(tmp_path, "plot", folder / "runs/a")
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+def test_a_missing_benchmark_is_refused(folder):
+    with pytest.raises(ValueError, match="none.jsonl does not exist"):
+        eval_here(folder, "--model", "runs/world-0/policy", "--benchmarks", "none.jsonl")
 
 
 def test_plot_refuses_what_it_cannot_plot(tmp_path):
@@ -387,13 +391,20 @@ def test_thinned_verdicts_accept_a_share_of_the_right_ones_and_nothing_else():
     assert torch.equal(thin(truth, 1.0), truth)
 
 
-def test_the_screen_as_a_command(folder, capsys):
-    options = ["--groups", 30, "--rollouts", 4, "--problems", "runs/world-0/train/easy.jsonl"]
+def test_the_screen_as_a_command(folder, tokenizer, capsys):
+    """A policy that is right in half of its responses, and a verifier that is never wrong."""
+    toss = chain(tokenizer, {"": {"\\boxed{": 1}, "\\boxed{": {"7": 0.5, "8": 0.5},
+                             "7": {"}": 1}, "8": {"}": 1}, "}": {"<eos>": 1}})
+    for part in (toss, tokenizer):
+        part.save_pretrained(folder / "toss")
+    write_jsonl(folder / "sevens.jsonl", [
+        {"problem": f"compute 7+{n}-{n}", "answer": "7", "accepted": ["7"]} for n in range(30)])
+    options = ["--groups", 30, "--rollouts", 4, "--model", "toss", "--problems", "sevens.jsonl"]
     eval_here(folder, "screen", *options, "--recalls", 0.5)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("30 groups of 4 responses")
     verifier = next(line.split() for line in lines if line.startswith("verifier"))
-    # on easy problems the verifier is right, so its own column is 1, and thinned it is less
+    # the verifier's own column is 1, and thinned it is less
     assert float(verifier[1]) == pytest.approx(1, abs=1e-3) and float(verifier[2]) < 1
     with pytest.raises(ValueError, match="--groups 0: has to be above 0"):
         eval_here(folder, "screen", "--groups", 0)

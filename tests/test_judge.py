@@ -14,7 +14,7 @@ from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from helpers import SMALL, hero_here, metrics_of, script
+from helpers import SMALL, chain, hero_here, metrics_of, script
 
 from eval import evaluate, judge, parse_decision
 from hero import parse_args, validate
@@ -110,9 +110,24 @@ def said(prompt):
     return prompt.split("Student's answer:\n")[1].split("\n")[0]
 
 
-def by_length(prompt, _attempt):
-    """Yes, no or nothing, by the length of the student's answer."""
-    return (YES, NO, "hm")[len(said(prompt)) % 3]
+def dice(tokenizer):
+    """A policy made by hand that answers 1, 2 or 3 in a box, each in a third of its responses."""
+    return chain(tokenizer, {
+        "": {"\\boxed{": 1}, "\\boxed{": {"1": 1 / 3, "2": 1 / 3, "3": 1 / 3},
+        "1": {"}": 1}, "2": {"}": 1}, "3": {"}": 1}, "}": {"<eos>": 1}})
+
+
+@pytest.fixture
+def folder(folder, tokenizer):
+    """With such a policy beside the world, "dice"."""
+    for part in (dice(tokenizer), tokenizer):
+        part.save_pretrained(folder / "dice")
+    return folder
+
+
+def by_answer(prompt, _attempt):
+    """Yes to 1, no to 2, and no decision about 3."""
+    return {"1": YES, "2": NO, "3": "hm"}[said(prompt)]
 
 
 # ---------------------------------------------------------------------------- decisions
@@ -167,7 +182,7 @@ def test_rate_limits_and_server_errors_are_tried_again(serve, tmp_path):
 def test_a_silent_server_is_asked_again(serve, tmp_path):
     server = serve(lambda _, attempt: 3.0 if attempt == 1 else NO)
     opinions = judge(["q"], ["1"], ["2"], server.url, "m", tmp_path / "c.jsonl", timeout=0.5)
-    assert opinions == [False] and server.requests == 2
+    assert opinions == [False] and server.requests >= 2    # more where the machine is slow
 
 
 def test_a_server_that_dies_loses_nothing(serve, tmp_path):
@@ -208,10 +223,10 @@ def test_a_reply_without_text_is_undecided(serve, tmp_path):
 # ---------------------------------------------------------------------------- in an evaluation
 
 
-def test_only_a_yes_is_right_and_the_final_answer_is_shown(policy, tokenizer, world):
+def test_only_a_yes_is_right_and_the_final_answer_is_shown(tokenizer, world):
     """The judge overrules the oracle; a reply without a decision is neither, and is counted."""
     problems = load_problems(world / "eval" / "hard.jsonl")[:6]
-    engine = make_engine("transformers", policy, tokenizer)
+    engine = make_engine("transformers", dice(tokenizer), tokenizer)
     seen = []
     for opinion, pass_at_1, undecided in ((True, 1, 0), (False, 0, 0), (None, 0, 1)):
         def ask_judge(questions, references, answers, opinion=opinion):
@@ -222,7 +237,7 @@ def test_only_a_yes_is_right_and_the_final_answer_is_shown(policy, tokenizer, wo
         assert (metrics["pass@1"], metrics["undecided"]) == (pass_at_1, undecided)
     assert [question for question, _, _ in seen[:12:2]] == [row["problem"] for row in problems]
     assert [reference for _, reference, _ in seen[:12:2]] == [row["answer"] for row in problems]
-    assert not any("boxed" in answer for _, _, answer in seen)
+    assert {answer for _, _, answer in seen} <= {"1", "2", "3"}
 
 
 def write_hardverify(folder):
@@ -234,7 +249,7 @@ def write_hardverify(folder):
 
 def evaluate_hardverify(folder, url, ranks=0):
     """Runs eval.py on hardverify.jsonl, with a judge at `url` if there is one."""
-    arguments = ["--model", "runs/world-0/policy", "--benchmarks", "hardverify.jsonl", "--seeds", 2,
+    arguments = ["--model", "dice", "--benchmarks", "hardverify.jsonl", "--seeds", 2,
                  "--max_tokens", 24, "--instruction", "", "--out", f"out-{ranks}.json"]
     if url:
         arguments += ["--judge_url", url]
@@ -244,7 +259,7 @@ def evaluate_hardverify(folder, url, ranks=0):
 @pytest.mark.slow
 def test_the_command_on_one_and_two_processes_and_again(folder, serve):
     """Two processes judge the same answers into one file; the command again asks nothing."""
-    server = serve(by_length)
+    server = serve(by_answer)
     write_hardverify(folder)
     two = evaluate_hardverify(folder, server.url, ranks=2)
     assert two.returncode == 0, two.stderr
@@ -255,6 +270,7 @@ def test_the_command_on_one_and_two_processes_and_again(folder, serve):
 
     first, second = (json.loads((folder / f"out-{ranks}.json").read_text()) for ranks in (0, 2))
     assert first["results"] == second["results"]
+    # of 16 rolls none is a 3 once in 600
     assert first["results"]["hardverify"]["undecided"] > 0
     assert len((folder / "runs/judge.jsonl").read_text().splitlines()) == asked
     table = one.stdout.split("\n\n")[1]                   # after the settings
@@ -290,8 +306,9 @@ def verifier_metrics(metrics):
 @pytest.mark.slow
 def test_a_generative_verifier_rewards_in_place_of_the_rules(folder, serve):
     """The paper's Table 8: its yes or no is `verified`, on one process, on two, and resumed."""
-    server = serve(by_length)
-    options = [*SMALL, "--groups_logged", 4, "--reward", "verifier", "--judge_model", "m"]
+    server = serve(by_answer)
+    options = [*SMALL, "--groups_logged", 4, "--reward", "verifier", "--judge_model", "m",
+               "--policy", "dice"]
     hero_here(folder, "--name", "a", *options, "--judge_url", server.url)
     result = script(folder, "hero.py", "--name", "b", *options, "--judge_url", server.url, ranks=2)
     assert result.returncode == 0, result.stderr
@@ -299,13 +316,12 @@ def test_a_generative_verifier_rewards_in_place_of_the_rules(folder, serve):
     # every response has the verdict that the judge gives it
     lines = (folder / "runs/a/rollouts.jsonl").read_text().splitlines()
     rollouts = [json.loads(line) for line in lines]
-    reasons = ("correct", "wrong", "undecided")
+    reasons = {"1": "correct", "2": "wrong", "3": "undecided"}
     for row in rollouts:
-        shown = (row["answer"] or row["response"]).split("\n")[0]
-        wanted = reasons[len(shown) % 3] if shown.strip() else "wrong"
+        wanted = reasons[row["answer"]]
         assert (row["reason"], row["verified"]) == (wanted, wanted == "correct")
         assert row["reward"] == row["verified"]
-    assert {row["reason"] for row in rollouts} == set(reasons)
+    assert {row["answer"] for row in rollouts} == set(reasons)
 
     # two processes log the same
     one = metrics_of(folder, "a")
@@ -325,14 +341,15 @@ def test_a_generative_verifier_rewards_in_place_of_the_rules(folder, serve):
 @pytest.mark.slow
 def test_a_generative_verifier_that_fails_ends_all_ranks_with_one_line(folder, serve):
     """Some questions are refused, whoever asks them: both ranks end, and the run can resume."""
-    server = serve(lambda prompt, _: 401 if len(said(prompt)) % 2 else YES)
-    options = ["--name", "f", *SMALL, "--judge_model", "m", "--judge_url", server.url]
+    server = serve(lambda prompt, _: 401 if said(prompt) == "1" else YES)
+    options = ["--name", "f", *SMALL, "--policy", "dice", "--judge_model", "m", "--judge_url",
+               server.url]
     result = script(folder, "hero.py", *options, ranks=2)
     assert result.returncode != 0
     assert "the judge m at" in result.stderr and "resumes from there" in result.stderr
     other = serve(lambda *_: YES)
     hero_here(folder, "--resume", "--name", "f", "--judge_url", other.url)
-    assert metrics_of(folder, "f")[-1]["verify/accuracy"] > 0.5
+    assert metrics_of(folder, "f")[-1]["verify/accuracy"] == 1
 
 
 @pytest.mark.parametrize("flags, way_out", [

@@ -2,12 +2,13 @@
 
 import math
 import re
+import runpy
 import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import ROOT, SMALL, close, hero_here, metrics_of, refuse, script
+from helpers import ROOT, SMALL, close, hero_here, metrics_of, refused, script
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -390,7 +391,7 @@ def test_refill_waits_for_a_full_batch_of_groups():
 # ---------------------------------------------------------------------------- the table
 
 
-def test_the_table_is_whole():
+def test_the_table_is_whole(capsys):
     table = neighbors.describe()
     for name, method in METHODS.items():
         assert f"\n{name} " in table and method.summary in table
@@ -402,12 +403,12 @@ def test_the_table_is_whole():
         assert not method.needs_truth
     assert max(map(len, table.splitlines())) <= 120
     assert neighbors.find_method("oracle").needs_truth
-    result = script(ROOT, "neighbors.py")
-    assert result.stdout.strip() == table
+    runpy.run_path(str(ROOT / "neighbors.py"), run_name="__main__")
+    assert capsys.readouterr().out.strip() == table
 
 
 def test_an_ensemble_without_members_is_refused(folder):
-    refuse(folder, "--reward", "ensemble_mean", says="reward_model-1")
+    refused(folder, "--reward", "ensemble_mean", says="reward_model-1")
 
 
 # ---------------------------------------------------------------------------- runs

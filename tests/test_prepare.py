@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import random
 import shutil
 import subprocess
@@ -422,43 +423,43 @@ def test_the_cold_start_takes_right_finished_english_responses():
     assert rejection_reason("\u7b54\u6848\u662f \\boxed{9}", "correct", True) == "not English"
 
 
-def test_forward_passes_of_any_size_train_the_same(policy, tokenizer):
+def test_forward_passes_of_any_size_train_the_same(exact, tokenizer):
     """Rows of unequal length, weighted by their tokens: 4 at once, and one by one."""
     rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;2+12=14;14-5=9;\\boxed{9}"),
                                 ("x", "\\boxed{7}"), ("y", "7"), ("2+3", "2+3=5;\\boxed{5}")])
     losses = []
     for rows_at_once in (None, 1):
         batches = shuffled(rows, 4, random.Random(0))
-        losses.append(fit(copy.deepcopy(policy), batches, sft_loss, steps=4, learning_rate=1e-3,
+        losses.append(fit(copy.deepcopy(exact), batches, sft_loss, steps=4, learning_rate=1e-3,
                           description="", warmup=1, size_of=count_response_tokens,
                           rows_at_once=rows_at_once))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_sft_loss_counts_response_tokens_only(policy, tokenizer):
+def test_sft_loss_counts_response_tokens_only(exact, tokenizer):
     rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;\\boxed{9}"), ("x", "\\boxed{7}")])
     assert all(response[-1] == tokenizer.eos_token_id for _, response in rows)
 
     total = 0.0
     count = 0
     for prompt, response in rows:
-        logits = policy(input_ids=torch.tensor([prompt + response])).logits[0]
+        logits = exact(input_ids=torch.tensor([prompt + response])).logits[0]
         logp = logits.log_softmax(-1)[len(prompt) - 1:-1]
         total -= logp[range(len(response)), response].sum().item()
         count += len(response)
-    assert sft_loss(policy, rows).item() == pytest.approx(total / count, abs=1e-5)
+    assert sft_loss(exact, rows).item() == pytest.approx(total / count, abs=1e-5)
 
 
-def test_logits_of_the_responses_alone_give_the_same_loss(policy, tokenizer, monkeypatch):
+def test_logits_of_the_responses_alone_give_the_same_loss(exact, tokenizer, monkeypatch):
     """Rows whose prompts differ in length: what is left out lies before the first response."""
     rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;\\boxed{9}"), ("x", "\\boxed{7}")])
     shortest = min(len(prompt) for prompt, _ in rows)
     longest = max(len(prompt + response) for prompt, response in rows)
     asked = []
-    forward = policy.forward
-    monkeypatch.setattr(policy, "forward", lambda **options: asked.append(
+    forward = exact.forward
+    monkeypatch.setattr(exact, "forward", lambda **options: asked.append(
         options["logits_to_keep"]) or forward(**options))
-    losses = [sft_loss(policy, rows, response_only).item() for response_only in (False, True)]
+    losses = [sft_loss(exact, rows, response_only).item() for response_only in (False, True)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-6)
     assert asked == [longest, longest - shortest + 1]
 
@@ -502,18 +503,21 @@ def test_preference_pairs_use_a_response_once():
 
 
 def test_bradley_terry_training_learns_to_rank(world):
+    """From a head of zeros, whose loss is ln 2, with a first step along the mean difference."""
     reward_model = RewardModel(world / "reward_model")
+    torch.nn.init.zeros_(reward_model.model.score.weight)
     right, wrong = "\\boxed{one more than six}", "\\boxed{one short of six}"
     pairs = []
     for a in range(2, 8):
         for b in range(2, 8):
             pairs.append((f"compute {a}+{b}*4-5", right, wrong))
 
-    losses = fit_reward_model(reward_model, pairs, 60, 16, 3e-3, random.Random(0))
-    assert losses[-1] < 0.3 < losses[0]
-    chosen = reward_model.score(["compute 9+9*4-5"], [right])
-    rejected = reward_model.score(["compute 9+9*4-5"], [wrong])
-    assert chosen > rejected
+    losses = fit_reward_model(reward_model, pairs, 20, 36, 1e-3, random.Random(0), warmup=1)
+    assert losses[0] == pytest.approx(math.log(2))
+    assert losses[-1] < losses[0]
+    chosen, rejected = (reward_model.score([problem for problem, _, _ in pairs], [text] * 36)
+                        for text in (right, wrong))
+    assert chosen.mean() > rejected.mean()
     assert not any(p.requires_grad for p in reward_model.model.parameters())
 
 

