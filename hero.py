@@ -164,7 +164,7 @@ def parse_args(arguments=None):
     return Config(**start | given)
 
 
-def check(cfg, world_size, rewards=REWARDS):
+def validate(cfg, world_size, rewards=REWARDS):
     """Raises ValueError for settings that cannot work, and says the way out."""
     check_settings(cfg)
     if cfg.reward not in rewards:
@@ -196,9 +196,9 @@ def check(cfg, world_size, rewards=REWARDS):
                          "OpenAI-compatible one, or set OPENAI_API_KEY for OpenAI's")
 
 
-def complete(cfg, world_size, rewards=REWARDS):
+def complete_config(cfg, world_size, rewards=REWARDS):
     """The Config checked, and that of a new run with its data and its name filled in."""
-    check(cfg, world_size, rewards)
+    validate(cfg, world_size, rewards)
     if cfg.resume:
         return cfg
     if cfg.name and (Path("runs") / cfg.name).exists():
@@ -613,7 +613,7 @@ def train(cfg, method=None):
     # Before the first step: settings, data, models, and what an earlier run has left.
     method = method or Method()
     ranks = distributed.init()
-    cfg = distributed.run_on_rank_0(lambda: complete(cfg, ranks.world_size, method.rewards))
+    cfg = distributed.run_on_rank_0(lambda: complete_config(cfg, ranks.world_size, method.rewards))
     cfg = use_tiny_world(cfg, ranks)
     folder = Path("runs") / cfg.name
     P, G = cfg.prompts_per_step, cfg.rollouts_per_prompt

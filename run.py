@@ -438,6 +438,8 @@ def start_tracker(cfg, folder):
     its last checkpoint once more. Raises ValueError if the tracker cannot start.
     Libraries: https://huggingface.co/docs/trackio, https://docs.wandb.ai/ref/python
     """
+    if cfg.track == "none":
+        return None
     # Two folders may hold runs of one name, so what identifies a run is also when it began.
     run_id = f"{cfg.name}-{(folder / 'config.json').stat().st_mtime:.0f}"
     try:
@@ -445,14 +447,12 @@ def start_tracker(cfg, folder):
             import trackio
             return trackio.init("hero", name=run_id, config=asdict(cfg), resume="allow",
                                 embed=False)
-        if cfg.track == "wandb":
-            import wandb
-            return wandb.init(project="hero", name=cfg.name, id=run_id, config=asdict(cfg),
-                              resume="allow", dir=folder)
+        import wandb
+        return wandb.init(project="hero", name=cfg.name, id=run_id, config=asdict(cfg),
+                          resume="allow", dir=folder)
     except Exception as error:
         raise ValueError(f"--track {cfg.track}: no run could be started there "
                          f"({first_line(error)})") from error
-    return None
 
 
 def check_tracker(kind):

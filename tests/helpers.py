@@ -16,6 +16,7 @@ import torch
 
 import hero
 import tiny
+from neighbors import neighbors
 from rollout import chat_prompt
 
 ROOT = Path(__file__).parent.parent
@@ -109,12 +110,16 @@ def start(folder, *arguments, ranks=0):
                                 env=environment(), stdout=log, stderr=log)
 
 
-def hero_here(folder, *arguments):
-    """hero.py in this process, with `folder` as its working directory; errors are raised."""
+def hero_here(folder, *arguments, program="hero.py"):
+    """A program that trains, in this process, with `folder` as its working directory.
+
+    program: hero.py or neighbors/neighbors.py. Errors are raised.
+    """
+    main = {"hero.py": hero.main, "neighbors/neighbors.py": neighbors.main}[program]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sys, "argv", ["hero.py", *map(str, arguments)])
-        hero.main()
+        patch.setattr(sys, "argv", [program, *map(str, arguments)])
+        main()
 
 
 # ---------------------------------------------------------------------------- logs
