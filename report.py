@@ -145,7 +145,7 @@ def format_metrics(metrics):
     """
     parts = [f"step {metrics['step']:3d}"]
     for title, key, number_format in (
-            ("verifier", "verify/accepted", ".3f"), ("all wrong", "verify/all_rejected", ".2f"),
+            ("verifier", "verify/accuracy", ".3f"), ("all wrong", "verify/all_wrong", ".2f"),
             ("rm", "rm/mean", ".2f"), ("auroc", "rm/auroc", ".2f"),
             ("entropy", "policy/entropy", ".3f"), ("grad", "policy/gradient_norm", ".2f"),
             ("length", "rollout/length", ".0f")):
@@ -154,10 +154,6 @@ def format_metrics(metrics):
     for name in evaluation_names([metrics]):
         parts.append(f"{name} {metrics[f'eval/{name}/pass@1']:.3f}")
     return "  ".join(parts)
-
-
-def step_legend(benchmarks):
-    return "legend"
 
 
 def before_and_after(metrics):
@@ -216,9 +212,9 @@ def plot_curves(metrics, path, title):
     draw_metrics(score, steps, "reward model's mean score", {"rm/mean": None})
     draw_metrics(auroc, steps, "AUROC in mixed groups", {"rm/auroc": None})
     draw_metrics(groups, steps, "groups of a step (share)", {
-        "verify/all_rejected": "all wrong",
+        "verify/all_wrong": "all wrong",
         "verify/mixed": "mixed",
-        "verify/all_accepted": "all correct"})
+        "verify/all_correct": "all correct"})
     draw_metrics(entropy, steps, "entropy (nats per token)", {"policy/entropy": None})
     draw_metrics(norm, steps, "gradient norm", {"policy/gradient_norm": None})
 
@@ -319,7 +315,7 @@ def plot_runs(runs, path):
     rows = [row for _, metrics in runs for row in metrics]
     panels = {f"eval/{name}/pass@1": f"held-out {name} pass@1 (share)"
               for name in evaluation_names(rows)}
-    panels["verify/accepted"] = "training: verifier accepts (share)"
+    panels["verify/accuracy"] = "training: verifier accepts (share)"
     panels["rm/mean"] = "training: reward model's mean score"
 
     plt = pyplot()
@@ -654,7 +650,7 @@ class Chart(NamedTuple):
 TRAINING_CHARTS = [
     Chart("rm/mean", "training: reward model's mean score"),
     Chart("rm/auroc", "training: AUROC of the scores, mixed groups"),
-    Chart("verify/accepted", "training: share the verifier accepts"),
+    Chart("verify/accuracy", "training: share the verifier accepts"),
     Chart("verify/mixed", "groups with both verdicts (share)"),
     Chart("reward/zero_advantages", "responses that teach nothing (share)"),
     Chart("policy/entropy", "entropy (nats per token)"),
