@@ -27,7 +27,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -217,14 +217,11 @@ def complete_config(cfg, world_size, rewards=REWARDS):
 
 def use_tiny_world(cfg, ranks):
     """The Config with the tiny world's paths where none are given; builds the world if missing."""
-    world = f"runs/world-{cfg.world_seed}"
-    defaults = {"policy": f"{world}/policy", "reward_model": f"{world}/reward_model",
-                "data": f"{world}/train",
-                "eval_data": f"{world}/eval/easy.jsonl,{world}/eval/hard.jsonl"}
-    missing = {name: path for name, path in defaults.items() if not asdict(cfg)[name]}
+    paths = run.world_paths(cfg.world_seed)
+    missing = {name: path for name, path in paths.items() if not getattr(cfg, name)}
     if missing:
         if ranks.rank == 0:
-            tiny.ensure(world, cfg.world_seed)
+            tiny.ensure(f"runs/world-{cfg.world_seed}", cfg.world_seed)
         distributed.barrier()
     return replace(cfg, **missing)
 
@@ -667,7 +664,7 @@ def train(cfg, method=None):
     optimizer = run.make_optimizer(cfg, models.policy)
     progress = run.start_or_resume(cfg, ranks, folder, models, optimizer, method.state)
 
-    log = run.Log(cfg, ranks, folder, benchmarks)
+    log = run.Log(cfg, ranks, folder)
     if not progress.history:
         progress.history.append({"step": 0} | evaluate_policy(cfg, models, benchmarks))
         log.metrics(progress.history[0])

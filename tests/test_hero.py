@@ -362,7 +362,7 @@ def test_sane_training_has_no_signs_of_trouble():
 
 
 def test_training_to_noise_warns_once_of_each(tmp_path, capsys):
-    log = run.Log(Config(), distributed.Ranks(0, 1, torch.device("cpu")), tmp_path, {})
+    log = run.Log(Config(), distributed.Ranks(0, 1, torch.device("cpu")), tmp_path)
     for metrics in (step_with(kl=9.0), step_with(kl=8.0, entropy=4.3), step_with(entropy=4.3)):
         log.show({"step": 1} | metrics, 79)
     lines = capsys.readouterr().out.splitlines()
