@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import ROOT, SMALL, close, hero_here, metrics_of, refused, script
+from helpers import ROOT, SMALL, close, hero_here, metrics_of, refused, script, write_toss
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -408,31 +408,31 @@ def test_the_table_is_whole(capsys):
 
 
 def test_an_ensemble_without_members_is_refused(folder):
+    shutil.rmtree(folder / "runs/world-0/reward_model-1")
     refused(folder, "--reward", "ensemble_mean", says="reward_model-1")
 
 
 # ---------------------------------------------------------------------------- runs
 
 
-def options_of(name):
-    """Settings of a run of seconds, on easy problems: of what the policy of the tests says to hard
-    ones, nothing is accepted. DAPO has enough mixed groups for an update in step five."""
-    options = [*SMALL, "--reward", name, "--regime", "easy", "--max_response_tokens", 48]
-    if name == "dapo":
-        options += ["--steps", 6]
-    return options
+# Settings of a run of seconds. Of the toss's groups of four, seven of eight are mixed, so that DAPO
+# has enough of them for an update in one of the first steps.
+TOSS = [*SMALL, "--policy", "toss", "--data", "sevens.jsonl"]
 
 
-def add_members(folder):
+@pytest.fixture
+def folder(folder, tokenizer):
+    """With the toss, and a second reward model."""
+    write_toss(folder, tokenizer)
     world = folder / "runs" / "world-0"
     shutil.copytree(world / "reward_model", world / "reward_model-1")
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_trains(folder, name):
-    add_members(folder)
-    hero_here(folder, "--name", "a", "--reward", name, *SMALL, "--steps", 2)
+    hero_here(folder, "--name", "a", "--reward", name, *TOSS, "--steps", 2)
     rows = metrics_of(folder, "a")
     assert len(rows) == 3
     if METHODS[name].leash:
@@ -450,9 +450,8 @@ KINDS = ("rlpr", "par", "gspo", "rm_chi2", "dapo")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_two_ranks_are_one(folder, name):
-    add_members(folder)
     for run, ranks in (("one", 0), ("two", 2)):
-        result = script(folder, "hero.py", "--name", run, *options_of(name), ranks=ranks)
+        result = script(folder, "hero.py", "--name", run, "--reward", name, *TOSS, ranks=ranks)
         assert result.returncode == 0, result.stderr
     one, two = metrics_of(folder, "one"), metrics_of(folder, "two")
     for row, other in zip(one, two, strict=True):
@@ -464,11 +463,10 @@ def test_two_ranks_are_one(folder, name):
 @pytest.mark.parametrize("name", ("rlpr", "ensemble_worst", "dapo"))
 def test_a_method_resumes_with_its_state(folder, name):
     """Bit for bit, as a run that was never interrupted."""
-    add_members(folder)
-    hero_here(folder, "--name", "whole", *options_of(name))
-    hero_here(folder, "--name", "parts", *options_of(name), "--steps", 2)
+    hero_here(folder, "--name", "whole", "--reward", name, *TOSS)
+    hero_here(folder, "--name", "parts", "--reward", name, *TOSS, "--steps", 2)
+    hero_here(folder, "--name", "parts", "--resume", "--steps", 4)
     whole = metrics_of(folder, "whole")
-    hero_here(folder, "--name", "parts", "--resume", "--steps", whole[-1]["step"])
     assert whole == metrics_of(folder, "parts")
     assert any(row.get("policy/gradient_norm") for row in whole)
     read = [(folder / "runs" / run / "rollouts.jsonl").read_text() for run in ("whole", "parts")]
