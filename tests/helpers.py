@@ -17,6 +17,7 @@ import torch
 import hero
 import tiny
 from neighbors import neighbors
+from problems import write_jsonl
 from rollout import chat_prompt
 
 ROOT = Path(__file__).parent.parent
@@ -64,6 +65,18 @@ def chain(tokenizer, table):
         layer.self_attn.o_proj.weight.data.mul_(0.01)
         layer.mlp.down_proj.weight.data.mul_(0.01)
     return model.eval()
+
+
+def write_toss(folder, tokenizer):
+    """A policy "toss" that answers 7 or 8, each in half of its responses, and 40 problems to which
+    7 is right, sevens.jsonl."""
+    policy = chain(tokenizer, {
+        "": {"\\boxed{": 1}, "\\boxed{": {"7": 0.5, "8": 0.5}, "7": {"}": 1}, "8": {"}": 1},
+        "}": {"<eos>": 1}})
+    for part in (policy, tokenizer):
+        part.save_pretrained(folder / "toss")
+    write_jsonl(folder / "sevens.jsonl", [
+        {"problem": f"compute 7+{n}-{n}", "answer": "7", "accepted": ["7"]} for n in range(40)])
 
 
 # ---------------------------------------------------------------------------- speed

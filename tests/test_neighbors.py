@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import SMALL, hero_here, metrics_of, refuse, script
+from helpers import SMALL, hero_here, metrics_of, refuse, script, write_toss
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -416,10 +416,12 @@ def test_what_cannot_be_trained_is_refused_before_anything_runs(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains(folder, name):
+def test_every_method_trains(folder, tokenizer, name):
     world = folder / "runs" / "world-0"
     shutil.copytree(world / "reward_model", world / "reward_model-1")
-    hero_here(folder, name, "--name", "a", *SMALL, "--steps", 2, program="neighbors/neighbors.py")
+    write_toss(folder, tokenizer)
+    hero_here(folder, name, "--name", "a", *SMALL, "--policy", "toss", "--data", "sevens.jsonl",
+              "--steps", 2, program="neighbors/neighbors.py")
     rows = metrics_of(folder, "a")
     assert len(rows) == 3
     assert json.loads((folder / "runs/a/config.json").read_text())["reward"] == name
