@@ -148,7 +148,8 @@ class Config:
                                  range="0 or above")
     save_every: int = setting(20, "write a checkpoint every N steps and after the last",
                               range="above 0")
-    track: str = setting("none", "experiment tracker that also gets the metrics", choices=TRACKERS)
+    track: str = setting("none", "experiment tracker that also gets the metrics: "
+                                 + ", ".join(TRACKERS), choices=TRACKERS)
 
 
 def parse_args(arguments=None):

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import sys
+import tomllib
 
 import page
 import pytest
@@ -71,6 +72,13 @@ def test_the_citation_is_a_citation():
     assert {"message", "title", "authors", "version", "license"} <= set(citation)
     paper = citation["preferred-citation"]
     assert "2510.07242" in paper["url"] and len(paper["authors"]) == 8
+
+
+def test_both_lists_of_requirements_are_the_same():
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]
+    listed = [line for line in text_of("requirements.txt").splitlines() if line[0] != "#"]
+    assert project["dependencies"] == listed
+    assert project["version"] == yaml.safe_load(text_of("CITATION.cff"))["version"]
 
 
 @release
