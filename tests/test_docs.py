@@ -10,7 +10,6 @@ import shlex
 import sys
 import tomllib
 
-import page
 import pytest
 import torch
 import yaml
@@ -18,6 +17,7 @@ from helpers import ROOT, script
 
 import eval as evaluation
 import hero
+import page
 import prepare
 import report
 import rewards
