@@ -304,8 +304,7 @@ def test_every_key_of_an_evaluation_is_explained(unbroken, tmp_path):
 @release
 @pytest.mark.parametrize("page, name", [
     ("docs/gpu.md", "phases"), ("docs/gpu.md", "trl_speed"), ("docs/gpu.md", "logprob_memory"),
-    ("docs/gpu.md", "rollout_speed"), ("docs/gpu.md", "plans"), ("docs/gpu.md", "balance"),
-    ("docs/reproduce.md", "references")])
+    ("docs/gpu.md", "rollout_speed"), ("docs/gpu.md", "plans"), ("docs/gpu.md", "balance")])
 def test_the_tables_are_the_measured_ones(page, name):
     """The tables that a results script has written, and their commands, stand in the page."""
     lines = [line.strip() for line in text_of(f"results/{name}.md").splitlines()]
@@ -318,13 +317,14 @@ def test_the_tables_are_the_measured_ones(page, name):
 @release
 def test_the_pairs_written_blind_are_accepted_as_the_page_says():
     """The column "now" of what remains: how many wrong and right answers of each set."""
-    rows = [row for _, row in read_jsonl(ROOT / "results/blind_pairs.jsonl")]
+    rows = [row for _, row in read_jsonl(ROOT / "results/verifier/blind_pairs.jsonl")]
     verdicts = verify.verify_all([row["response"] for row in rows], [row["gold"] for row in rows])
     accepted = Counter()
     for row, verdict in zip(rows, verdicts, strict=True):
         accepted[row["source"].removeprefix("blind "), row["label"]] += verdict.correct
 
-    table = re.findall(r"^\| ([A-E]) \| (.*) \|$", text_of("results/verifiers_remaining.md"), re.M)
+    page = text_of("results/verifier/verifiers_remaining.md")
+    table = re.findall(r"^\| ([A-E]) \| (.*) \|$", page, re.M)
     assert len(table) == 5
     for name, cells in table:
         now = cells.split("|")[-2].strip()
@@ -355,10 +355,10 @@ def test_every_number_was_measured(page):
 
     results/README.md may also state what follows directly from a CSV file beside it.
     """
-    sources = list((ROOT / "results").glob("*.md"))
+    sources = list((ROOT / "results").rglob("*.md"))
     if page == "results/README.md":
         sources.remove(ROOT / page)
-        sources += (ROOT / "results").glob("*.csv")
+        sources += (ROOT / "results").rglob("*.csv")
     measured = set()
     for source in sources:
         measured |= {float(x) for x in re.findall(r"\d+\.\d+(?:e-?\d+)?", source.read_text())}
