@@ -9,6 +9,7 @@ import re
 import shlex
 import sys
 import tomllib
+from collections import Counter
 
 import pytest
 import torch
@@ -22,6 +23,7 @@ import prepare
 import report
 import rewards
 import verify
+from problems import read_jsonl
 from results import paper_tables
 
 release = pytest.mark.release
@@ -285,3 +287,23 @@ def test_every_key_of_an_evaluation_is_explained(unbroken, tmp_path):
                       re.M) == list(report)
     evaluated = text.split("### Evaluation")[1].split("\n## ")[0]
     assert set(report["results"]["hard"]) <= set(re.findall(r"`([\w@]+)`", evaluated))
+
+
+# ---------------------------------------------------------------------------- numbers
+
+
+@release
+def test_the_pairs_written_blind_are_accepted_as_the_page_says():
+    """The column "now" of what remains: how many wrong and right answers of each set."""
+    rows = [row for _, row in read_jsonl(ROOT / "results/verifier/blind_pairs.jsonl")]
+    verdicts = verify.verify_all([row["response"] for row in rows], [row["gold"] for row in rows])
+    accepted = Counter()
+    for row, verdict in zip(rows, verdicts, strict=True):
+        accepted[row["source"].removeprefix("blind "), row["label"]] += verdict.correct
+
+    page = text_of("results/verifier/verifiers_remaining.md")
+    table = re.findall(r"^\| ([A-E]) \| (.*) \|$", page, re.M)
+    assert len(table) == 5
+    for name, cells in table:
+        now = cells.split("|")[-2].strip()
+        assert now == f"{accepted[name, False]}, {accepted[name, True]}"
