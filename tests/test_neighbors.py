@@ -415,8 +415,8 @@ def test_an_ensemble_without_members_is_refused(folder):
 # ---------------------------------------------------------------------------- runs
 
 
-# Settings of a run of seconds. Of the toss's groups of four, seven of eight are mixed, so that DAPO
-# has enough of them for an update in one of the first steps.
+# Settings of a run of seconds. Of the toss's groups of four, five of six are mixed, so that DAPO has
+# enough of them for an update in one of the first steps.
 TOSS = [*SMALL, "--policy", "toss", "--data", "sevens.jsonl"]
 
 
