@@ -415,8 +415,8 @@ def test_an_ensemble_without_members_is_refused(folder):
 # ---------------------------------------------------------------------------- runs
 
 
-# Settings of a run of seconds. Of the toss's groups of four, five of six are mixed, so that DAPO has
-# enough of them for an update in one of the first steps.
+# Settings of a run of seconds. Of the toss's groups of four, seven of eight are mixed, so that DAPO
+# has enough of them for an update in one of the first steps.
 TOSS = [*SMALL, "--policy", "toss", "--data", "sevens.jsonl"]
 
 
@@ -444,7 +444,7 @@ def test_every_method_trains(folder, name):
 
 
 # One method of each kind: a state, a signal, a loss, a leash, and a refill.
-KINDS = ("rlpr", "par", "gspo", "rm_chi2", "dapo")
+KINDS = ("clip", "par", "gspo", "rm_chi2", "dapo")
 
 
 @pytest.mark.slow
@@ -460,7 +460,7 @@ def test_two_ranks_are_one(folder, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ("rlpr", "ensemble_worst", "dapo"))
+@pytest.mark.parametrize("name", ("clip", "ensemble_worst", "dapo"))
 def test_a_method_resumes_with_its_state(folder, name):
     """Bit for bit, as a run that was never interrupted."""
     hero_here(folder, "--name", "whole", "--reward", name, *TOSS)
