@@ -9,14 +9,16 @@ pytestmark = pytest.mark.slow
 
 LORA = ["--lora_rank", 4, "--learning_rate", 1e-3, "--kl_coef", 0.1]
 
-# The toss's groups of four: seven of eight hold both verdicts, so there is something to learn.
+# The toss's groups of four: seven of eight hold both verdicts, so there is something to learn. Not
+# for HERO's own comparison: it says the same twice in a group, and what Eq. 3 makes of two scores
+# that differ in their last digit alone is rounding.
 TOSS = ["--policy", "toss", "--data", "sevens.jsonl"]
 
 # What is run, as the words of the command line. One method of each kind that neighbors/ has: a
 # signal, another of several numbers, a state, a loss, a leash, a refill.
 WHAT = {
-    "hero": ["hero.py", *TOSS],
-    "LoRA with a KL term": ["hero.py", *LORA, *TOSS],
+    "hero": ["hero.py"],
+    "LoRA with a KL term": ["hero.py", *LORA],
     "rlpr": ["neighbors/neighbors.py", "rlpr"],             # which would find all of a toss alike
     "ensemble_worst": ["neighbors/neighbors.py", "ensemble_worst", *TOSS],
     "clip": ["neighbors/neighbors.py", "clip", *TOSS],
