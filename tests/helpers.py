@@ -150,7 +150,11 @@ def metrics_of(folder, name):
 
 
 def close(a, b):
-    """Equal, or two floats that differ by no more than float32 rounding."""
+    """Equal, or two floats that differ by no more than float32 rounding.
+
+    Adam moves a weight by a whole step even where its gradient is nothing but rounding. That is no
+    matter here: such a weight is one on which nothing that is logged depends.
+    """
     if a is None or b is None or not isinstance(a, float):
         return a == b
     return abs(a - b) <= 1e-5 + 1e-4 * abs(b)
