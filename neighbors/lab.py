@@ -1,49 +1,37 @@
 """The lab: HERO's neighbors side by side, in the study's worlds and with the study's numbers.
 
-    python results/neighbors.py             makes the runs that neighbors.csv lacks, then the page
-    python results/neighbors.py --page      the page and the figures alone
-    python results/neighbors.py --quick     a small world, two steps, into runs/quick-neighbors
+    python neighbors/lab.py             makes the runs that lab.csv lacks, then the tables
+    python neighbors/lab.py --page      the tables and figures alone
+    python neighbors/lab.py --quick     a small world, two steps, into runs/quick-lab
 
-DESIGN.md says what is run, at which rate, in which order, and what will count as a result. The runs
-are made by study.py, and this file says which. HERO, the verifier alone and what else the study has
-are read from study.csv: a run of 30 steps is the first half of one of 60.
+results/study/DESIGN.md says what is run, at which rate, in which order, and what will count as a
+result. The runs are made by results/study/study.py, and this file says which. HERO, the verifier
+alone and what else the study has are read from its study.csv: a run of 30 steps is the first half
+of one of 60. The tables are the last part of README.md; what stands above MARK there is by hand.
 """
 
 import argparse
 import os
-import shutil
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import pandas as pd
 import torch
 
+if __name__ == "__main__":                        # the scripts are in the folder above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from neighbors import neighbors
+from problems import write_file
+from report import COLORS, pyplot
+from results.study import study, tables
+from results.study.study import ROOT, Block, Job
+from rewards import Batch, compute_advantages
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))                    # before this folder, which has a neighbors.py too
-import neighbors  # noqa: E402
-import tiny  # noqa: E402
-from problems import write_file  # noqa: E402
-from report import COLORS, pyplot  # noqa: E402
-from results import study  # noqa: E402
-from results.study import Block, Job, Method  # noqa: E402
-from results.study_tables import (  # noqa: E402
-    HERO,
-    VERIFIER,
-    Claim,
-    Study,
-    markdown_table,
-    mean_interval,
-    page,
-    read_csv,
-    save_figure,
-    show,
-    show_difference,
-    show_mean,
-    verdict_alone,
-)
-from rewards import Batch, compute_advantages  # noqa: E402
 
 # ---------------------------------------------------------------------------- what is run
 # DESIGN.md, "The design of the lab".
@@ -59,7 +47,7 @@ METHODS = ["rm", *(name for name in neighbors.METHODS
 ENSEMBLES = [name for name in METHODS if name.startswith("ensemble")]
 MEMBERS = 4                                       # of an ensemble, beside the world's reward model
 
-# Methods of our own that had runs, showed no gain and left neighbors.py: CHANGELOG.md.
+# Methods of our own that had runs, showed no gain and left neighbors.py: docs/CHANGELOG.md.
 LEFT = ("band", "band_corrected", "imputed", "gate")
 
 READ_SCORES = ("rm", "heron", "papo", "gdpo", "gated", "clip", "rm_chi2", "par",
@@ -76,32 +64,25 @@ CONDITIONS = study.CONDITIONS | {
 }
 
 
-def cells_of(condition, methods):
-    """(condition, method) of each method."""
-    return [(condition, method) for method in methods]
-
-
 BLOCKS = {
-    "table": Block(range(3), cells_of("hard", METHODS)),
-    "weak": Block(range(2), cells_of("weak", READ_SCORES)),
-    "lucky": Block(range(2), cells_of("lucky", UNDER_NOISE)),
-    "mixed": Block(range(2), cells_of("mixed", ("forward", "backward"))),
-    "dapo": Block(range(3), cells_of("dapo x 4", ["dapo"])),
-    "half rate": Block(range(1), cells_of("half", ["hero", "verifier", "oracle", *METHODS])),
-    "diverse": Block(range(2), cells_of("diverse", FOR_DIVERSITY)),
-    "third world": Block(range(2, 3), [*cells_of("weak", READ_SCORES),
-                                       *cells_of("lucky", UNDER_NOISE)]),
-    "worlds": Block(range(3, 5), cells_of("hard", METHODS)),
+    "table": Block(range(3), [*product(["hard"], METHODS)]),
+    "weak": Block(range(2), [*product(["weak"], READ_SCORES)]),
+    "lucky": Block(range(2), [*product(["lucky"], UNDER_NOISE)]),
+    "mixed": Block(range(2), [("mixed", "forward"), ("mixed", "backward")]),
+    "dapo": Block(range(3), [("dapo x 4", "dapo")]),
+    "half rate": Block(range(1), [*product(["half"], ("hero", "verifier", "oracle", *METHODS))]),
+    "diverse": Block(range(2), [*product(["diverse"], FOR_DIVERSITY)]),
+    "third world": Block(range(2, 3), [*product(["weak"], READ_SCORES),
+                                       *product(["lucky"], UNDER_NOISE)]),
+    "worlds": Block(range(3, 5), [*product(["hard"], METHODS)]),
 }
 QUICK_BLOCKS = {"quick": Block(range(1), [("hard", "ensemble_worst"), ("hard", "rlpr"),
                                           ("half", "hero")])}
 
-# Every reward is a method here, under its own name. Ensembles need their members: prepare_member.
-LAB_METHODS = {name: Method(name, {"reward": name} | ({"reward_model": "good"}
-                                                     if name in ENSEMBLES else {}))
+# Every reward is a method here, under its own name, as the study has them.
+LAB_METHODS = {name: (name, {"reward": name})
                for name in ("rm", "hero", "verifier", "oracle", *neighbors.METHODS)}
-FULL = replace(study.FULL, steps=30, blocks=BLOCKS, conditions=CONDITIONS,
-               methods=LAB_METHODS)
+FULL = replace(study.FULL, steps=30, blocks=BLOCKS, conditions=CONDITIONS, methods=LAB_METHODS)
 QUICK = replace(study.QUICK, prefix="quick-lab-", blocks=QUICK_BLOCKS, conditions=CONDITIONS,
                 methods=LAB_METHODS)
 
@@ -110,49 +91,38 @@ def make_jobs(size):
     """Every run, in the order of DESIGN.md. "half" is hard data at half the rate."""
     jobs = []
     for block in size.blocks.values():
-        for condition, method in block.cells:
-            for world in block.worlds:
-                if condition == "half":
-                    jobs.append(Job("hard", method, world, HALF_RATE, is_sweep=True))
-                else:
-                    jobs.append(Job(condition, method, world, RATE))
+        for (condition, method), world in product(block.cells, block.worlds):
+            if condition == "half":
+                jobs.append(Job("hard", method, world, HALF_RATE, is_sweep=True))
+            else:
+                jobs.append(Job(condition, method, world, RATE))
     return jobs
 
 
-# ---------------------------------------------------------------------------- the runs
+def prepare(pool, jobs, size):
+    """Everything on disk that jobs need: that of the study, and the members of ensembles.
 
-
-def prepare_member(world, member, size):
-    """Makes one reward model of an ensemble: trained on other pairs, from another head.
-
-    Member 0 is the world's own. make_config of study.py knows the first of them as "good".
+    Each member was trained on other pairs, from another head.
     """
-    name = f"good-{member}" if member else "good"
-    folder = size.extras(world) / name
-    if folder.exists():
-        return
-    partial = folder.with_name(f"partial-{name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    if member:
-        with study.silence():
-            tiny.build_reward_model(partial, size.world(world) / "policy",
-                                    f"{world} member {member}", "good", size.rm_steps)
-    else:
-        shutil.copytree(size.world(world) / "reward_model", partial)
-    partial.rename(folder)
+    study.prepare(pool, jobs, size)
+    futures = []
+    for world in sorted({job.world for job in jobs if job.method in ENSEMBLES}):
+        home = size.world(world)
+        for member in range(1, MEMBERS + 1):
+            futures.append(pool.submit(
+                study.build_reward_model, home / f"reward_model-{member}", home / "policy",
+                f"{world} member {member}", size.rm_steps))
+    for future in futures:
+        future.result()
 
 
-def run_job(job, size, deadline):
-    """Makes one run. -> its rows of neighbors.csv, none after the deadline
+def rows_of(job, metrics, seconds):
+    """The rows of a run in lab.csv: those that study.csv would have, with two columns more.
 
-    They are those of study.csv, with two columns more: on diverse data the share of easy problems
-    that 16 samples solve, and the updates of all steps so far.
+    On diverse data the share of easy problems that 16 samples solve, and the updates of all steps
+    so far.
     """
-    started = time.time()
-    if started > deadline:
-        return []
-    metrics = study.train_job(job, size)
-    rows = study.evaluations(job, metrics, time.time() - started)
+    rows = study.evaluations(job, metrics, seconds)
     by_step = {entry["step"]: entry for entry in metrics}
     for row in rows:
         entry = by_step[row["step"]]
@@ -162,161 +132,134 @@ def run_job(job, size, deadline):
     return rows
 
 
-def make_runs(path, size, deadline):
-    """Makes the runs that the CSV file lacks, two at once, and saves after each."""
-    jobs = study.missing_jobs(make_jobs(size), path)
-    with study.worker_pool() as pool:
-        study.prepare(pool, jobs, size)
-
-        # Ensembles need the worlds.
-        worlds = sorted({job.world for job in jobs if job.method in ENSEMBLES})
-        futures = [pool.submit(prepare_member, world, member, size)
-                   for world in worlds for member in range(MEMBERS + 1)]
-        for future in futures:
-            future.result()
-
-        study.make_runs(pool, jobs, path, size, deadline, run_job)
-
-
 # ---------------------------------------------------------------------------- claims
 
 
-def hard(method):
-    """The cell of a method on hard data."""
-    return (f"hard / {method}",)
+def ahead(method, other, text, condition="hard", outcome="course"):
+    """The claim that a method is ahead of another one, on one kind of data."""
+    return tables.Claim(text, f"{condition} / {method}", f"{condition} / {other}", outcome)
 
 
-def diverse(method):
-    """The cell of a method on easy data, with 16 samples per problem."""
-    return (f"diverse / {method}",)
-
-
-def ahead(method, other, text, condition, outcome="course"):
-    """The claim that a method is ahead of another one, under one condition."""
-    return Claim(text, (f"{condition} / {method}",), (f"{condition} / {other}",), outcome)
-
-
-# What each paper claims, in our words, as a difference that should be above 0.
+# What each paper claims, in our words, as a difference that should be above 0. HERO and RM leash
+# are runs of the study.
 CLAIMS = {
     "rlpr": [
-        Claim("the reference's probability replaces a verifier", hard("rlpr"), VERIFIER),
-        Claim("and a reward model", hard("rlpr"), hard("rm"))],
+        ahead("rlpr", "verifier", "the reference's probability replaces a verifier"),
+        ahead("rlpr", "rm", "and a reward model")],
     "nsr": [
-        ahead("nsr", "verifier", "suppressing wrong samples alone raises pass@16", "diverse",
+        ahead("nsr", "verifier", "suppressing rejected samples alone raises pass@16", "diverse",
               "easy pass@16"),
-        Claim("and learns as well, where the verifier misses little", diverse("nsr"),
-              ("start",), "course easy"),
-        Claim("it does harm where right samples are suppressed (later)", VERIFIER, hard("nsr"))],
-    "psr": [ahead("verifier", "psr", "reinforcing right samples alone lowers pass@16", "diverse",
+        tables.Claim("and learns as well, where the verifier misses little", "diverse / nsr",
+                     "start", "course easy"),
+        ahead("verifier", "nsr", "it does harm where right samples are suppressed (later)")],
+    "psr": [ahead("verifier", "psr", "reinforcing accepted samples alone lowers pass@16", "diverse",
                   "easy pass@16")],
-    "w_reinforce": [ahead("w_reinforce", "psr", "a little weight on right samples is best for "
+    "w_reinforce": [ahead("w_reinforce", "psr", "a little weight on accepted samples is best for "
                           "pass@16", "diverse", "easy pass@16")],
-    "maxrl": [ahead("maxrl", "grpo", "better pass@16 than GRPO", "diverse", "easy pass@16")],
-    "passk": [ahead("passk", "grpo", "better pass@16 than GRPO", "diverse", "easy pass@16")],
-    "pacs": [ahead("pacs", "grpo", "better pass@16 than GRPO", "diverse", "easy pass@16")],
+    **{name: [ahead(name, "grpo", "better pass@16 than GRPO", "diverse", "easy pass@16")]
+       for name in ("maxrl", "passk", "pacs")},
     "forward": [
-        Claim("the corrected gradient beats the uncorrected verifier", hard("forward"), VERIFIER),
+        ahead("forward", "verifier", "the corrected gradient beats the uncorrected verifier"),
         ahead("forward", "verifier", "also where right answers come by luck", "lucky")],
     "backward": [ahead("backward", "verifier", "the corrected reward beats the uncorrected "
                        "verifier", "mixed")],
-    "heron": [Claim("the order of the signals is enough", hard("heron"), HERO)],
-    "papo": [Claim("a score among the accepted helps", hard("papo"), hard("grpo"))],
-    "gdpo": [Claim("normalizing each signal before the sum beats the plain sum", hard("gdpo"),
-                   hard("naive_narrow"))],
-    "gated": [Claim("behind the gate the score helps", hard("gated"), VERIFIER)],
+    "heron": [ahead("heron", "HERO", "the order of the signals is enough")],
+    "papo": [ahead("papo", "grpo", "a score among the accepted helps")],
+    "gdpo": [ahead("gdpo", "naive_narrow",
+                   "normalizing each signal before the sum beats the plain sum")],
+    "gated": [ahead("gated", "verifier", "behind the gate the score helps")],
     "concise": [ahead("concise", "verifier", "brevity behind the gate costs nothing", "diverse")],
     "par": [
-        Claim("a bounded, centered score beats the raw one", hard("par"), hard("rm")),
+        ahead("par", "rm", "a bounded, centered score beats the raw one"),
         ahead("par", "rm", "also a misleading one", "weak")],
-    "clip": [Claim("verdict and bounded score beat the verdict", hard("clip"), VERIFIER)],
+    "clip": [ahead("clip", "verifier", "verdict and bounded score beat the verdict")],
     "dapo": [
-        Claim("replacing uniform groups pays, at equal rollouts", hard("dapo"), hard("grpo")),
-        Claim("at four times the rollouts", ("dapo x 4 / dapo",), hard("grpo"), "end")],
-    "rm_overlong": [Claim("a punishment of length helps the score alone", hard("rm_overlong"),
-                          hard("rm"))],
+        ahead("dapo", "grpo", "replacing uniform groups pays, at equal rollouts"),
+        tables.Claim("at four times the rollouts", "dapo x 4 / dapo", "hard / grpo", "end")],
+    "rm_overlong": [ahead("rm_overlong", "rm", "a punishment of length helps the score alone")],
     "rm_chi2": [
-        Claim("the chi-squared leash beats none", hard("rm_chi2"), hard("rm")),
-        Claim("and the KL's", hard("rm_chi2"), hard("RM leash"))],
-    "ensemble_mean": [Claim("the mean of several scores beats one", hard("ensemble_mean"),
-                            hard("rm"))],
-    "ensemble_worst": [Claim("the lowest of several scores beats one", hard("ensemble_worst"),
-                             hard("rm"))],
-    "ensemble_uncertain": [Claim("so does the mean less the variance", hard("ensemble_uncertain"),
-                                 hard("rm"))],
-    "ensemble_robust": [Claim("so does a mixture of mean and lowest", hard("ensemble_robust"),
-                              hard("rm"))],
-    "filter_best_random": [Claim("dropping the scores in the middle helps",
-                                 hard("filter_best_random"), hard("rm"))],
-    "filter_best_worst": [Claim("dropping the scores in the middle helps",
-                                hard("filter_best_worst"), hard("rm"))],
-    "gspo": [Claim("one ratio per response is better", hard("gspo"), VERIFIER)],
-    "cispo": [Claim("no token loses its gradient: faster", hard("cispo"), VERIFIER)],
-    "reinforce_pp": [Claim("the batch's baseline beats the group's", hard("reinforce_pp"),
-                           VERIFIER)],
-    "band (removed)": [
-        Claim("a band as wide as the reward model is reliable beats HERO's", hard("band"), HERO),
+        ahead("rm_chi2", "rm", "the chi-squared leash beats none"),
+        ahead("rm_chi2", "RM leash", "and the KL's")],
+    "ensemble_mean": [ahead("ensemble_mean", "rm", "the mean of several scores beats one")],
+    "ensemble_worst": [ahead("ensemble_worst", "rm", "the lowest of several scores beats one")],
+    "ensemble_uncertain": [ahead("ensemble_uncertain", "rm", "so does the mean less the variance")],
+    "ensemble_robust": [ahead("ensemble_robust", "rm", "so does a mixture of mean and lowest")],
+    **{name: [ahead(name, "rm", "dropping the scores in the middle helps")]
+       for name in ("filter_best_random", "filter_best_worst")},
+    "gspo": [ahead("gspo", "verifier", "one ratio per response is better")],
+    "cispo": [ahead("cispo", "verifier", "no token loses its gradient: faster")],
+    "reinforce_pp": [ahead("reinforce_pp", "verifier", "the batch's baseline beats the group's")],
+    "band": [
+        ahead("band", "HERO", "a band as wide as the reward model is reliable beats HERO's"),
         ahead("band", "HERO", "also with a misleading reward model", "weak")],
-    "band_corrected (removed)": [
-        Claim("the band, corrected for what the verifier misses, beats HERO's",
-              hard("band_corrected"), HERO),
+    "band_corrected": [
+        ahead("band_corrected", "HERO",
+              "the band, corrected for what the verifier misses, beats HERO's"),
         ahead("band_corrected", "HERO", "also with a misleading reward model", "weak")],
-    "imputed (removed)": [
-        Claim("imputed labels beat HERO", hard("imputed"), HERO),
+    "imputed": [
+        ahead("imputed", "HERO", "imputed labels beat HERO"),
         ahead("imputed", "HERO", "also with a misleading reward model", "weak")],
-    "gate (removed)": [Claim("the gate beats HERO", hard("gate"), HERO)],
+    "gate": [ahead("gate", "HERO", "the gate beats HERO")],
 }
 
 # ---------------------------------------------------------------------------- the page
 
 
+MARK = "<!-- python neighbors/lab.py writes what follows -->\n"
+
+
 def read_runs(folder):
     """The lab's runs, and the study's in the same worlds, up to the lab's last step. -> rows"""
-    rows = read_csv(folder / "neighbors.csv")
-    worlds = {row["world"] for row in rows}
-    for row in read_csv(HERE / "study.csv"):
-        if row["world"] in worlds and row["step"] <= FULL.steps:
-            rows.append(row)
-    return rows
+    ours = pd.read_csv(folder / "lab.csv")
+    theirs = pd.read_csv(study.HERE / "study.csv")
+    theirs = theirs[theirs["world"].isin(ours["world"]) & (theirs["step"] <= FULL.steps)]
+    return pd.concat([ours, theirs])
 
 
-def cell_of(method):
-    """The name of a method's cell on hard data, whoever has made it."""
-    return f"hard / {IN_STUDY.get(method, method)}"
+def cell_of(method, condition="hard"):
+    """The name of a method's cell, whoever has made it."""
+    return f"{condition} / {IN_STUDY.get(method, method)}"
 
 
-def method_row(runs, method):
-    """A line of the large table."""
-    cell = cell_of(method)
-    known = neighbors.METHODS.get(method)
-    paper = known.paper if known else ""
-    half = f"sweep {HALF_RATE:g} / {method}"
-    half_hero = f"sweep {HALF_RATE:g} / hero"
+def label(method):
+    return f"{method} (removed)" if method in LEFT else method
 
-    # Differences to HERO and to the verifier alone at the common rate, to HERO elsewhere.
-    pairs = [((cell,), HERO), ((cell,), VERIFIER), ((half,), (half_hero,))]
-    for condition in ("weak", "lucky"):
-        pairs.append(((f"{condition} / {IN_STUDY.get(method, method)}",), (f"{condition} / HERO",)))
-    differences = []
-    for ours, others in pairs:
-        differences.append([] if ours == others else runs.difference(ours, others, "course"))
 
-    means = [show_mean(runs.values(cell, outcome))
-             for outcome in ("course hard", "course easy", "end", "score", "entropy")]
-    name = f"{method} (removed)" if method in LEFT else method
-    return [name, f"[{paper}](https://arxiv.org/abs/{paper})" if paper else "",
-            str(len(runs.values(cell, "course"))), *means,
-            *(show_difference(values) if values else "-" for values in differences)]
+def paper_table():
+    """What the methods are."""
+    rows = []
+    for name, method in neighbors.METHODS.items():
+        paper = f"[{method.paper}](https://arxiv.org/abs/{method.paper})" if method.paper else ""
+        rows.append([f"`{name}`", paper, method.summary])
+    return tables.markdown_table(["method", "paper", "what it does"], rows)
 
 
 def method_table(runs):
     """Every method on hard data at the common rate, the furthest ahead of HERO first."""
-    methods = [method for method in (*IN_STUDY, *METHODS, *LEFT)
-               if runs.values(cell_of(method), "course")]
-    leads = {method: mean_interval(runs.difference((cell_of(method),), HERO, "course"))[0]
-             for method in methods}
-    rows = [method_row(runs, method) for method in sorted(methods, key=leads.get, reverse=True)]
-    return markdown_table(
-        ["method", "paper", "worlds", "course, hard", "course, easy", "end", "RM score", "entropy",
+    leads = {}
+    for method in (*IN_STUDY, *METHODS, *LEFT):
+        lead = runs.difference(cell_of(method), tables.HERO)
+        if len(lead):
+            leads[method] = lead.mean()
+
+    rows = []
+    for method in sorted(leads, key=leads.get, reverse=True):
+        cell = cell_of(method)
+        row = [label(method), str(len(runs.values(cell)))]
+        for outcome in ("course hard", "course easy", "end", "score", "entropy"):
+            row.append(tables.show_mean(runs.values(cell, outcome)))
+
+        # Differences to HERO and to the verifier alone at the common rate, to HERO elsewhere.
+        half = f"sweep {HALF_RATE:g}"
+        for ours, theirs in ((cell, tables.HERO), (cell, tables.VERIFIER),
+                             (f"{half} / {method}", f"{half} / hero"),
+                             (cell_of(method, "weak"), "weak / HERO"),
+                             (cell_of(method, "lucky"), "lucky / HERO")):
+            lead = runs.difference(ours, theirs)
+            row.append(tables.show_difference(lead) if len(lead) and ours != theirs else "-")
+        rows.append(row)
+    return tables.markdown_table(
+        ["method", "worlds", "course, hard", "course, easy", "end", "RM score", "entropy",
          "course minus HERO", "course minus verifier", "half the rate, minus HERO",
          "weak RM, minus HERO", "lucky answers, minus HERO"], rows)
 
@@ -326,11 +269,11 @@ def claim_table(runs):
     rows = []
     for method, claims in CLAIMS.items():
         for claim in claims:
-            differences = runs.difference(claim.plus, claim.minus, claim.outcome)
-            rows.append([method, verdict_alone(differences), claim.text,
-                         f"{' + '.join(claim.plus)} minus {' + '.join(claim.minus)}",
-                         claim.outcome, show_difference(differences), str(len(differences))])
-    return markdown_table(["method", "verdict", "claim", "difference", "outcome", "value",
+            lead = runs.lead(claim)
+            rows.append([label(method), tables.verdict_alone(lead), claim.text,
+                         f"{claim.plus} minus {claim.minus}", claim.outcome,
+                         tables.show_difference(lead), str(len(lead))])
+    return tables.markdown_table(["method", "verdict", "claim", "difference", "outcome", "value",
                            "worlds"], rows)
 
 
@@ -338,29 +281,26 @@ def diverse_table(runs):
     """pass@1 and pass@16 on easy problems, after training on easy problems."""
     rows = []
     for method in FOR_DIVERSITY:
-        cell = f"diverse / {method}"
-        if runs.values(cell, "end"):
-            rows.append([method, *(show(runs.values(cell, outcome)) for outcome in
-                                   ("end easy", "easy pass@16", "entropy")),
-                         str(len(runs.values(cell, "end")))])
-    return markdown_table(["easy data", "pass@1", "pass@16", "entropy", "worlds"], rows)
+        values = [runs.values(f"diverse / {method}", outcome)
+                  for outcome in ("end easy", "easy pass@16", "entropy")]
+        if len(values[0]):
+            rows.append([method, *map(tables.show, values), str(len(values[0]))])
+    return tables.markdown_table(["easy data", "pass@1", "pass@16", "entropy", "worlds"], rows)
 
 
 def dapo_table(runs):
     """What DAPO's replacing of groups costs: rollouts and updates."""
     rows = []
     for cell in ("hard / grpo", "hard / dapo", "dapo x 4 / dapo"):
-        last = [run[-1] for run in runs.runs.get(cell, {}).values()]
-        if not last:
-            continue
-
-        # A step samples 16 x 8 rollouts, whether it updates or not.
-        steps = last[0]["step"]
-        updates = sum(row["updates"] for row in last) / len(last)
-        rows.append([cell, f"{steps:.0f}", f"{128 * steps:.0f}", f"{updates:.0f}",
-                     show_mean(runs.values(cell, "end hard")),
-                     show_mean(runs.values(cell, "end easy"))])
-    return markdown_table(["cell", "steps", "rollouts", "updates", "end, hard", "end, easy"], rows)
+        updates = runs.mean_by_step(cell, "updates")
+        if len(updates):
+            # A step samples 16 x 8 rollouts, whether it updates or not.
+            steps = updates.index[-1]
+            rows.append([cell, str(steps), str(128 * steps), f"{updates.iloc[-1]:.0f}",
+                         tables.show_mean(runs.values(cell, "end hard")),
+                         tables.show_mean(runs.values(cell, "end easy"))])
+    return tables.markdown_table(["cell", "steps", "rollouts", "updates", "end, hard",
+                                  "end, easy"], rows)
 
 
 def draw_weights(path):
@@ -382,7 +322,7 @@ def draw_weights(path):
         weights = [n * advantages[n - 1, 0].item() for n in accepted]
         axis.plot(accepted, weights, marker="o", ms=4, label=label)
     axis.set(xlabel="accepted rollouts of 8", ylabel="weight of the prompt", ylim=(0, None))
-    save_figure(figure, path)
+    tables.save_figure(figure, path)
 
 
 def draw_hacking(runs, path):
@@ -391,72 +331,68 @@ def draw_hacking(runs, path):
     titles = {"hard": "the world's own reward model", "weak": "the weak reward model"}
     for axis, (condition, title) in zip(axes, titles.items(), strict=True):
         for method in (*IN_STUDY, *METHODS, *LEFT):
-            cell = f"{condition} / {IN_STUDY.get(method, method)}"
-            scores = runs.values(cell, "score")
-            if not scores:
-                continue
-
-            # The mean over worlds.
-            score = sum(scores) / len(scores)
-            truth = sum(runs.values(cell, "end hard")) / len(scores)
-            axis.plot(score, truth, "o", ms=4, color=COLORS.get(method, "gray"))
-            axis.annotate(method, (score, truth), fontsize=7, xytext=(3, 2),
-                          textcoords="offset points")
+            scores = runs.values(cell_of(method, condition), "score")
+            truth = runs.values(cell_of(method, condition), "end hard")
+            if len(scores):
+                point = (scores.mean(), truth.mean())
+                axis.plot(*point, "o", ms=4, color=COLORS.get(method, "gray"))
+                axis.annotate(method, point, fontsize=7, xytext=(3, 2),
+                              textcoords="offset points")
         axis.set(xlabel="reward model's mean score, hard problems",
                  ylabel="truth: pass@1, hard problems", title=title)
-    save_figure(figure, path)
+    tables.save_figure(figure, path)
 
 
 def write_page(folder):
-    """Writes neighbors.md and its two figures, from the CSV files."""
-    runs = Study(read_runs(folder))
-    draw_weights(folder / "neighbors_weights.png")
-    draw_hacking(runs, folder / "neighbors_hacking.png")
-    seconds = sum(row["seconds"] for row in read_csv(folder / "neighbors.csv")
-                  if row["step"] == 0)
+    """Writes the tables into README.md, below what stands there by hand, and the two figures."""
+    runs = tables.Study(read_runs(folder))
+    draw_weights(folder / "weights.png")
+    draw_hacking(runs, folder / "hacking.png")
+    by_run = pd.read_csv(folder / "lab.csv").groupby(["cell", "world"])
+    hours = by_run["seconds"].first().sum() / 3600
     sections = {
-        "How to read this page": [
-            "`python results/neighbors.py` makes the runs and writes this page;",
-            "[DESIGN.md](DESIGN.md) was written before them. `python neighbors.py` says in a",
-            "sentence what each method does, and its docstring what was simplified. Runs of",
-            f"{FULL.steps} steps at a rate of {RATE:g}, where nothing else is said. The course is",
+        "The methods": paper_table(),
+        "How to read the tables": [
+            f"Runs of {FULL.steps} steps at a rate of {RATE:g}, where nothing else is said, by",
+            "the [design](../results/study/DESIGN.md#the-design-of-the-lab). The course is",
             f"the mean of pass@1 after {FULL.steps // 2} and {FULL.steps} steps, over hard and",
             "easy problems; on diverse data it is the end. Differences are paired by world, ±",
             "half of the 95 % interval; half the rate is of one world. RM score, at the end and on",
             "hard problems, is of the reward model that the run was trained with. Removed: no",
             "longer in neighbors.py, with two worlds in the last two columns.",
-            "", f"{seconds / 3600:.1f} hours of one worker, two at once."],
+            "", f"{hours:.1f} hours of one worker, two at once."],
         "All methods, on hard data": method_table(runs),
         "Claims of the papers": claim_table(runs),
         "Diversity": diverse_table(runs),
         "DAPO": dapo_table(runs),
-        "Figures": ["![Weight of a prompt by its accepted rollouts](neighbors_weights.png)", "",
-                    "![Truth against the reward model's score](neighbors_hacking.png)"]}
-    write_file(folder / "neighbors.md", page("HERO's neighbors", sections))
+        "Figures": ["![Weight of a prompt by its accepted rollouts](weights.png)", "",
+                    "![Truth against the reward model's score](hacking.png)"]}
+
+    path = folder / "README.md"
+    by_hand = path.read_text().partition(MARK)[0] if path.exists() else ""
+    write_file(path, by_hand + MARK + tables.page(sections))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=120,
                         help="begin no run after this many minutes (default: %(default)s)")
-    parser.add_argument("--page", action="store_true", help="no runs, only the page and figures")
+    parser.add_argument("--page", action="store_true", help="no runs, only the tables and figures")
     parser.add_argument("--quick", action="store_true",
-                        help="a small world and two steps, from nothing, into runs/quick-neighbors")
+                        help="a small world and two steps, from nothing, into runs/quick-lab")
     args = parser.parse_args()
     os.chdir(ROOT)
-
     size, folder = FULL, HERE
     if args.quick:
-        # From nothing: what an earlier version of the code has left is no test of this one.
-        size, folder = QUICK, ROOT / "runs" / "quick-neighbors"
-        for path in (folder, size.world(0), size.extras(0)):
-            shutil.rmtree(path, ignore_errors=True)
-        folder.mkdir(parents=True)
+        size, folder = QUICK, ROOT / "runs" / "quick-lab"
+        study.start_from_nothing(size, folder)
 
     if not args.page:
-        make_runs(folder / "neighbors.csv", size, time.time() + 60 * args.minutes)
+        with study.worker_pool() as pool:
+            study.make_runs(pool, make_jobs(size), folder / "lab.csv", size,
+                            time.time() + 60 * args.minutes, prepare, rows_of)
     write_page(folder)
-    print(f"written to {folder / 'neighbors.md'}")
+    print(f"written to {folder / 'README.md'}")
 
 
 if __name__ == "__main__":
