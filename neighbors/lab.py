@@ -27,8 +27,21 @@ if __name__ == "__main__":                        # the scripts are in the folde
 from neighbors import neighbors
 from problems import write_file
 from report import COLORS, pyplot
-from results.study import study, tables
+from results.study import study
 from results.study.study import ROOT, Block, Job
+from results.study.tables import (
+    HERO,
+    VERIFIER,
+    Claim,
+    Study,
+    markdown_table,
+    page,
+    save_figure,
+    show,
+    show_difference,
+    show_mean,
+    verdict_alone,
+)
 from rewards import Batch, compute_advantages
 
 HERE = Path(__file__).resolve().parent
@@ -64,17 +77,22 @@ CONDITIONS = study.CONDITIONS | {
 }
 
 
+def cells_of(condition, methods):
+    """(condition, method) of each method."""
+    return [(condition, method) for method in methods]
+
+
 BLOCKS = {
-    "table": Block(range(3), [*product(["hard"], METHODS)]),
-    "weak": Block(range(2), [*product(["weak"], READ_SCORES)]),
-    "lucky": Block(range(2), [*product(["lucky"], UNDER_NOISE)]),
-    "mixed": Block(range(2), [("mixed", "forward"), ("mixed", "backward")]),
-    "dapo": Block(range(3), [("dapo x 4", "dapo")]),
-    "half rate": Block(range(1), [*product(["half"], ("hero", "verifier", "oracle", *METHODS))]),
-    "diverse": Block(range(2), [*product(["diverse"], FOR_DIVERSITY)]),
-    "third world": Block(range(2, 3), [*product(["weak"], READ_SCORES),
-                                       *product(["lucky"], UNDER_NOISE)]),
-    "worlds": Block(range(3, 5), [*product(["hard"], METHODS)]),
+    "table": Block(range(3), cells_of("hard", METHODS)),
+    "weak": Block(range(2), cells_of("weak", READ_SCORES)),
+    "lucky": Block(range(2), cells_of("lucky", UNDER_NOISE)),
+    "mixed": Block(range(2), cells_of("mixed", ("forward", "backward"))),
+    "dapo": Block(range(3), cells_of("dapo x 4", ["dapo"])),
+    "half rate": Block(range(1), cells_of("half", ["hero", "verifier", "oracle", *METHODS])),
+    "diverse": Block(range(2), cells_of("diverse", FOR_DIVERSITY)),
+    "third world": Block(range(2, 3), [*cells_of("weak", READ_SCORES),
+                                       *cells_of("lucky", UNDER_NOISE)]),
+    "worlds": Block(range(3, 5), cells_of("hard", METHODS)),
 }
 QUICK_BLOCKS = {"quick": Block(range(1), [("hard", "ensemble_worst"), ("hard", "rlpr"),
                                           ("half", "hero")])}
@@ -82,9 +100,9 @@ QUICK_BLOCKS = {"quick": Block(range(1), [("hard", "ensemble_worst"), ("hard", "
 # Every reward is a method here, under its own name, as the study has them.
 LAB_METHODS = {name: (name, {"reward": name})
                for name in ("rm", "hero", "verifier", "oracle", *neighbors.METHODS)}
-FULL = replace(study.FULL, steps=30, blocks=BLOCKS, conditions=CONDITIONS, methods=LAB_METHODS)
-QUICK = replace(study.QUICK, prefix="quick-lab-", blocks=QUICK_BLOCKS, conditions=CONDITIONS,
-                methods=LAB_METHODS)
+OF_THE_LAB = {"conditions": CONDITIONS, "methods": LAB_METHODS}
+FULL = replace(study.FULL, steps=30, blocks=BLOCKS, **OF_THE_LAB)
+QUICK = replace(study.QUICK, prefix="quick-lab-", blocks=QUICK_BLOCKS, **OF_THE_LAB)
 
 
 def make_jobs(size):
@@ -137,7 +155,7 @@ def rows_of(job, metrics, seconds):
 
 def ahead(method, other, text, condition="hard", outcome="course"):
     """The claim that a method is ahead of another one, on one kind of data."""
-    return tables.Claim(text, f"{condition} / {method}", f"{condition} / {other}", outcome)
+    return Claim(text, f"{condition} / {method}", f"{condition} / {other}", outcome)
 
 
 # What each paper claims, in our words, as a difference that should be above 0. HERO and RM leash
@@ -149,8 +167,8 @@ CLAIMS = {
     "nsr": [
         ahead("nsr", "verifier", "suppressing rejected samples alone raises pass@16", "diverse",
               "easy pass@16"),
-        tables.Claim("and learns as well, where the verifier misses little", "diverse / nsr",
-                     "start", "course easy"),
+        Claim("and learns as well, where the verifier misses little", "diverse / nsr", "start",
+              "course easy"),
         ahead("verifier", "nsr", "it does harm where right samples are suppressed (later)")],
     "psr": [ahead("verifier", "psr", "reinforcing accepted samples alone lowers pass@16", "diverse",
                   "easy pass@16")],
@@ -175,7 +193,7 @@ CLAIMS = {
     "clip": [ahead("clip", "verifier", "verdict and bounded score beat the verdict")],
     "dapo": [
         ahead("dapo", "grpo", "replacing uniform groups pays, at equal rollouts"),
-        tables.Claim("at four times the rollouts", "dapo x 4 / dapo", "hard / grpo", "end")],
+        Claim("at four times the rollouts", "dapo x 4 / dapo", "hard / grpo", "end")],
     "rm_overlong": [ahead("rm_overlong", "rm", "a punishment of length helps the score alone")],
     "rm_chi2": [
         ahead("rm_chi2", "rm", "the chi-squared leash beats none"),
@@ -231,14 +249,14 @@ def paper_table():
     for name, method in neighbors.METHODS.items():
         paper = f"[{method.paper}](https://arxiv.org/abs/{method.paper})" if method.paper else ""
         rows.append([f"`{name}`", paper, method.summary])
-    return tables.markdown_table(["method", "paper", "what it does"], rows)
+    return markdown_table(["method", "paper", "what it does"], rows)
 
 
 def method_table(runs):
     """Every method on hard data at the common rate, the furthest ahead of HERO first."""
     leads = {}
     for method in (*IN_STUDY, *METHODS, *LEFT):
-        lead = runs.difference(cell_of(method), tables.HERO)
+        lead = runs.difference(cell_of(method), HERO)
         if len(lead):
             leads[method] = lead.mean()
 
@@ -247,18 +265,21 @@ def method_table(runs):
         cell = cell_of(method)
         row = [label(method), str(len(runs.values(cell)))]
         for outcome in ("course hard", "course easy", "end", "score", "entropy"):
-            row.append(tables.show_mean(runs.values(cell, outcome)))
+            row.append(show_mean(runs.values(cell, outcome)))
 
         # Differences to HERO and to the verifier alone at the common rate, to HERO elsewhere.
-        half = f"sweep {HALF_RATE:g}"
-        for ours, theirs in ((cell, tables.HERO), (cell, tables.VERIFIER),
-                             (f"{half} / {method}", f"{half} / hero"),
-                             (cell_of(method, "weak"), "weak / HERO"),
-                             (cell_of(method, "lucky"), "lucky / HERO")):
+        pairs = [
+            (cell, HERO),
+            (cell, VERIFIER),
+            (f"sweep {HALF_RATE:g} / {method}", f"sweep {HALF_RATE:g} / hero"),
+            (cell_of(method, "weak"), "weak / HERO"),
+            (cell_of(method, "lucky"), "lucky / HERO"),
+        ]
+        for ours, theirs in pairs:
             lead = runs.difference(ours, theirs)
-            row.append(tables.show_difference(lead) if len(lead) and ours != theirs else "-")
+            row.append(show_difference(lead) if len(lead) and ours != theirs else "-")
         rows.append(row)
-    return tables.markdown_table(
+    return markdown_table(
         ["method", "worlds", "course, hard", "course, easy", "end", "RM score", "entropy",
          "course minus HERO", "course minus verifier", "half the rate, minus HERO",
          "weak RM, minus HERO", "lucky answers, minus HERO"], rows)
@@ -270,10 +291,10 @@ def claim_table(runs):
     for method, claims in CLAIMS.items():
         for claim in claims:
             lead = runs.lead(claim)
-            rows.append([label(method), tables.verdict_alone(lead), claim.text,
+            rows.append([label(method), verdict_alone(lead), claim.text,
                          f"{claim.plus} minus {claim.minus}", claim.outcome,
-                         tables.show_difference(lead), str(len(lead))])
-    return tables.markdown_table(["method", "verdict", "claim", "difference", "outcome", "value",
+                         show_difference(lead), str(len(lead))])
+    return markdown_table(["method", "verdict", "claim", "difference", "outcome", "value",
                            "worlds"], rows)
 
 
@@ -284,8 +305,8 @@ def diverse_table(runs):
         values = [runs.values(f"diverse / {method}", outcome)
                   for outcome in ("end easy", "easy pass@16", "entropy")]
         if len(values[0]):
-            rows.append([method, *map(tables.show, values), str(len(values[0]))])
-    return tables.markdown_table(["easy data", "pass@1", "pass@16", "entropy", "worlds"], rows)
+            rows.append([method, *map(show, values), str(len(values[0]))])
+    return markdown_table(["easy data", "pass@1", "pass@16", "entropy", "worlds"], rows)
 
 
 def dapo_table(runs):
@@ -293,14 +314,15 @@ def dapo_table(runs):
     rows = []
     for cell in ("hard / grpo", "hard / dapo", "dapo x 4 / dapo"):
         updates = runs.mean_by_step(cell, "updates")
-        if len(updates):
-            # A step samples 16 x 8 rollouts, whether it updates or not.
-            steps = updates.index[-1]
-            rows.append([cell, str(steps), str(128 * steps), f"{updates.iloc[-1]:.0f}",
-                         tables.show_mean(runs.values(cell, "end hard")),
-                         tables.show_mean(runs.values(cell, "end easy"))])
-    return tables.markdown_table(["cell", "steps", "rollouts", "updates", "end, hard",
-                                  "end, easy"], rows)
+        if updates.empty:
+            continue
+
+        # A step samples 16 x 8 rollouts, whether it updates or not.
+        steps = updates.index[-1]
+        rows.append([cell, str(steps), str(128 * steps), f"{updates.iloc[-1]:.0f}",
+                     show_mean(runs.values(cell, "end hard")),
+                     show_mean(runs.values(cell, "end easy"))])
+    return markdown_table(["cell", "steps", "rollouts", "updates", "end, hard", "end, easy"], rows)
 
 
 def draw_weights(path):
@@ -322,7 +344,7 @@ def draw_weights(path):
         weights = [n * advantages[n - 1, 0].item() for n in accepted]
         axis.plot(accepted, weights, marker="o", ms=4, label=label)
     axis.set(xlabel="accepted rollouts of 8", ylabel="weight of the prompt", ylim=(0, None))
-    tables.save_figure(figure, path)
+    save_figure(figure, path)
 
 
 def draw_hacking(runs, path):
@@ -333,19 +355,20 @@ def draw_hacking(runs, path):
         for method in (*IN_STUDY, *METHODS, *LEFT):
             scores = runs.values(cell_of(method, condition), "score")
             truth = runs.values(cell_of(method, condition), "end hard")
-            if len(scores):
-                point = (scores.mean(), truth.mean())
-                axis.plot(*point, "o", ms=4, color=COLORS.get(method, "gray"))
-                axis.annotate(method, point, fontsize=7, xytext=(3, 2),
-                              textcoords="offset points")
+            if scores.empty:
+                continue
+
+            point = (scores.mean(), truth.mean())
+            axis.plot(*point, "o", ms=4, color=COLORS.get(method, "gray"))
+            axis.annotate(method, point, fontsize=7, xytext=(3, 2), textcoords="offset points")
         axis.set(xlabel="reward model's mean score, hard problems",
                  ylabel="truth: pass@1, hard problems", title=title)
-    tables.save_figure(figure, path)
+    save_figure(figure, path)
 
 
 def write_page(folder):
     """Writes the tables into README.md, below what stands there by hand, and the two figures."""
-    runs = tables.Study(read_runs(folder))
+    runs = Study(read_runs(folder))
     draw_weights(folder / "weights.png")
     draw_hacking(runs, folder / "hacking.png")
     by_run = pd.read_csv(folder / "lab.csv").groupby(["cell", "world"])
@@ -370,7 +393,7 @@ def write_page(folder):
 
     path = folder / "README.md"
     by_hand = path.read_text().partition(MARK)[0] if path.exists() else ""
-    write_file(path, by_hand + MARK + tables.page(sections))
+    write_file(path, by_hand + MARK + page(sections))
 
 
 def main():

@@ -154,12 +154,17 @@ class Size:
         return Path(f"runs/{self.prefix}study-{world}")
 
 
-FULL = Size("", steps=60, blocks=BLOCKS, sweep_worlds=(100, 101),
-            sweep_rates=(5e-5, 1e-4, 2e-4))
-QUICK = Size("quick-", steps=2, blocks=QUICK_BLOCKS, sweep_worlds=(0,),
-             sweep_rates=(1e-4,), eval_every=1, hard_problems=20, easy_problems=10,
-             cold_start_problems=10, rm_steps=5,
-             build={"sft_steps": 120, "rm_steps": 10, "problems": 40, "held_out_problems": 10})
+FULL = Size("", 60, BLOCKS, sweep_worlds=(100, 101), sweep_rates=(5e-5, 1e-4, 2e-4))
+QUICK = Size(
+    "quick-", 2, QUICK_BLOCKS,
+    sweep_worlds=(0,),
+    sweep_rates=(1e-4,),
+    eval_every=1,
+    hard_problems=20,
+    easy_problems=10,
+    cold_start_problems=10,
+    rm_steps=5,
+    build={"sft_steps": 120, "rm_steps": 10, "problems": 40, "held_out_problems": 10})
 
 
 @dataclass(frozen=True)
@@ -187,11 +192,12 @@ def sweep_jobs(size):
 def choose_rates(rows, size):
     """{swept method: the rate with the best course in the worlds of the sweep}"""
     study = Study(pd.DataFrame(rows))
-
-    def mean_course(method, rate):
-        return study.values(f"sweep {rate:g} / {method}").mean()
-
-    return {method: max(size.sweep_rates, key=partial(mean_course, method)) for method in SWEPT}
+    rates = {}
+    for method in SWEPT:
+        courses = {rate: study.values(f"sweep {rate:g} / {method}").mean()
+                   for rate in size.sweep_rates}
+        rates[method] = max(courses, key=courses.get)
+    return rates
 
 
 def study_jobs(rates, size, more=False):
@@ -246,6 +252,7 @@ def prepare_world(world, size):
     folder = size.extras(world)
     if (folder / "hard.jsonl").exists():
         return
+
     # 1. Training problems: as many as the world's own.
     count = len(load_problems(home / "train" / "hard.jsonl"))
     for settings in size.conditions.values():
@@ -271,8 +278,8 @@ def in_digits(problem):
 
 
 def reversed_pairs(*arguments):
-    return [(problem, rejected, chosen)
-            for problem, chosen, rejected in tiny.training_pairs(*arguments)]
+    pairs = tiny.training_pairs(*arguments)
+    return [(problem, rejected, chosen) for problem, chosen, rejected in pairs]
 
 
 # Misleading reward models, by what they are trained on: one has seen easy answers only and no
@@ -325,7 +332,11 @@ def score_cold_start(world, size):
 
 # The columns of study.csv that training logs in every step: means over the steps since the last
 # evaluation.
-TRAINING = {"all rejected": "verify/all_rejected", "auroc": "rm/auroc", "entropy": "policy/entropy"}
+TRAINING = {
+    "all rejected": "verify/all_rejected",
+    "auroc": "rm/auroc",
+    "entropy": "policy/entropy",
+}
 
 
 def make_config(job, size):
@@ -402,7 +413,8 @@ def worker_pool():
 
 def write_csv(path, rows):
     """Writes a CSV file whole or not at all; floats have six significant digits."""
-    write_file(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g"))
+    table = pd.DataFrame(rows)
+    write_file(path, table.to_csv(index=False, float_format="%.6g"))
 
 
 def prepare(pool, jobs, size):
@@ -410,13 +422,15 @@ def prepare(pool, jobs, size):
     worlds = sorted({job.world for job in jobs})
     list(pool.map(partial(prepare_world, size=size), worlds))
 
+    # Two jobs that need the same reward model must not build it at once.
     wanted = {(job.world, size.conditions[job.condition].get("reward_model")) for job in jobs}
     futures = []
     for world, kind in product(worlds, MISLEADING):
-        if (world, kind) in wanted:
-            futures.append(pool.submit(build_reward_model, size.extras(world) / kind,
-                                       size.world(world) / "policy", world, size.rm_steps,
-                                       MISLEADING[kind]))
+        if (world, kind) not in wanted:
+            continue
+        futures.append(pool.submit(
+            build_reward_model, size.extras(world) / kind, size.world(world) / "policy", world,
+            size.rm_steps, MISLEADING[kind]))
     for future in futures:
         future.result()
 

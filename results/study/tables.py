@@ -106,9 +106,10 @@ ALONE = {
     "Table 2": [
         EASY_MORE,
         Claim("HERO ends higher than the verifier alone, hard data", HERO, VERIFIER, "end"),
-        *(Claim(f"HERO beats {text}, {data} data", f"{data} / HERO", f"{data} / {method}")
-          for data, (text, method) in product(("mixed", "easy"), (
-              ("the verifier alone", "verifier"), ("the reward model alone", "RM only"))))],
+        Claim("HERO beats the verifier alone, mixed data", "mixed / HERO", "mixed / verifier"),
+        Claim("HERO beats the reward model alone, mixed data", "mixed / HERO", "mixed / RM only"),
+        Claim("HERO beats the verifier alone, easy data", "easy / HERO", "easy / verifier"),
+        Claim("HERO beats the reward model alone, easy data", "easy / HERO", "easy / RM only")],
     "Fig. 2a": [
         Claim("both beat rejected only", HERO, "hard / rejected only"),
         Claim("both beat accepted only", HERO, "hard / accepted only"),
@@ -290,8 +291,8 @@ class Study:
 
         -> DataFrame by step: mean (over worlds), rate
         """
-        means = pd.DataFrame({rate: self.mean_by_step(cell, column)
-                              for rate, cell in cells.items()})
+        by_rate = {rate: self.mean_by_step(cell, column) for rate, cell in cells.items()}
+        means = pd.DataFrame(by_rate)
         return pd.DataFrame({"mean": means.max(axis=1), "rate": means.idxmax(axis=1)})
 
 
@@ -370,7 +371,9 @@ def came_true(study, prediction, verdicts):
     # What has not been run counts against all others in Holm's method, so a verdict may yet change.
     if of_family and "not run" in verdicts or any(lead.empty for lead in leads):
         return "not run"
-    return "came true" if all(of_family + [lead.mean() > 0 for lead in leads]) else "failed"
+
+    passed = all(of_family) and all(lead.mean() > 0 for lead in leads)
+    return "came true" if passed else "failed"
 
 
 # ---------------------------------------------------------------------------- numbers as text
@@ -423,12 +426,14 @@ def page(sections):
 def claim_columns(study, claim):
     """The difference that a claim is judged by, the same by kind of problem, and the worlds."""
     lead = study.lead(claim)
-    by_kind = ["-", "-"]
-    if claim.outcome in ("course", "end"):
-        by_kind = [show_difference(study.difference(claim.plus, claim.minus,
-                                                    f"{claim.outcome} {kind}"))
-                   for kind in ("hard", "easy")]
-    return [show_difference(lead), *by_kind, str(len(lead))]
+    columns = [show_difference(lead)]
+    for kind in ("hard", "easy"):
+        text = "-"
+        if claim.outcome in ("course", "end"):
+            outcome = f"{claim.outcome} {kind}"
+            text = show_difference(study.difference(claim.plus, claim.minus, outcome))
+        columns.append(text)
+    return [*columns, str(len(lead))]
 
 
 def family_table(study):
@@ -457,9 +462,11 @@ def two_looks_table(study):
 
 
 def alone_table(study):
-    rows = [[topic, verdict_alone(study.lead(claim)), claim.text, claim.outcome,
-             *claim_columns(study, claim)]
-            for topic, claims in ALONE.items() for claim in claims]
+    rows = []
+    for topic, claims in ALONE.items():
+        for claim in claims:
+            rows.append([topic, verdict_alone(study.lead(claim)), claim.text, claim.outcome,
+                         *claim_columns(study, claim)])
     return markdown_table(["", "verdict", "claim", "outcome", "difference", "on hard problems",
                            "on easy problems", "worlds"], rows)
 
@@ -544,8 +551,10 @@ def table_1(cold_start):
         name = f"reward model above {threshold:.2f} (its {percent} % point)"
         accepted_by[name] = good["score"] > threshold
 
-    rows = [[name, *(f"{share} %" for share in rates(accepted, good["truth"]).values())]
-            for name, accepted in accepted_by.items()]
+    rows = []
+    for name, accepted in accepted_by.items():
+        shares = rates(accepted, good["truth"]).values()
+        rows.append([name, *(f"{share} %" for share in shares)])
     return markdown_table(["on cold-start responses to hard problems", "recall", "precision",
                            "false positives", "accuracy"], rows)
 
@@ -603,10 +612,17 @@ def tables(folder):
 
 # ---------------------------------------------------------------------------- figures
 
-METHOD_COLORS = {"verifier": COLORS["verifier"], "RM only": COLORS["rm"], "HERO": COLORS["hero"],
-                 "oracle": COLORS["oracle"], "naive 0.5": COLORS["naive"],
-                 "naive 0.9": OTHER_COLOR, "naive 0.95": OTHER_COLOR,
-                 "HERO at 1e-4": COLORS["hero"], "RM leash": COLORS["rm"]}
+METHOD_COLORS = {
+    "verifier": COLORS["verifier"],
+    "RM only": COLORS["rm"],
+    "RM leash": COLORS["rm"],
+    "HERO": COLORS["hero"],
+    "HERO at 1e-4": COLORS["hero"],
+    "oracle": COLORS["oracle"],
+    "naive 0.5": COLORS["naive"],
+    "naive 0.9": OTHER_COLOR,
+    "naive 0.95": OTHER_COLOR,
+}
 STEPS = "step (batches of 16 prompts x 8 rollouts)"
 
 
@@ -633,11 +649,13 @@ def draw_sparseness(study, path):
     places = np.arange(len(RECALLS))
 
     # 1. Differences, with intervals. Hard and easy problems stand side by side.
-    for axis, (outcome, title) in zip(axes, (("course", "the whole course"), ("end", "the end")),
-                                      strict=False):
+    titles = {"course": "the whole course", "end": "the end"}
+    for axis, (outcome, title) in zip(axes, titles.items(), strict=False):
         for shift, kind, color in ((-0.08, "hard", COLORS["hero"]), (0.08, "easy", OTHER_COLOR)):
-            differences = [study.difference(cell_at(recall, "HERO"), cell_at(recall, "verifier"),
-                                            f"{outcome} {kind}") for recall in RECALLS]
+            differences = []
+            for recall in RECALLS:
+                hero, verifier = cell_at(recall, "HERO"), cell_at(recall, "verifier")
+                differences.append(study.difference(hero, verifier, f"{outcome} {kind}"))
             draw_intervals(axis, places + shift, differences, "o", color, f"{kind} problems")
         axis.axhline(0, color="gray", lw=0.8)
         axis.set(title=f"{title}: HERO minus verifier", ylabel="difference of pass@1, paired")
@@ -645,8 +663,10 @@ def draw_sparseness(study, path):
     # 2. Where each method ends. Two of the four do not read the verdicts.
     for method in ("oracle", "HERO", "RM only", "verifier"):
         reads_verdicts = method in ("HERO", "verifier")
-        ends = [study.values(cell_at(recall if reads_verdicts else DEFAULT_RECALL, method),
-                             "end").mean() for recall in RECALLS]
+        ends = []
+        for recall in RECALLS:
+            cell = cell_at(recall if reads_verdicts else DEFAULT_RECALL, method)
+            ends.append(study.values(cell, "end").mean())
         axes[2].plot(places, ends, marker="o", color=METHOD_COLORS[method], label=method)
     axes[2].set(title="the end, mean over worlds", ylabel="pass@1, hard and easy", ylim=(0, 1))
 
@@ -664,12 +684,15 @@ def draw_courses(study, path):
         values = evaluated.pivot_table(kind, ["step", "world"], "cell")
         for shift, method in enumerate(("oracle", "naive 0.95", "HERO", "RM only")):
             pair = values.reindex(columns=[f"hard / {method}", VERIFIER]).dropna()
-            by_step = (pair[f"hard / {method}"] - pair[VERIFIER]).groupby("step")
-            if len(by_step):
-                steps = np.array(list(by_step.groups))
-                draw_intervals(axis, steps + 0.6 * shift, [values for _, values in by_step],
-                               "o-", METHOD_COLORS[method], method)
-                axis.set_xticks(steps)
+            if pair.empty:
+                continue
+
+            difference = pair[f"hard / {method}"] - pair[VERIFIER]               # by step and world
+            steps = difference.index.unique("step")
+            differences = [difference[step] for step in steps]
+            draw_intervals(axis, steps + 0.6 * shift, differences, "o-", METHOD_COLORS[method],
+                           method)
+            axis.set_xticks(steps)
         axis.axhline(0, color="gray", lw=0.8)
         axis.set(title=f"{kind} problems", xlabel=STEPS,
                  ylabel="pass@1 minus the verifier's, paired")
@@ -713,8 +736,9 @@ def draw_long(study, path):
     for world, (top, bottom) in zip(worlds, axes.T, strict=False):
         for method in ("verifier", "HERO", "HERO at 1e-4", "RM leash", "naive 0.95"):
             run = rows[(rows["cell"] == f"long / {method}") & (rows["world"] == world)]
+            truth = (run["hard"] + run["easy"]) / 2
             line = "--" if method in ("HERO at 1e-4", "RM leash") else "-"
-            for axis, values in ((top, (run["hard"] + run["easy"]) / 2), (bottom, run["hard rm"])):
+            for axis, values in ((top, truth), (bottom, run["hard rm"])):
                 axis.plot(run["step"], values, line, marker="o", ms=4,
                           color=METHOD_COLORS[method], label=method)
         top.set(title=f"world {world}", xticks=rows["step"].unique())
