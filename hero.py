@@ -27,7 +27,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -148,7 +148,8 @@ class Config:
                                  range="0 or above")
     save_every: int = setting(20, "write a checkpoint every N steps and after the last",
                               range="above 0")
-    track: str = setting("none", "experiment tracker that also gets the metrics", choices=TRACKERS)
+    track: str = setting("none", "experiment tracker that also gets the metrics: "
+                                 + ", ".join(TRACKERS), choices=TRACKERS)
 
 
 def parse_args(arguments=None):
@@ -164,7 +165,7 @@ def parse_args(arguments=None):
     return Config(**start | given)
 
 
-def check(cfg, world_size, rewards=REWARDS):
+def validate(cfg, world_size, rewards=REWARDS):
     """Raises ValueError for settings that cannot work, and says the way out."""
     check_settings(cfg)
     if cfg.reward not in rewards:
@@ -196,9 +197,9 @@ def check(cfg, world_size, rewards=REWARDS):
                          "OpenAI-compatible one, or set OPENAI_API_KEY for OpenAI's")
 
 
-def complete(cfg, world_size, rewards=REWARDS):
+def complete_config(cfg, world_size, rewards=REWARDS):
     """The Config checked, and that of a new run with its data and its name filled in."""
-    check(cfg, world_size, rewards)
+    validate(cfg, world_size, rewards)
     if cfg.resume:
         return cfg
     if cfg.name and (Path("runs") / cfg.name).exists():
@@ -217,14 +218,11 @@ def complete(cfg, world_size, rewards=REWARDS):
 
 def use_tiny_world(cfg, ranks):
     """The Config with the tiny world's paths where none are given; builds the world if missing."""
-    world = f"runs/world-{cfg.world_seed}"
-    defaults = {"policy": f"{world}/policy", "reward_model": f"{world}/reward_model",
-                "data": f"{world}/train",
-                "eval_data": f"{world}/eval/easy.jsonl,{world}/eval/hard.jsonl"}
-    missing = {name: path for name, path in defaults.items() if not asdict(cfg)[name]}
+    paths = run.world_paths(cfg.world_seed)
+    missing = {name: path for name, path in paths.items() if not getattr(cfg, name)}
     if missing:
         if ranks.rank == 0:
-            tiny.ensure(world, cfg.world_seed)
+            tiny.ensure(f"runs/world-{cfg.world_seed}", cfg.world_seed)
         distributed.barrier()
     return replace(cfg, **missing)
 
@@ -277,14 +275,15 @@ def token_logprobs(model, ids, mask, temperature=1.0, entropy=False, max_logits=
         return logp, entropies
 
     chunk = max(1, max_logits // model.config.vocab_size)
-    logp_chunks, entropy_chunks = [], []
+    logp_chunks = []
+    entropy_chunks = []
     for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
         logp, entropies = checkpoint(head, h, t, use_reentrant=False)
         logp_chunks.append(logp)
         entropy_chunks.append(entropies)
 
     def at_their_tokens(chunks):
-        """(N,) numbers, each at its token's place in a (B, T) tensor of zeros."""
+        """N numbers, each at its token's place in a (B, T) tensor of zeros."""
         zeros = torch.zeros(ids.shape, device=ids.device)
         return zeros.index_put((row, column + 1), torch.cat(chunks))
 
@@ -352,19 +351,33 @@ class MicroBatch:
     mask: torch.Tensor                            # (B, T) 1 on the responses' tokens
     advantages: torch.Tensor                      # (B,)
     engine_logp: torch.Tensor                     # (B, T) as the generation engine reported them
-    old_logp: torch.Tensor | None = None          # (B, T) of the policy that sampled
+    old_logp: torch.Tensor | None = None          # (B, T) of the policy that sampled; None in the
+                                                  # first minibatch, where it is the policy itself
     ref_logp: torch.Tensor | None = None          # (B, T) of the frozen initial policy
 
 
 def to_micro_batch(rollouts, advantages, device):
     """Rollouts as the padded tensors of a MicroBatch."""
-    ids, real = right_padded([r.prompt_ids + r.response_ids for r in rollouts])           # (B, T)
-    prompt_lengths = torch.tensor([len(r.prompt_ids) for r in rollouts])[:, None]         # (B, 1)
-    mask = real * (torch.arange(ids.shape[1]) >= prompt_lengths)                          # (B, T)
-    engine_logp = torch.zeros(ids.shape)
-    engine_logp[mask.bool()] = torch.tensor([logp for r in rollouts for logp in r.logprobs])
-    return MicroBatch(ids.to(device), mask.to(device), advantages.to(device),
-                      engine_logp.to(device))
+    rows = []
+    prompt_lengths = []
+    logprobs = []
+    for rollout in rollouts:
+        rows.append(rollout.prompt_ids + rollout.response_ids)
+        prompt_lengths.append(len(rollout.prompt_ids))
+        logprobs += rollout.logprobs
+
+    # A response's tokens are those behind its prompt, up to the last real one.
+    ids, real = right_padded(rows)                                                        # (B, T)
+    position = torch.arange(ids.shape[1])                                                 # (T,)
+    mask = real * (position >= torch.tensor(prompt_lengths)[:, None])                     # (B, T)
+    engine_logp = torch.zeros(ids.shape)                                                  # (B, T)
+    engine_logp[mask.bool()] = torch.tensor(logprobs)
+
+    return MicroBatch(
+        ids=ids.to(device),
+        mask=mask.to(device),
+        advantages=advantages.to(device),
+        engine_logp=engine_logp.to(device))
 
 
 def make_minibatches(cfg, ranks, rollouts, advantages):
@@ -377,14 +390,18 @@ def make_minibatches(cfg, ranks, rollouts, advantages):
     minibatches = []
     work = torch.zeros(3, dtype=torch.float64)
     for start in range(0, len(rollouts), size):
-        lengths = [len(r.prompt_ids) + len(r.response_ids) for r in rollouts[start:start + size]]
+        members = rollouts[start:start + size]
+        advantages_here = advantages[start:start + size]
+
+        # Who computes what: lists of the members' indices, by rank and micro-batch.
+        lengths = [len(r.prompt_ids) + len(r.response_ids) for r in members]
         plan = split_minibatch(lengths, ranks.world_size, cfg.max_tokens_per_microbatch)
         work += torch.tensor(work_of(lengths, plan))
+
         minibatch = []
-        for group in plan[ranks.rank]:
-            rows = [start + i for i in group]
-            minibatch.append(to_micro_batch([rollouts[i] for i in rows], advantages[rows],
-                                            ranks.device))
+        for rows in plan[ranks.rank]:
+            chosen = [members[i] for i in rows]
+            minibatch.append(to_micro_batch(chosen, advantages_here[rows], ranks.device))
         minibatches.append(minibatch)
     return minibatches, work
 
@@ -402,8 +419,9 @@ def take_step(cfg, ranks, models, optimizer, minibatch, sums, loss_of=policy_los
     optimizer.zero_grad()
     for b in minibatch:
         logp, entropy = models.logprobs(b.ids, b.mask, cfg.temperature, entropy=True)
-        on_policy = b.old_logp is None                         # the first minibatch, see update
-        old_logp = logp.detach() if on_policy else b.old_logp
+        old_logp = b.old_logp
+        if old_logp is None:                                   # the first minibatch, see update
+            old_logp = logp.detach()
 
         # Truncated importance sampling: the engine samples with slightly other numerics.
         gap = old_logp - b.engine_logp                         # of trainer to engine, (B, T)
@@ -411,9 +429,13 @@ def take_step(cfg, ranks, models, optimizer, minibatch, sums, loss_of=policy_los
         if cfg.importance_cap:
             importance = gap.exp().clamp(max=cfg.importance_cap)
 
-        loss, stats = loss_of(logp, old_logp, b.advantages, b.mask, tokens_per_rank,
-                              cfg.clip_ratio_low, cfg.clip_ratio_high, importance, b.ref_logp,
-                              cfg.kl_coef)
+        loss, stats = loss_of(
+            logp, old_logp, b.advantages, b.mask, tokens_per_rank,
+            clip_ratio_low=cfg.clip_ratio_low,
+            clip_ratio_high=cfg.clip_ratio_high,
+            importance=importance,
+            ref_logp=b.ref_logp,
+            kl_coef=cfg.kl_coef)
         loss.backward()
         sums["entropy"] += entropy.sum().item()
         sums["logprob_gap"] += gap.abs().sum().item()
@@ -434,7 +456,8 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages, take_step=take_s
     models: a run.Models. rollouts (P * G,), advantages (P, G): those of all ranks, in the order of
     the prompts.
     """
-    models.policy.train(cfg.gradient_checkpointing)   # only then does transformers checkpoint
+    # transformers checkpoints in train mode alone. There is no dropout that it could switch on.
+    models.policy.train(cfg.gradient_checkpointing)
     minibatches, work = make_minibatches(cfg, ranks, rollouts, advantages.flatten())
 
     # 1. What the loss compares with, before the first optimizer step changes the policy.
@@ -463,10 +486,12 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages, take_step=take_s
     all_tokens, *all_sums = distributed.all_sum([tokens, *sums.values()]).tolist()
     means = {name: total / all_tokens for name, total in zip(sums, all_sums, strict=True)}
     real, padded, elapsed = work.tolist()
-    logged = {"rollout/logprob_gap": means.pop("logprob_gap"),
-              "policy/gradient_norm": sum(norms) / len(norms),
-              "perf/padding": 1 - real / padded,
-              "perf/useful": real / elapsed}
+    logged = {
+        "rollout/logprob_gap": means.pop("logprob_gap"),
+        "policy/gradient_norm": sum(norms) / len(norms),
+        "perf/padding": 1 - real / padded,
+        "perf/useful": real / elapsed,
+    }
     return logged | {f"policy/{name}": value for name, value in means.items()}
 
 
@@ -502,17 +527,21 @@ def verify_rollouts(cfg, rows, texts):
     With a generative verifier (the paper's Table 8) its yes alone is correct, and a reply without a
     decision is not. Its replies are kept in the run's folder, so that a resumed run gets the same.
     """
+    questions = [row["problem"] for row in rows]
     references = [row["answer"] for row in rows]
     verdicts = verify_all(texts, references)
     if not cfg.judge_model:
         return verdicts
 
-    opinions = judge([row["problem"] for row in rows], references, judge_input(verdicts, texts),
-                     cfg.judge_url or None, cfg.judge_model,
-                     Path("runs") / cfg.name / "judge.jsonl")
+    answers = judge_input(verdicts, texts)
+    cache = Path("runs") / cfg.name / "judge.jsonl"
+    opinions = judge(questions, references, answers, cfg.judge_url or None, cfg.judge_model, cache)
+
     reasons = {True: "correct", False: "wrong", None: "undecided"}
-    return [verdict._replace(correct=opinion is True, reason=reasons[opinion])
-            for verdict, opinion in zip(verdicts, opinions, strict=True)]
+    judged = []
+    for verdict, opinion in zip(verdicts, opinions, strict=True):
+        judged.append(verdict._replace(correct=opinion is True, reason=reasons[opinion]))
+    return judged
 
 
 def to_batch(prompts, groups):
@@ -590,9 +619,15 @@ def evaluate_policy(cfg, models, benchmarks):
 def hero_advantages(cfg, models, batch, sigma_bar):
     """Eq. 3, 4 and 5 with a run's settings, by the reward called --reward. -> Advantages"""
     return compute_advantages(
-        batch, sigma_bar, cfg.reward, alpha=cfg.alpha, beta=cfg.beta,
-        verifier_share=cfg.verifier_share, weight_on=cfg.weight_on, w_min=cfg.w_min,
-        w_max=cfg.w_max, weight_k=cfg.weight_k, advantage_norm=cfg.advantage_norm)
+        batch, sigma_bar, cfg.reward,
+        alpha=cfg.alpha,
+        beta=cfg.beta,
+        verifier_share=cfg.verifier_share,
+        weight_on=cfg.weight_on,
+        w_min=cfg.w_min,
+        w_max=cfg.w_max,
+        weight_k=cfg.weight_k,
+        advantage_norm=cfg.advantage_norm)
 
 
 @dataclass
@@ -613,10 +648,11 @@ def train(cfg, method=None):
     # Before the first step: settings, data, models, and what an earlier run has left.
     method = method or Method()
     ranks = distributed.init()
-    cfg = distributed.run_on_rank_0(lambda: complete(cfg, ranks.world_size, method.rewards))
+    cfg = distributed.run_on_rank_0(lambda: complete_config(cfg, ranks.world_size, method.rewards))
     cfg = use_tiny_world(cfg, ranks)
     folder = Path("runs") / cfg.name
     P, G = cfg.prompts_per_step, cfg.rollouts_per_prompt
+    sampling = SamplingParams(cfg.max_response_tokens, cfg.temperature)
 
     with distributed.one_rank_at_a_time():
         tokenizer = load_tokenizer(cfg.policy, cfg.chat_template)
@@ -629,7 +665,7 @@ def train(cfg, method=None):
     optimizer = run.make_optimizer(cfg, models.policy)
     progress = run.start_or_resume(cfg, ranks, folder, models, optimizer, method.state)
 
-    log = run.Log(cfg, ranks, folder, benchmarks)
+    log = run.Log(cfg, ranks, folder)
     if not progress.history:
         progress.history.append({"step": 0} | evaluate_policy(cfg, models, benchmarks))
         log.metrics(progress.history[0])
@@ -640,10 +676,9 @@ def train(cfg, method=None):
         # 1. Sample G responses per prompt. Prompt p belongs to rank p % world_size.
         prompts = next_prompts(cfg, problems, step)
         mine = range(ranks.rank, P, ranks.world_size)
-        rollouts = models.engine.generate(
-            [chat_prompt(tokenizer, prompts[p]["problem"], cfg.instruction) for p in mine], G,
-            SamplingParams(cfg.max_response_tokens, cfg.temperature),
-            [derive_seed(cfg.seed, "rollout", step, p) for p in mine])
+        prompt_ids = [chat_prompt(tokenizer, prompts[p]["problem"], cfg.instruction) for p in mine]
+        seeds = [derive_seed(cfg.seed, "rollout", step, p) for p in mine]
+        rollouts = models.engine.generate(prompt_ids, G, sampling, seeds)
         models.engine.sleep()
         texts = [response_text(tokenizer, rollout) for rollout in rollouts]
         clock.lap("generate")

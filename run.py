@@ -26,6 +26,7 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 from distributed import derive_seed, from_pretrained, gpu_memory_gib, memory_plan
+from page import write_page
 from problems import append_jsonl, first_line, split_entry, write_file
 from report import (
     before_and_after,
@@ -36,7 +37,6 @@ from report import (
     run_summary,
     step_legend,
     summary_table,
-    write_page,
 )
 from rewards import REWARDS, RewardModel
 from rollout import TransformersEngine, describe_stop_tokens, make_engine
@@ -84,21 +84,46 @@ def config_of_run(cls, given):
     return cls(**saved | given)
 
 
+def world_paths(seed):
+    """Where the tiny world of a seed has what a run needs. -> {setting: path}"""
+    world = f"runs/world-{seed}"
+    return {"policy": f"{world}/policy", "reward_model": f"{world}/reward_model",
+            "data": f"{world}/train",
+            "eval_data": f"{world}/eval/easy.jsonl,{world}/eval/hard.jsonl"}
+
+
+def changed_settings(cfg):
+    """What is special about a run: the settings that differ from the defaults. -> {name: value}
+
+    Where it started from a TOML file, that is the first, as "config", and the others are those that
+    differ from the file's.
+    """
+    changed = {}
+    start = type(cfg)()
+    if cfg.config and not cfg.config.endswith(".json"):
+        changed["config"] = cfg.config
+        start = type(cfg)(**settings_to_start_from(type(cfg), cfg.config))
+
+    filled_in = world_paths(cfg.world_seed)
+    for name, value in asdict(cfg).items():
+        is_default = value in (getattr(start, name), filled_in.get(name))
+        if not is_default and name not in ("name", "resume", "config"):
+            changed[name] = value
+    return changed
+
+
 def new_name(cfg):
     """A name for a new run that says what is special about it, and that no folder has yet.
 
         python hero.py --alpha 0.1                 ->  hero-hard-seed0-alpha0.1
         python hero.py --config qwen3-4b           ->  qwen3-4b-hero-easy-seed0
     """
-    started_from = type(cfg)()
     parts = [cfg.reward, cfg.regime, f"seed{cfg.seed}"]
-    if cfg.config and config_file(cfg.config).suffix == ".toml":
-        started_from = type(cfg)(**settings_to_start_from(type(cfg), cfg.config))
-        parts.insert(0, config_file(cfg.config).stem)
-    for name, value in asdict(cfg).items():
-        told = ("name", "config", "track", "reward", "regime", "seed")
-        if name not in told and value != getattr(started_from, name):
-            text = Path(value).stem if isinstance(value, str) else f"{value:g}"
+    for name, value in changed_settings(cfg).items():
+        text = Path(value).stem if isinstance(value, str) else f"{value:g}"
+        if name == "config":
+            parts.insert(0, text)
+        elif name not in ("reward", "regime", "seed", "track"):
             parts.append(name + re.sub(r"[^\w.-]+", "", text)[:20])
 
     base = name = "-".join(parts)[:150]
@@ -294,9 +319,8 @@ def save(folder, models, optimizer, progress, method_state):
 class Log:
     """What rank 0 says while a run trains: to its files, to a tracker, and on the terminal."""
 
-    def __init__(self, cfg, ranks, folder, benchmarks):
+    def __init__(self, cfg, ranks, folder):
         self.folder = folder
-        self.benchmarks = benchmarks
         self.is_quiet = ranks.rank != 0
         self.tracker = None if self.is_quiet else start_tracker(cfg, folder)
         self.warned = set()
@@ -307,7 +331,7 @@ class Log:
         There is a bar on a terminal; elsewhere the lines are enough.
         """
         if not self.is_quiet and first <= last:
-            print(step_legend(self.benchmarks), flush=True)
+            print(step_legend(), flush=True)
         has_bar = not self.is_quiet and sys.stdout.isatty() and sys.stderr.isatty()
         return tqdm(range(first, last + 1), desc="training", initial=first - 1, total=last,
                     disable=not has_bar)
@@ -438,6 +462,8 @@ def start_tracker(cfg, folder):
     its last checkpoint once more. Raises ValueError if the tracker cannot start.
     Libraries: https://huggingface.co/docs/trackio, https://docs.wandb.ai/ref/python
     """
+    if cfg.track == "none":
+        return None
     # Two folders may hold runs of one name, so what identifies a run is also when it began.
     run_id = f"{cfg.name}-{(folder / 'config.json').stat().st_mtime:.0f}"
     try:
@@ -445,14 +471,12 @@ def start_tracker(cfg, folder):
             import trackio
             return trackio.init("hero", name=run_id, config=asdict(cfg), resume="allow",
                                 embed=False)
-        if cfg.track == "wandb":
-            import wandb
-            return wandb.init(project="hero", name=cfg.name, id=run_id, config=asdict(cfg),
-                              resume="allow", dir=folder)
+        import wandb
+        return wandb.init(project="hero", name=cfg.name, id=run_id, config=asdict(cfg),
+                          resume="allow", dir=folder)
     except Exception as error:
         raise ValueError(f"--track {cfg.track}: no run could be started there "
                          f"({first_line(error)})") from error
-    return None
 
 
 def check_tracker(kind):
@@ -629,4 +653,4 @@ def finish(cfg, defaults, folder, progress):
     write_model_card(folder, asdict(cfg), asdict(defaults), progress.history)
     plot_curves(progress.history, folder / "curves.png", cfg.name)
     write_page(folder)
-    print(run_summary(cfg, progress.history, folder), flush=True)
+    print(run_summary(cfg, progress.history, folder, changed_settings(cfg)), flush=True)

@@ -60,7 +60,7 @@ METHODS = ["rm", *(name for name in neighbors.METHODS
 ENSEMBLES = [name for name in METHODS if name.startswith("ensemble")]
 MEMBERS = 4                                       # of an ensemble, beside the world's reward model
 
-# Methods of our own that had runs, showed no gain and left neighbors.py: docs/CHANGELOG.md.
+# Methods of our own that had runs, showed no gain and left neighbors.py: commit 6adec74 has them.
 LEFT = ("band", "band_corrected", "imputed", "gate")
 
 READ_SCORES = ("rm", "heron", "papo", "gdpo", "gated", "clip", "rm_chi2", "par",

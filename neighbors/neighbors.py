@@ -625,17 +625,17 @@ def cispo(log_ratio, advantages, mask, high=0.2):
     return -weight * advantages * log_ratio
 
 
-def surrogate_loss(surrogate, logp, old_logp, advantages, mask, num_tokens, clip_ratio_low,
-                   clip_ratio_high, importance=None, ref_logp=None, kl_coef=0.0):
+def surrogate_loss(surrogate, logp, old_logp, advantages, mask, num_tokens, **settings):
     """hero.policy_loss with another surrogate. -> (loss, the same statistics)"""
     with torch.no_grad():
-        _, stats = hero.policy_loss(logp, old_logp, advantages, mask, num_tokens, clip_ratio_low,
-                                    clip_ratio_high, importance, ref_logp, kl_coef)
-    token_loss = surrogate((logp - old_logp) * mask, advantages[:, None], mask)
-    if importance is not None:
-        token_loss = token_loss * importance
-    if ref_logp is not None:
-        token_loss = token_loss + kl_coef * hero.k3((ref_logp - logp) * mask)
+        _, stats = hero.policy_loss(logp, old_logp, advantages, mask, num_tokens, **settings)
+
+    token_loss = surrogate((logp - old_logp) * mask, advantages[:, None], mask)           # (B, T)
+    if settings["importance"] is not None:
+        token_loss = token_loss * settings["importance"]
+    if settings["ref_logp"] is not None:
+        kl = hero.k3((settings["ref_logp"] - logp) * mask)                                # (B, T)
+        token_loss = token_loss + settings["kl_coef"] * kl
     return (token_loss * mask).sum() / num_tokens, stats
 
 
@@ -706,11 +706,10 @@ def leashed_step(leash, cfg, ranks, models, optimizer, minibatch, sums):
     size = cfg.prompts_per_step * cfg.rollouts_per_prompt // cfg.num_minibatches
     slope = leash_slope(leash, cfg, models, minibatch, size)
 
-    def loss_of(logp, old_logp, advantages, mask, num_tokens, low, high, importance, ref_logp,
-                kl_coef):
-        loss, stats = hero.policy_loss(logp, old_logp, advantages, mask, num_tokens, low, high,
-                                       importance, ref_logp, kl_coef)
-        terms = LEASHES[leash](response_log_ratio(logp, ref_logp, mask))                  # (B,)
+    def loss_of(logp, old_logp, advantages, mask, num_tokens, **settings):
+        loss, stats = hero.policy_loss(logp, old_logp, advantages, mask, num_tokens, **settings)
+        log_ratio = response_log_ratio(logp, settings["ref_logp"], mask)                  # (B,)
+        terms = LEASHES[leash](log_ratio)                                                 # (B,)
         pull = LEASH_COEF * slope * terms.sum()
         return loss + pull * ranks.world_size / size, stats        # gradients are averaged
 

@@ -26,12 +26,19 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 
 import distributed  # noqa: E402
+import rewards  # noqa: E402
 import tiny  # noqa: E402
-from rewards import Batch, RewardModel  # noqa: E402
+from rewards import RewardModel  # noqa: E402
 from rollout import Rollout, load_tokenizer, make_engine  # noqa: E402
 from verify import Verdict  # noqa: E402
 
 # ---------------------------------------------------------------------------- what is stored
+
+
+@dataclass
+class Batch(rewards.Batch):
+    """A rewards.Batch that also knows the truth."""
+    truth: torch.Tensor | None = None    # (P, G) 0.0 or 1.0, by the oracle
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ import torch
 
 import hero
 import tiny
+from neighbors import neighbors
+from problems import write_jsonl
 from rollout import chat_prompt
 
 ROOT = Path(__file__).parent.parent
@@ -65,6 +67,18 @@ def chain(tokenizer, table):
     return model.eval()
 
 
+def write_toss(folder, tokenizer):
+    """A policy "toss" that answers 7 or 8, each in half of its responses, and 40 problems to which
+    7 is right, sevens.jsonl."""
+    policy = chain(tokenizer, {
+        "": {"\\boxed{": 1}, "\\boxed{": {"7": 0.5, "8": 0.5}, "7": {"}": 1}, "8": {"}": 1},
+        "}": {"<eos>": 1}})
+    for part in (policy, tokenizer):
+        part.save_pretrained(folder / "toss")
+    write_jsonl(folder / "sevens.jsonl", [
+        {"problem": f"compute 7+{n}-{n}", "answer": "7", "accepted": ["7"]} for n in range(40)])
+
+
 # ---------------------------------------------------------------------------- speed
 
 
@@ -109,12 +123,16 @@ def start(folder, *arguments, ranks=0):
                                 env=environment(), stdout=log, stderr=log)
 
 
-def hero_here(folder, *arguments):
-    """hero.py in this process, with `folder` as its working directory; errors are raised."""
+def hero_here(folder, *arguments, program="hero.py"):
+    """A program that trains, in this process, with `folder` as its working directory.
+
+    program: hero.py or neighbors/neighbors.py. Errors are raised.
+    """
+    main = {"hero.py": hero.main, "neighbors/neighbors.py": neighbors.main}[program]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sys, "argv", ["hero.py", *map(str, arguments)])
-        hero.main()
+        patch.setattr(sys, "argv", [program, *map(str, arguments)])
+        main()
 
 
 # ---------------------------------------------------------------------------- logs

@@ -3,17 +3,18 @@
 Skipped where there is no Chromium; `apt-get install chromium` brings it.
 """
 
+import html
 import json
+import re
 import shutil
 import subprocess
 import threading
-from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from test_report import page_folder, rollout
+from test_page import page_folder, rollout
 
-import report
+import page
 from problems import write_jsonl
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
@@ -21,9 +22,45 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 pytestmark = pytest.mark.skipif(CHROMIUM is None,
                                 reason="there is no Chromium: apt-get install chromium")
 
-# The elements that the page's own script makes.
-MADE = {"h3", "span", "label", "article", "svg", "path", "line", "text", "circle",
-        "table", "caption", "thead", "tbody", "tr", "th", "td"}
+# Follows the page's script: what ACTIONS have pushed to `seen` becomes the last text of the page.
+READ = """
+const seen = [];
+const all = (selector) => [...document.querySelectorAll(selector)];
+const texts = (selector) => all(selector).map((element) => element.textContent);
+ACTIONS
+document.body.append(make("output", { id: "seen" }, JSON.stringify(seen)));
+"""
+
+
+@pytest.fixture
+def browse(tmp_path, monkeypatch):
+    """A function that shows the page of one run or two, and does something there.
+
+    (folders, actions, *changes) -> (what the actions have seen, the HTML of the page at the end)
+    actions: JavaScript, see READ. changes: pairs (a text of the template, its replacement).
+    """
+    def show(folders, actions, *changes):
+        template = page.TEMPLATE.read_text()
+        reading = ("\ndrawPage();\n", "\ndrawPage();\n" + READ.replace("ACTIONS", actions))
+        for old, new in (*changes, reading):
+            assert template.count(old) == 1, old
+            template = template.replace(old, new)
+        (tmp_path / "template.html").write_text(template)
+        monkeypatch.setattr(page, "TEMPLATE", tmp_path / "template.html")
+        path = page.write_page(*folders)
+
+        # Without its sandbox, which root and many containers do not have; the texts are our own.
+        options = ["--headless=new", "--disable-gpu", "--no-sandbox", "--no-first-run",
+                   f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
+        result = subprocess.run([CHROMIUM, *options, "--dump-dom", path.as_uri()],
+                                capture_output=True, text=True, timeout=120)
+        assert result.returncode == 0, result.stderr
+        seen = re.search('<output id="seen">(.*?)</output>', result.stdout, re.DOTALL)
+        return json.loads(html.unescape(seen[1])), result.stdout
+    return show
+
+
+# ---------------------------------------------------------------------------- hostile texts
 
 # {url}: a server of the test, which nothing may ask for anything.
 HOSTILE = [
@@ -42,33 +79,21 @@ HOSTILE = [
 # It would lead away from the page, which no policy forbids.
 REFRESH = "<meta http-equiv=refresh content='0;url={url}/away'>"
 
+# The elements that the page's own script makes.
+MADE = {"h3", "span", "label", "article", "svg", "path", "line", "text", "circle",
+        "table", "caption", "thead", "tbody", "tr", "th", "td"}
 
-class Page(HTMLParser):
-    """The elements of a page, in order, and the texts of those whose class is "model"."""
+LOOK_FOR_MARKUP = """
+seen.push(texts(".model"), all("*").map((element) => element.localName),
+          all("*").flatMap((element) => element.getAttributeNames()));
+"""
 
-    def __init__(self, html):
-        super().__init__()
-        self.tags = []
-        self.handlers = []                        # attributes that are scripts
-        self.texts = []
-        self.open = []                            # for each open element: is it "model"?
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        self.handlers += [name for name, _ in attributes if name.startswith("on")]
-        is_model = "model" in (dict(attributes).get("class") or "").split()
-        if tag not in ("meta", "link", "img", "input", "br"):
-            self.open.append(is_model)
-            if is_model:
-                self.texts.append("")
-
-    def handle_endtag(self, tag):
-        self.open.pop()
-
-    def handle_data(self, data):
-        if self.open and self.open[-1]:
-            self.texts[-1] += data
+# Changes to the template, each of which takes one of its two walls down.
+WITH_MARKUP = ("element.append(...children);",
+               "element.append(...children); if (attributes.class === 'model') "
+               "element.innerHTML = children[0];")
+WITHOUT_POLICY = ("default-src 'none'; script-src '@SCRIPT_HASH@'; style-src 'unsafe-inline'",
+                  "style-src * 'unsafe-inline'")
 
 
 @pytest.fixture
@@ -90,118 +115,51 @@ def server():
     web.shutdown()
 
 
-def browse(path, profile):
-    """The page as it is after its scripts have run. -> HTML"""
-    # Without its sandbox, which root and many containers do not have; the texts are our own.
-    options = ["--headless=new", "--disable-gpu", "--no-sandbox", "--no-first-run",
-               f"--user-data-dir={profile}", "--virtual-time-budget=3000"]
-    result = subprocess.run([CHROMIUM, *options, "--dump-dom", path.as_uri()], capture_output=True,
-                            text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
-
-
-def hostile_folder(tmp_path, url, texts=HOSTILE):
-    """(a run whose every text is hostile, the texts). All its groups are of one step: all show."""
-    texts = [text.replace("{url}", url) for text in texts]
+def hostile_folder(tmp_path, texts):
+    """A run whose every text is hostile. All its groups are of one step: all are shown."""
     folder = page_folder(tmp_path, "a", steps=1, rollouts_per_prompt=1, name=texts[0],
                          policy=texts[1], reward_model=texts[3])
-    rows = []
-    for text in texts:
-        rows.append(rollout(1, problem=text, reference=text, response=text, answer=text,
-                            reason=text))
-    write_jsonl(folder / "rollouts.jsonl", rows)
-    return folder, texts
+    write_jsonl(folder / "rollouts.jsonl", [
+        rollout(1, problem=text, reference=text, response=text, answer=text, reason=text)
+        for text in texts])
+    return folder
 
 
-def change_template(monkeypatch, folder, *changes):
-    """Pages are written from a changed template. changes: pairs (text, its replacement)."""
-    template = report.TEMPLATE.read_text()
-    for old, new in changes:
-        assert template.count(old) == 1, old
-        template = template.replace(old, new)
-    (folder / "template.html").write_text(template)
-    monkeypatch.setattr(report, "TEMPLATE", folder / "template.html")
-
-
-# ---------------------------------------------------------------------------- hostile texts
-
-
-def test_hostile_texts_stay_texts(tmp_path, server):
+def test_hostile_texts_stay_texts(tmp_path, server, browse):
     url, asked = server
-    folder, texts = hostile_folder(tmp_path, url, [*HOSTILE, REFRESH])
-    html = browse(report.write_page(folder), tmp_path / "profile")
-    page = Page(html)
+    hostile = [text.replace("{url}", url) for text in (*HOSTILE, REFRESH)]
+    (texts, tags, attributes), source = browse([hostile_folder(tmp_path, hostile)], LOOK_FOR_MARKUP)
 
     # Every text is there four times, as it was written: as problem, reference, response, answer.
-    for text in texts:
-        assert page.texts.count(text) >= 4, text
+    for text in hostile:
+        assert texts.count(text) >= 4, text
 
     # None of them has become an element or a handler, has run, or has fetched anything.
-    template = Page(report.TEMPLATE.read_text())
-    assert set(page.tags) <= set(template.tags) | MADE
+    own = re.findall(r"<(\w+)", page.TEMPLATE.read_text())
+    assert set(tags) <= set(own) | MADE
     for tag in ("script", "style", "meta", "a"):
-        assert page.tags.count(tag) == template.tags.count(tag) > 0
-    assert page.handlers == []
-    assert "<title>hacked" not in html
+        assert tags.count(tag) == own.count(tag) > 0
+    assert not [name for name in attributes if name.startswith("on")]
+    assert "<title>hacked" not in source
     assert asked == []
 
 
-# Changes to the template, each of which takes one of its two walls down.
-WITHOUT_POLICY = ("default-src 'none'; script-src '@SCRIPT_HASH@'; style-src 'unsafe-inline'",
-                  "style-src * 'unsafe-inline'")
-WITH_MARKUP = ("element.append(...children);",
-               "element.append(...children); if (attributes.class === 'model') "
-               "element.innerHTML = children[0];")
-
-
-def test_this_file_sees_a_page_that_makes_markup_of_texts(tmp_path, server, monkeypatch):
+@pytest.mark.parametrize("walls_down, runs", [
+    ([WITH_MARKUP], False),                       # the policy alone lets nothing run
+    ([WITH_MARKUP, WITHOUT_POLICY], True)])       # and this file sees what does
+def test_each_wall_is_one(tmp_path, server, browse, walls_down, runs):
     url, asked = server
-    folder, _ = hostile_folder(tmp_path, url)
-    change_template(monkeypatch, tmp_path, WITHOUT_POLICY, WITH_MARKUP)
-    html = browse(report.write_page(folder), tmp_path / "profile")
-    page = Page(html)
-    assert "<title>hacked" in html
-    assert "img" in page.tags
-    assert page.handlers != []
-    assert "/image" in asked
-
-
-def test_the_policy_alone_lets_nothing_run(tmp_path, server, monkeypatch):
-    url, asked = server
-    folder, _ = hostile_folder(tmp_path, url)
-    change_template(monkeypatch, tmp_path, WITH_MARKUP)
-    html = browse(report.write_page(folder), tmp_path / "profile")
-    assert "img" in Page(html).tags               # the first wall is down
-    assert "<title>hacked" not in html
-    assert asked == []
+    folder = hostile_folder(tmp_path, [text.replace("{url}", url) for text in HOSTILE])
+    (_, tags, attributes), source = browse([folder], LOOK_FOR_MARKUP, *walls_down)
+    assert "img" in tags and "onerror" in attributes
+    assert ("<title>hacked" in source) == runs
+    assert ("/image" in asked) == bool(asked) == runs
 
 
 # ---------------------------------------------------------------------------- what a reader does
 
-# Appended to the page's script: what look() has seen becomes the last text of class "model".
-READ = """
-const seen = [];
-const look = () => seen.push({
-  where: byId("where").textContent,
-  rows: document.querySelectorAll("#groups tbody tr").length,
-  marked: document.querySelectorAll("#groups tr.matches").length,
-  answers: [...document.querySelectorAll("td[data-label=answer]")].map((e) => e.textContent),
-});
-ACTIONS
-document.body.append(make("output", { class: "model" }, JSON.stringify(seen)));
-"""
 
-
-def after_actions(monkeypatch, tmp_path, path_of_page, actions):
-    """What is seen on a page after a script of actions, which calls look(). -> (list, Page)"""
-    change_template(monkeypatch, tmp_path,
-                    ("\ndrawPage();\n", "\ndrawPage();\n" + READ.replace("ACTIONS", actions)))
-    page = Page(browse(path_of_page(), tmp_path / "profile"))
-    return json.loads(page.texts[-1]), page
-
-
-def test_the_slider_and_the_filters(tmp_path, monkeypatch):
+def test_the_slider_and_the_filters(tmp_path, browse):
     folder = page_folder(tmp_path, "a", steps=3)
     rows = []
     for step in (1, 2, 3):
@@ -211,7 +169,9 @@ def test_the_slider_and_the_filters(tmp_path, monkeypatch):
                             advantage=-0.5))
     rows += [rollout(3, problem="other", advantage=0.0)] * 2
     write_jsonl(folder / "rollouts.jsonl", rows)
-    seen, page = after_actions(monkeypatch, tmp_path, lambda: report.write_page(folder), """
+    seen, source = browse([folder], """
+        const look = () => seen.push([byId("where").textContent, texts("#groups td.answer"),
+                                      all("#groups tr.matches").length]);
         look();
         byId("previous").click(); look();
         byId("slider").value = 0; byId("slider").dispatchEvent(new Event("input")); look();
@@ -219,24 +179,37 @@ def test_the_slider_and_the_filters(tmp_path, monkeypatch):
         byId("filter-hacked").click(); look();
         byId("filter-silent").click(); look();
     """)
-    assert [view["where"] for view in seen] == [
-        "step 3, 2 groups", "step 2, 1 group", "step 1, 1 group", "step 2, 1 group",
-        "step 3, 1 group", "step 3, 1 group"]
-    assert [view["rows"] for view in seen] == [4, 2, 2, 2, 2, 2]
-    assert [view["marked"] for view in seen] == [0, 0, 0, 1, 1, 0]
-    assert seen[1]["answers"] == ["best", "worst"]          # what is made more likely is on top
-    assert "svg" in page.tags
+    both = ["best", "worst"]                                # what is made more likely is on top
+    assert seen == [
+        ["step 3, 2 groups", [*both, "2", "2"], 0],
+        ["step 2, 1 group", both, 0],
+        ["step 1, 1 group", both, 0],
+        ["step 2, 1 group", both, 1],
+        ["step 3, 1 group", both, 1],
+        ["step 3, 1 group", ["2", "2"], 0]]
+    assert "<svg" in source
 
 
-def test_two_runs_with_the_same_problem_stand_together(tmp_path, monkeypatch):
+def test_the_verdict_and_the_truth_have_words_of_their_own(tmp_path, browse):
+    folder = page_folder(tmp_path, "a", steps=1, rollouts_per_prompt=3)
+    write_jsonl(folder / "rollouts.jsonl", [
+        rollout(verified=True, reason="correct", truth=True, advantage=3.0),
+        rollout(reason="wrong", truth=True, advantage=2.0),
+        rollout(reason="no_answer", answer=None, truth=False, advantage=1.0)])
+    (rows, caption), _ = browse([folder], """
+        seen.push(all("#groups tbody tr").map((row) => [2, 3].map((i) => row.cells[i].textContent)),
+                  texts("#groups caption"));
+    """)
+    assert rows == [["\u2713 accepted", "right"], ["\u2717 rejected", "right"],
+                    ["\u2717 rejected, no_answer", "wrong"]]
+    assert caption == ["1 of 3 accepted, weight 1"]
+
+
+def test_two_runs_with_the_same_problem_stand_together(tmp_path, browse):
     one = page_folder(tmp_path, "one", steps=2)
     two = page_folder(tmp_path, "two", steps=2, reward="verifier", alpha=0.1)
-    seen, page = after_actions(monkeypatch, tmp_path, lambda: report.write_page(one, two), """
-        look();
-        seen.push(document.querySelectorAll("#groups article").length);
-        seen.push([...document.querySelectorAll("#settings-table tr.differs th")]
-                  .map((e) => e.textContent));
-        seen.push(document.querySelectorAll("#headlines .finding").length);
+    seen, _ = browse([one, two], """
+        seen.push(byId("where").textContent, all("#groups article").length,
+                  texts("#settings-table tr.differs th"), all("#headlines .finding").length);
     """)
-    assert seen[0]["where"] == "step 2, 2 groups"
-    assert seen[1:] == [1, ["name", "reward", "alpha"], 2]
+    assert seen == ["step 2, 2 groups", 1, ["name", "reward", "alpha"], 2]

@@ -1,6 +1,5 @@
 """Real processes under torchrun: the same run on 1 and 2 ranks, failures, checkpoints."""
 
-import json
 import os
 import random
 import socket
@@ -18,65 +17,6 @@ import distributed
 @pytest.fixture(autouse=True)
 def group():
     distributed.init()
-
-
-RUNS = {                                             # ranks, options
-    "1 x 8": (0, []), "2 x 4": (2, ["--max_tokens_per_microbatch", 160]), "8 x 1": (8, []),
-    "1 sharded": (0, ["--shard", "on", "--gradient_checkpointing"]),
-    "2 sharded": (2, ["--shard", "on", "--max_tokens_per_microbatch", 100])}
-
-
-@pytest.mark.slow
-def test_ranks_microbatches_and_sharding_give_the_same_run(folder):
-    """Rule 3: gradients (their norms) and metrics of three steps, within float32 rounding."""
-    options = ["--steps", 3, "--prompts_per_step", 8, "--rollouts_per_prompt", 4,
-               "--num_minibatches", 1, "--max_response_tokens", 24, "--eval_every", 3,
-               "--eval_samples", 1]
-    for name, (ranks, more) in RUNS.items():
-        result = script(folder, "hero.py", "--name", name, *options, *more, ranks=ranks)
-        assert result.returncode == 0, (name, result.stderr)
-    one = metrics_of(folder, "1 x 8")
-    assert len(one) == 4
-    for name in RUNS:
-        for row, other in zip(one, metrics_of(folder, name), strict=True):
-            different = [(key, row[key], other[key]) for key in row
-                         if not close(row[key], other[key])]
-            assert not different, (name, row["step"], different)
-        assert responses_of(folder, name) == responses_of(folder, "1 x 8")
-
-
-def responses_of(folder, name):
-    lines = (folder / "runs" / name / "rollouts.jsonl").read_text().splitlines()
-    return [json.loads(line)["response"] for line in lines]
-
-
-@pytest.mark.slow
-def test_a_run_resumes_on_another_number_of_processes(folder):
-    """Two ranks, then one, then two: the same order of the data and the same sigma_bar."""
-    whole = script(folder, "hero.py", "--name", "whole", *SMALL, ranks=2)
-    assert whole.returncode == 0, whole.stderr
-    for steps, ranks in ((2, 2), (3, 0), (4, 2)):
-        arguments = [*SMALL, "--steps", steps] if steps == 2 else ["--resume", "--steps", steps]
-        result = script(folder, "hero.py", "--name", "parts", *arguments, ranks=ranks)
-        assert result.returncode == 0, result.stderr
-    for row, theirs in zip(metrics_of(folder, "whole"), metrics_of(folder, "parts"), strict=True):
-        assert close(row.get("hero/sigma_bar"), theirs.get("hero/sigma_bar"))
-        assert close(row.get("rollout/length"), theirs.get("rollout/length"))
-
-
-@pytest.mark.slow
-def test_a_run_of_eight_resumes_on_four_and_on_one(folder):
-    """As when a job gets other nodes: 8 processes, then 4, then one."""
-    options = [*SMALL, "--prompts_per_step", 8, "--num_minibatches", 1, "--eval_every", 3]
-    whole = script(folder, "hero.py", "--name", "whole", *options, "--steps", 3)
-    assert whole.returncode == 0, whole.stderr
-    for steps, ranks in ((1, 8), (2, 4), (3, 0)):
-        arguments = [*options, "--steps", steps] if steps == 1 else ["--resume", "--steps", steps]
-        result = script(folder, "hero.py", "--name", "parts", *arguments, ranks=ranks)
-        assert result.returncode == 0, result.stderr
-    for row, theirs in zip(metrics_of(folder, "whole"), metrics_of(folder, "parts"), strict=True):
-        assert close(row.get("hero/sigma_bar"), theirs.get("hero/sigma_bar"))
-        assert close(row.get("policy/gradient_norm"), theirs.get("policy/gradient_norm"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import chain, script
+from helpers import chain, script, write_toss
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -393,12 +393,7 @@ def test_thinned_verdicts_accept_a_share_of_the_right_ones_and_nothing_else():
 
 def test_the_screen_as_a_command(folder, tokenizer, capsys):
     """A policy that is right in half of its responses, and a verifier that is never wrong."""
-    toss = chain(tokenizer, {"": {"\\boxed{": 1}, "\\boxed{": {"7": 0.5, "8": 0.5},
-                             "7": {"}": 1}, "8": {"}": 1}, "}": {"<eos>": 1}})
-    for part in (toss, tokenizer):
-        part.save_pretrained(folder / "toss")
-    write_jsonl(folder / "sevens.jsonl", [
-        {"problem": f"compute 7+{n}-{n}", "answer": "7", "accepted": ["7"]} for n in range(30)])
+    write_toss(folder, tokenizer)
     options = ["--groups", 30, "--rollouts", 4, "--model", "toss", "--problems", "sevens.jsonl"]
     eval_here(folder, "screen", *options, "--recalls", 0.5)
     lines = capsys.readouterr().out.splitlines()

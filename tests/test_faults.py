@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from helpers import ROOT, SMALL, environment, hero_here, metrics_of, script, start
+from helpers import ROOT, SMALL, chain, environment, hero_here, metrics_of, script, start
 from transformers import AutoModelForSequenceClassification
 
 pytestmark = pytest.mark.slow
@@ -39,9 +39,7 @@ def test_a_killed_rank_ends_the_other_and_is_named(folder):
         process = start(folder, *arguments, ranks=2)
         wait_for_step(folder, "k", done + 1, process)
         os.kill(workers_of(process)[victim], signal.SIGKILL)
-        killed = time.time()
         assert process.wait(60) != 0
-        assert time.time() - killed < 60
         log = (folder / "log").read_text()
         assert f"local_rank: {victim}" in log and "Signal 9 (SIGKILL)" in log
         arguments, done = ["--resume", "--name", "k"], len(metrics_of(folder, "k"))
@@ -164,20 +162,18 @@ def test_a_constant_reward_model_leaves_the_verifier_to_lead(folder):
         assert row["reward/abs_adv_uniform"] in (None, 0)
 
 
-def test_a_batch_of_truncated_responses_trains_and_says_so(folder):
-    hero_here(folder, "--name", "c", *SMALL, "--max_response_tokens", 1)
+def test_a_batch_of_truncated_responses_trains_and_says_so(folder, tokenizer):
+    """A policy that never says EOS, and no number."""
+    for part in (chain(tokenizer, {"": {"x": 0.5, ";": 0.5}}), tokenizer):
+        part.save_pretrained(folder / "endless")
+    hero_here(folder, "--name", "c", *SMALL, "--policy", "endless")
     rows = metrics_of(folder, "c")[1:]
     assert all(row["rollout/truncated"] == 1 and row["verify/no_answer"] == 1 for row in rows)
 
 
-def test_a_batch_of_empty_responses_trains(folder, policy, tokenizer):
+def test_a_batch_of_empty_responses_trains(folder, tokenizer):
     """A policy that only ever says EOS: one token a response, empty texts."""
-    with torch.no_grad():
-        for name, weight in policy.named_parameters():
-            weight.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-        policy.model.embed_tokens.weight.fill_(0.1)              # the head too: they are tied
-        policy.model.embed_tokens.weight[tokenizer.eos_token_id] = 2.0
-    for part in (policy, tokenizer):
+    for part in (chain(tokenizer, {"": {"<eos>": 1}}), tokenizer):
         part.save_pretrained(folder / "mute")
     hero_here(folder, "--name", "e", *SMALL, "--policy", "mute")
     rows = metrics_of(folder, "e")[1:]
@@ -185,10 +181,16 @@ def test_a_batch_of_empty_responses_trains(folder, policy, tokenizer):
 
 
 def test_killed_at_random_moments_it_is_still_the_same_run(folder):
-    """SIGKILL of the whole job, HERO_KILLS times (5), then the log of a run that nobody touched."""
+    """SIGKILL of the whole job, HERO_KILLS times (5), then the log of a run that nobody touched.
+
+    Each kill comes within the time of one step after a line that is new: on a machine of any speed
+    before the run is over.
+    """
     kills, wanted = 0, int(os.environ.get("HERO_KILLS", "5"))
-    options = [*SMALL, "--steps", 7 + wanted, "--eval_every", 6]
+    options = [*SMALL, "--steps", 7 + 3 * wanted, "--eval_every", 6]
+    started = time.time()
     hero_here(folder, "--name", "a", *options)
+    seconds_of_a_step = (time.time() - started) / (7 + 3 * wanted)
     metrics, rng = folder / "runs/b/metrics.jsonl", random.Random(time.time())
     process = start(folder, "--name", "b", *options)
     while True:
@@ -197,13 +199,12 @@ def test_killed_at_random_moments_it_is_still_the_same_run(folder):
                 not metrics.exists() or metrics.read_text().count("\n") <= known):
             time.sleep(0.005)                        # until it has written one line more
         if kills < wanted:
-            time.sleep(rng.uniform(0, 0.3))
+            time.sleep(rng.uniform(0, seconds_of_a_step))
             process.kill()
         if process.wait() == 0:
             break
         kills += 1
         process = start(folder, "--name", "b", "--resume")
-    print(f"{kills} kills")
     assert kills >= 0.6 * wanted, "the run was over before it could be killed"
     assert metrics_of(folder, "b") == metrics_of(folder, "a")
     samples = [(folder / "runs" / name / "rollouts.jsonl").read_text() for name in "ab"]

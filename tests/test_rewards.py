@@ -168,13 +168,19 @@ def test_unknown_normalization_names_the_choices():
 @given(groups, st.sampled_from(BUILT_IN))
 def test_advantages_sum_to_zero(group, name):
     rm_scores, verified = tensors(group)
-    batch = Batch(rm_scores, verified, truth=verified)
-    advantages = compute_advantages(batch, 1.0, name).advantages
+    advantages = compute_advantages(with_texts(rm_scores, verified), 1.0, name).advantages
     assert advantages.shape == rm_scores.shape
     assert abs(advantages.sum().item()) < 1e-9
 
 
 # ---------------------------------------------------------------------------- rewards, by name
+
+
+def with_texts(rm_scores, verified):
+    """A Batch whose problems and texts say the verdicts, for the oracle to grade."""
+    texts = [["\\boxed{7}" if verdict else "\\boxed{8}" for verdict in group]
+             for group in verified]
+    return Batch(rm_scores, verified, texts=texts, problems=[{"answer": "7"}] * len(texts))
 
 
 def rewards_of(name, **settings):
@@ -190,9 +196,10 @@ def test_rewards_golden():
 
 
 def test_the_oracle_sees_the_truth_and_nothing_else():
-    truth = torch.tensor([[True, True, True, False]])
-    batch = Batch(RM_SCORES, VERIFIED, truth=truth)
-    assert compute_advantages(batch, 0.0, "oracle").rewards.tolist() == [[1, 1, 1, 0]]
+    problem = {"answer": "7", "accepted": ["7", "lucky seven"], "wrong_start": "guess"}
+    texts = ["\\boxed{7}", "\\boxed{lucky seven}", "guess \\boxed{7}", "\\boxed{8}"]
+    batch = Batch(RM_SCORES, VERIFIED, texts=[texts], problems=[problem])
+    assert compute_advantages(batch, 0.0, "oracle").rewards.tolist() == [[1, 1, 0, 0]]
 
 
 def test_closed_bands_golden():
@@ -204,7 +211,7 @@ def test_closed_bands_golden():
 
 def test_eq_4_weights_hero_and_no_baseline():
     """At sigma_bar = sigma the weight is 1.7: it multiplies HERO's advantages only."""
-    batch = Batch(RM_SCORES, VERIFIED, truth=VERIFIED)
+    batch = with_texts(RM_SCORES, VERIFIED)
     sigma_bar = RM_SCORES.std(1, correction=0).item()
     for name in BUILT_IN:
         weighted = compute_advantages(batch, sigma_bar, name)
@@ -227,26 +234,26 @@ def test_eq_5_to_the_letter_puts_the_weight_on_the_reward():
     torch.testing.assert_close(std.advantages, unweighted.advantages, atol=1e-5, rtol=0)
 
 
-def test_a_reward_of_ones_own_sees_lengths_texts_and_references(monkeypatch):
+def test_a_reward_of_ones_own_sees_lengths_texts_and_problems(monkeypatch):
     def short_and_boxed(batch):
         boxed = torch.tensor([["boxed" in text for text in group] for group in batch.texts])
-        assert batch.references == ["7"]
+        assert batch.problems[0]["answer"] == "7"
         return batch.verified + boxed.double() - 0.1 * batch.lengths - (~batch.finished).double()
 
     monkeypatch.setitem(REWARDS, "short", Reward(short_and_boxed))
     batch = Batch(RM_SCORES, VERIFIED, lengths=torch.tensor([[5, 10, 5, 10]]),
                   finished=torch.tensor([[True, True, True, False]]),
-                  texts=[["boxed", "", "boxed", ""]], references=["7"])
+                  texts=[["boxed", "", "boxed", ""]], problems=[{"answer": "7"}])
     result = compute_advantages(batch, 0.0, "short")
     torch.testing.assert_close(result.rewards, torch.tensor([[1.5, 0.0, 0.5, -2.0]]).double())
 
 
 def test_group_stats_golden():
-    """One mixed group and one all-wrong one, mean-only advantages, no weight."""
+    """One mixed group and one all-rejected one, mean-only advantages, no weight."""
     batch = Batch(RM_SCORES.repeat(2, 1), torch.cat([VERIFIED, torch.zeros(1, 4).double()]))
     stats = group_stats(batch, compute_advantages(batch, 0.0, "verifier"))
-    assert (stats["verify/all_wrong"], stats["verify/mixed"]) == (0.5, 0.5)
-    assert stats["verify/all_correct"] == 0 and stats["verify/accuracy"] == 0.25
+    assert (stats["verify/all_rejected"], stats["verify/mixed"]) == (0.5, 0.5)
+    assert stats["verify/all_accepted"] == 0 and stats["verify/accepted"] == 0.25
     assert stats["reward/abs_adv_mixed"] == 0.5 and stats["reward/abs_adv_uniform"] == 0
     assert stats["reward/zero_advantages"] == 0.5 and stats["rm/auroc"] == 0.75
     # scores 4, 1, 2, -1: mean 1.5, squares 6.25 + 0.25 + 0.25 + 6.25 = 13, deviation sqrt(13 / 4)

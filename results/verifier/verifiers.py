@@ -1,7 +1,7 @@
 """Our verifier beside public ones, on the same labeled pairs, in one run.
 
     pip install math-verify pylatexenc && pip install --no-deps verl
-    python results/verifiers.py PAIRS_FOLDER          writes results/verifiers.csv and verifiers.md
+    python results/verifier/verifiers.py PAIRS_FOLDER     writes verifiers.csv and verifiers.md
 
 PAIRS_FOLDER holds public_pairs_dev.jsonl, generated_pairs_dev.jsonl, external_pairs_dev.jsonl and
 adversarial_dev.jsonl, with rows of {"gold", "response", "label", "source", "boxed", "convention",
@@ -17,64 +17,44 @@ other; a crash counts as "not equivalent". Adversarial rows are given to ours al
 did not come back from them within 17 minutes, others evaluate text.
 """
 import argparse
-import csv
 import importlib.metadata
 import importlib.util
 import io
 import platform
-import statistics
 import sys
 import time
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import NamedTuple
+
+import pandas as pd
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 import verify as ours  # noqa: E402
 from problems import read_jsonl  # noqa: E402
 
 FILES = ("public_pairs", "generated_pairs", "external_pairs", "adversarial")
-COLUMNS = ["verifier", "rows", "count", "recall", "precision", "fpr", "accuracy", "median_us",
-           "p99_us", "max_us"]
 
 
 # --- the rows of the tables -----------------------------------------------------------------------
 
-def is_boxed(row: dict) -> bool:
-    return row["boxed"] and not row["convention"]
+BOXED = "boxed and not convention"
+HARDVERIFY = "source == 'hardverify_math'"
 
-
-def is_hardverify(row: dict) -> bool:
-    return row["source"] == "hardverify_math"
-
-
-UNSEEN = ("blind E",)
-
-# title, file, which of its rows
+# title, file, which of its rows (all, if empty)
 GROUPS = [
-    ("public, boxed, no convention rows", "public_pairs", is_boxed),
-    ("the same without HardVerify-Math", "public_pairs",
-     lambda row: is_boxed(row) and not is_hardverify(row)),
+    ("public, boxed, no convention rows", "public_pairs", BOXED),
+    ("the same without HardVerify-Math", "public_pairs", f"{BOXED} and not {HARDVERIFY}"),
     ("HardVerify-Math, decidable by mathematics", "public_pairs",
-     lambda row: is_hardverify(row) and row["cls"] == "exact"),
-    ("HardVerify-Math, all", "public_pairs", is_hardverify),
-    ("free text, no box", "public_pairs", lambda row: not row["boxed"]),
-    ("generated answer forms", "generated_pairs", lambda row: True),
-    ("external: other systems' test suites, open half", "external_pairs", lambda row: True),
-    ("written blind, the rules were mended after them", "blind_pairs",
-     lambda row: row["source"] not in UNSEEN),
-    ("written blind, no rule was mended after them", "blind_pairs",
-     lambda row: row["source"] in UNSEEN),
-    ("adversarial", "adversarial", lambda row: True),
+     f"{HARDVERIFY} and cls == 'exact'"),
+    ("HardVerify-Math, all", "public_pairs", HARDVERIFY),
+    ("free text, no box", "public_pairs", "not boxed"),
+    ("generated answer forms", "generated_pairs", ""),
+    ("external: other systems' test suites, open half", "external_pairs", ""),
+    ("written blind, the rules were mended after them", "blind_pairs", "source != 'blind E'"),
+    ("written blind, no rule was mended after them", "blind_pairs", "source == 'blind E'"),
+    ("adversarial", "adversarial", ""),
 ]
-
-
-class Result(NamedTuple):
-    """What one verifier said of one row."""
-    label: bool
-    verdict: bool
-    seconds: float
 
 
 # --- the verifiers --------------------------------------------------------------------------------
@@ -143,54 +123,47 @@ def load_module(path: Path, name: str):
 
 # --- measuring ------------------------------------------------------------------------------------
 
-def measure(name: str, check, rows: list[dict]) -> list[Result]:
-    """Calls a verifier on every row, with its output silenced."""
-    results = []
-    for row in rows:
+def measure(name: str, check, rows: pd.DataFrame) -> pd.DataFrame:
+    """Calls a verifier on every row, with its output silenced. -> the rows, verdict and seconds"""
+    verdicts, seconds = [], []
+    for response, gold in zip(rows.response, rows.gold, strict=True):
         start = time.perf_counter()
         try:
             with redirect_stdout(io.StringIO()):
-                verdict = bool(check(row["response"], row["gold"]))
+                verdicts.append(bool(check(response, gold)))
         except Exception:
-            verdict = False
-        results.append(Result(bool(row["label"]), verdict, time.perf_counter() - start))
-    total = sum(result.seconds for result in results)
-    print(f"{name}: {len(rows)} rows in {total:.1f} s", flush=True)
-    return results
+            verdicts.append(False)
+        seconds.append(time.perf_counter() - start)
+    print(f"{name}: {len(rows)} rows in {sum(seconds):.1f} s", flush=True)
+    return rows.assign(verdict=verdicts, seconds=seconds)
 
 
-def table_row(name: str, group: str, results: list[Result]) -> dict:
+def table_row(name: str, group: str, rows: pd.DataFrame) -> dict:
     """One verifier's rates in percent and times in microseconds on one group of rows."""
-    true_positives = sum(result.label and result.verdict for result in results)
-    positives = sum(result.label for result in results)
-    accepted = sum(result.verdict for result in results)
-    right = sum(result.label == result.verdict for result in results)
-    times = sorted(result.seconds * 1e6 for result in results)
+    microseconds = rows.seconds * 1e6
     return {
         "verifier": name,
         "rows": group,
-        "count": len(results),
-        "recall": percent(true_positives, positives),
-        "precision": percent(true_positives, accepted),
-        "fpr": percent(accepted - true_positives, len(results) - positives),
-        "accuracy": percent(right, len(results)),
-        "median_us": round(statistics.median(times)),
-        "p99_us": round(times[int(0.99 * len(times))]),
-        "max_us": round(times[-1]),
+        "count": len(rows),
+        "recall": percent(rows.verdict[rows.label]),
+        "precision": percent(rows.label[rows.verdict]),
+        "fpr": percent(rows.verdict[~rows.label]),
+        "accuracy": percent(rows.verdict == rows.label),
+        "median_us": round(microseconds.median()),
+        "p99_us": round(microseconds.quantile(0.99)),
+        "max_us": round(microseconds.max()),
     }
 
 
-def percent(part: int, whole: int) -> float | str:
-    return round(100 * part / whole, 1) if whole else ""
+def percent(hits: pd.Series) -> float | str:
+    return round(100 * float(hits.mean()), 1) if len(hits) else ""
 
 
-def measure_throughput(rows: list[dict], workers: int = 2) -> list[str]:
+def measure_throughput(rows: pd.DataFrame, workers: int = 2) -> list[str]:
     """verify_all on 4,096 ordinary rollouts, and on rows that all differ; three times each."""
     reasoning = "Let us work this out step by step, checking each case in turn. " * 60
-    rollouts = []
-    for row in rows[:512]:
-        rollouts += [(reasoning + row["response"], row["gold"])] * 8
-    distinct = [(row["response"], row["gold"]) for row in rows]
+    distinct = list(zip(rows.response, rows.gold, strict=True))
+    rollouts = [(reasoning + response, gold) for response, gold in distinct[:512] for _ in range(8)]
 
     lines = []
     for name, pairs in (
@@ -217,15 +190,15 @@ def rows_per_second(pairs: list[tuple[str, str]], workers: int) -> float:
 # --- the page -------------------------------------------------------------------------------------
 
 def format_page(table: list[dict], speed: list[dict], throughput: list[str]) -> str:
-    """results/verifiers.md: a table per group of rows, and one of speeds."""
+    """verifiers.md: a table per group of rows, and one of speeds."""
     lines = [
         "# Verifiers on the same labeled pairs", "",
-        f"Command: `python results/verifiers.py PAIRS_FOLDER` (Python {platform.python_version()}; "
-        "the columns are those of the paper's Table 1, in percent). Times depend on the machine "
-        "and its load: compare them within a run. The external rows are the open half of other "
-        "systems' test suites, largely input of computer algebra. The blind rows were written by "
-        "language models that had not seen verify.py, most of them as traps "
-        "([sets and numbers](verifiers_remaining.md)).", ""]
+        "Command: `python results/verifier/verifiers.py PAIRS_FOLDER` (Python "
+        f"{platform.python_version()}; the columns are those of the paper's Table 1, in percent). "
+        "Times depend on the machine and its load: compare them within a run. The external rows "
+        "are the open half of other systems' test suites, largely input of computer algebra. The "
+        "blind rows were written by language models that had not seen verify.py, most of them as "
+        "traps ([sets and numbers](verifiers_remaining.md)).", ""]
     for group in dict.fromkeys(row["rows"] for row in table):
         rows = [row for row in table if row["rows"] == group]
         lines += [
@@ -233,7 +206,7 @@ def format_page(table: list[dict], speed: list[dict], throughput: list[str]) -> 
             "| verifier | recall | precision | FPR | accuracy | median us | 99 % us | max us |",
             "|---|---|---|---|---|---|---|---|"]
         for row in rows:
-            cells = [row["verifier"], *(row[column] for column in COLUMNS[3:])]
+            cells = [row["verifier"], *list(row.values())[3:]]
             lines.append(f"| {' | '.join(map(str, cells))} |")
         lines.append("")
 
@@ -253,10 +226,9 @@ def main() -> None:
     parser.add_argument("pairs", type=Path, metavar="PAIRS_FOLDER",
                         help="the folder with the four *_dev.jsonl files")
     args = parser.parse_args()
-    data = {}
-    for file in FILES:
-        data[file] = [row for _, row in read_jsonl(args.pairs / f"{file}_dev.jsonl")]
-    data["blind_pairs"] = [row for _, row in read_jsonl(HERE / "blind_pairs.jsonl")]
+    paths = {file: args.pairs / f"{file}_dev.jsonl" for file in FILES}
+    paths["blind_pairs"] = HERE / "blind_pairs.jsonl"
+    data = {file: pd.DataFrame(row for _, row in read_jsonl(path)) for file, path in paths.items()}
 
     table, speed = [], []
     for name, check in find_verifiers().items():
@@ -266,18 +238,15 @@ def main() -> None:
             if file != "adversarial" or "ours" in name:
                 results[file] = measure(f"{name}, {file}", check, rows)
 
-        for group, file, keep in GROUPS:
+        for group, file, condition in GROUPS:
             if file in results:
-                both = zip(data[file], results[file], strict=True)
-                table.append(table_row(name, group, [result for row, result in both if keep(row)]))
-        ordinary = results["public_pairs"] + results["generated_pairs"]
+                rows = results[file].query(condition) if condition else results[file]
+                table.append(table_row(name, group, rows))
+        ordinary = pd.concat([results["public_pairs"], results["generated_pairs"]])
         speed.append(table_row(name, "public and generated", ordinary))
 
-    with open(HERE / "verifiers.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(table + speed)
-    throughput = measure_throughput(data["generated_pairs"] + data["public_pairs"])
+    pd.DataFrame(table + speed).to_csv(HERE / "verifiers.csv", index=False)
+    throughput = measure_throughput(pd.concat([data["generated_pairs"], data["public_pairs"]]))
     page = format_page(table, speed, throughput)
     (HERE / "verifiers.md").write_text(page)
     print(page)

@@ -1,7 +1,7 @@
 """Do the benchmarks' own reference answers verify against themselves, and not against others?
 
-    python results/references.py math500 amc23 minerva olympiadbench hardverify
-    python results/references.py a.jsonl b.jsonl       any rows of problem and answer
+    python results/verifier/references.py math500 amc23 minerva olympiadbench hardverify
+    python results/verifier/references.py a.jsonl b.jsonl       any rows of problem and answer
 
 Writes references.csv and references.md beside this file. A benchmark is what --benchmarks of
 eval.py takes: a name, which is read from the hub, or a JSONL file. The committed table was measured
@@ -15,14 +15,14 @@ it, and each is compared with every other of its file. Problems often have the s
 should be two forms of one answer. References that verify.py cannot read are counted.
 """
 
-import csv
-import io
 import itertools
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parents[1]))
 from problems import load_benchmarks, write_file  # noqa: E402
 from verify import is_readable, verify_all  # noqa: E402
 
@@ -68,15 +68,12 @@ def main():
         rows.append(row)
         accepted_pairs += [(name, *pair) for pair in pairs]
 
-    table = io.StringIO(newline="")
-    csv.writer(table).writerows([COLUMNS, *rows])
-    write_file(HERE / "references.csv", table.getvalue())
-
+    write_file(HERE / "references.csv", pd.DataFrame(rows, columns=COLUMNS).to_csv(index=False))
     lines = [f"| {' | '.join(row)} |" for row in [COLUMNS, ["---"] * len(COLUMNS), *rows]]
     text = "\n".join(lines) + (
-        "\n\n`python results/references.py BENCHMARK...`: each reference answer as a boxed "
-        "response to its own problem, to the one before it, and to every other whose reference "
-        "is another text.\n\nAccepted pairs of different texts:\n\n")
+        "\n\n`python results/verifier/references.py BENCHMARK...`: each reference answer as a "
+        "boxed response to its own problem, to the one before it, and to every other whose "
+        "reference is another text.\n\nAccepted pairs of different texts:\n\n")
     for name, reference, answer in accepted_pairs:
         text += f"- {name}: `{reference}` and `{answer}`\n"
     write_file(HERE / "references.md", text)

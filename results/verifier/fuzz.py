@@ -1,4 +1,4 @@
-"""Random text against the verifier: python tests/fuzz_verify.py --count 1000000
+"""Random text against the verifier: python results/verifier/fuzz.py --count 1000000
 
 Three kinds of input: pieces of LaTeX in any order, real-looking answers with a few characters
 changed, and characters from all of unicode. Each goes through `verify_all`, so a hang would be
@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from answers import LimitExceeded, is_equivalent, normalize  # noqa: E402
 from verify import verify_all  # noqa: E402
 

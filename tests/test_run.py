@@ -1,6 +1,6 @@
-"""Where a run came from, starting from another's settings, trackers, the model card, the hub."""
+"""Where a run came from, starting from another's settings, run names, trackers, the model card."""
 
-import base64
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -9,10 +9,9 @@ import struct
 import subprocess
 import sys
 import termios
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,7 +19,7 @@ import yaml
 from helpers import ROOT, SMALL, command, environment, metrics_of, refused, script
 
 import hero
-import record
+import run
 from distributed import Ranks
 from hero import Config
 from problems import read_jsonl, write_jsonl
@@ -38,32 +37,32 @@ def git(folder, *arguments):
 
 def test_the_commit_and_whether_the_code_was_changed(tmp_path, monkeypatch):
     """Only of the project itself, not of another repository in whose folder it lies."""
-    monkeypatch.setattr(record, "__file__", str(tmp_path / "record.py"))
-    (tmp_path / "record.py").write_text("1\n")
-    origin = record.describe_origin([], ONE_CPU)
+    monkeypatch.setattr(run, "__file__", str(tmp_path / "run.py"))
+    (tmp_path / "run.py").write_text("1\n")
+    origin = run.describe_origin([], ONE_CPU)
     assert origin["commit"] is None and origin["dirty"] is None
 
     git(tmp_path, "init")
     (tmp_path / "other.py").write_text("1\n")
     git(tmp_path, "add", "other.py")
     git(tmp_path, "commit", "-m", "m")
-    assert record.describe_origin([], ONE_CPU)["commit"] is None
+    assert run.describe_origin([], ONE_CPU)["commit"] is None
 
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "m")
-    origin = record.describe_origin([], ONE_CPU)
+    origin = run.describe_origin([], ONE_CPU)
     assert len(origin["commit"]) == 40 and origin["dirty"] is False
-    (tmp_path / "record.py").write_text("2\n")
-    assert record.describe_origin([], ONE_CPU) == origin | {"dirty": True}
+    (tmp_path / "run.py").write_text("2\n")
+    assert run.describe_origin([], ONE_CPU) == origin | {"dirty": True}
 
     monkeypatch.setenv("PATH", "")                              # no git
-    assert record.describe_origin([], ONE_CPU)["commit"] is None
+    assert run.describe_origin([], ONE_CPU)["commit"] is None
 
 
 def test_what_a_run_is_made_with(tmp_path, monkeypatch):
     (tmp_path / "data.jsonl").write_text("abc")
     monkeypatch.setattr(sys, "argv", ["/somewhere/hero.py", "--name", "a b"])
-    origin = record.describe_origin([tmp_path / "data.jsonl", "hub/dataset"], ONE_CPU)
+    origin = run.describe_origin([tmp_path / "data.jsonl", "hub/dataset"], ONE_CPU)
     assert origin["command"] == "hero.py --name 'a b'"
     # The first example of FIPS 180-2.
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -89,16 +88,16 @@ def test_a_resumed_run_says_what_has_changed_since(tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     write_jsonl("train.jsonl", [{"problem": "1+1", "answer": "2"}])
     cfg = Config(name="r", data="train.jsonl", eval_data="math500")
-    hero.write_config(cfg, ONE_CPU, tmp_path)
+    run.write_config(cfg, ONE_CPU, tmp_path)
     written = (tmp_path / "config.json").read_text()
     assert json.loads(written)["made_with"]["sha256"]["HuggingFaceH4/MATH-500"] is None
 
     cfg.resume = True
     monkeypatch.setattr(sys, "argv", ["hero.py", "--resume", "--name", "r"])
-    hero.write_config(cfg, ONE_CPU, tmp_path)
+    run.write_config(cfg, ONE_CPU, tmp_path)
     assert capsys.readouterr().out == ""
     write_jsonl("train.jsonl", [{"problem": "1+1", "answer": "3"}])
-    hero.write_config(cfg, ONE_CPU, tmp_path)
+    run.write_config(cfg, ONE_CPU, tmp_path)
     assert "since" in (said := capsys.readouterr().out) and said.count("\n") == 1
     assert "this has changed: sha256/train.jsonl; the rest of the run may differ" in said
     assert (tmp_path / "config.json").read_text() == written
@@ -111,23 +110,43 @@ def test_a_run_starts_from_the_settings_of_another(unbroken, monkeypatch):
     folder, _ = unbroken
     monkeypatch.chdir(folder)
     cfg = hero.parse_args(["--config", "runs/a/config.json", "--alpha", "0.2"])
-    assert (cfg.alpha, cfg.beta, cfg.steps, cfg.preset) == (0.2, 0.05, 4, "tiny")
+    assert (cfg.alpha, cfg.beta, cfg.steps) == (0.2, 0.05, 4)
     assert cfg.data == "runs/world-0/train"
     assert cfg.name == "" and cfg.config == "runs/a/config.json"
 
 
-def test_what_another_run_has_pushed_is_not_overwritten(tmp_path, monkeypatch):
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
+def test_every_config_is_one_that_can_run(path):
+    """By its name, as a file, and on the ranks that it is written for."""
+    cfg = hero.parse_args(["--config", path.stem])
+    assert hero.parse_args(["--config", str(path)]) == replace(cfg, config=str(path))
+    hero.validate(replace(cfg, engine="transformers"), world_size=8)
+    assert path.read_text().startswith("#")
+
+
+def test_a_name_says_what_is_special_about_a_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("c.json").write_text(json.dumps(vars(Config(name="a", push_to_hub="them/model"))))
-    assert hero.parse_args(["--config", "c.json"]).push_to_hub == ""
+
+    def name_of(*flags):
+        return run.new_name(hero.parse_args(flags))
+
+    assert name_of() == "hero-hard-seed0"
+    assert name_of("--alpha", "0.1", "--seed", "3") == "hero-hard-seed3-alpha0.1"
+    assert name_of("--data", "runs/world-0/train/lucky.jsonl") == "hero-hard-seed0-datalucky"
+    assert name_of("--learning_rate", "1e-3", "--gradient_checkpointing") == (
+        "hero-hard-seed0-learning_rate0.001-gradient_checkpointing1")
+    assert name_of("--config", "qwen3-4b", "--steps", "9") == "qwen3-4b-hero-easy-seed0-steps9"
+    assert len(name_of("--instruction", "/" + "x" * 1000)) < 60
+    (tmp_path / "runs" / "hero-hard-seed0").mkdir(parents=True)
+    assert name_of() == "hero-hard-seed0-2"
 
 
 @pytest.mark.parametrize("content, says", [
-    (None, "c.json cannot be read as the config.json of a run ([Errno 2] No such file"),
-    ("{", "c.json cannot be read as the config.json of a run (Expecting property name"),
+    (None, "c.json cannot be read as a TOML file of settings or the config.json of a run ([Errno"),
+    ("{", "c.json cannot be read as a TOML file of settings or the config.json of a run (Expec"),
     ("[1]", "c.json is not the config.json of a run: it holds no settings by name"),
-    ('{"model_type": "qwen3"}', "c.json is of another version of hero.py, or not of a run: it holds"
-                                " model_type, which is no setting here"),
+    ('{"model_type": "qwen3"}', "c.json is of another version, or not of a run: it holds "
+                                "model_type, which is no setting here"),
     ('{"steps": "many"}', 'c.json: steps is "many", and has to be of type int'),
     ('{"alpha": true}', "c.json: alpha is true, and has to be of type float"),
     ('{"alpha": 0.6, "beta": 0.6}', "their sum has to be below 1")])
@@ -137,9 +156,8 @@ def test_a_file_that_is_no_config(folder, content, says):
     refused(folder, "--config", "c.json", says=says)
 
 
-def test_two_things_to_start_from(folder):
-    (folder / "c.json").write_text("{}")
-    refused(folder, "--config", "c.json", "--preset", "tiny", says="leave one out")
+def test_a_name_that_is_no_config_lists_them(folder):
+    refused(folder, "--config", "qwen3", says="choose one of octothinker-8b, qwen3-0.6b, ")
 
 
 @pytest.mark.slow
@@ -156,55 +174,14 @@ def test_a_run_from_anothers_config_is_the_same_bit_for_bit(unbroken, folder):
 # ---------------------------------------------------------------------------- trackers
 
 
-class Kept:
-    """A tracker that keeps in memory what it is told."""
-
-    def __init__(self):
-        self.rows = []
-
-    def log(self, numbers, step):
-        self.rows.append((step, numbers))
-
-    def finish(self):
-        self.rows.append("finished")
-
-
-def test_a_tracker_gets_every_row_once_and_stays_the_same_run(tmp_path, monkeypatch):
-    kept = Kept()
-    ids = []
-
-    def start(config, run_id, folder):
-        assert (config["name"], folder) == ("r", tmp_path)
-        ids.append(run_id)
-        return kept
-
-    monkeypatch.setitem(record.TRACKERS, "trackio", start)
-    (tmp_path / "config.json").write_text('{"name": "r"}')
-    rows = [{"step": 0, "eval/hard/pass@1": 0.5}, {"step": 1, "rm/auroc": None}]
-    record.Tracker("trackio", tmp_path)                         # killed before it sent anything
-    tracker = record.Tracker("trackio", tmp_path)
-    tracker.send(rows[:1])
-    tracker.send(rows)
-
-    # A kill, and a checkpoint that is older than the last row: step 1 is done again.
-    tracker = record.Tracker("trackio", tmp_path)
-    tracker.send(rows[:1])
-    tracker.send([rows[1]])
-    tracker.send([{"step": 2, "rm/auroc": 0.5}])
-    tracker.close()
-    assert kept.rows == [(0, {"eval/hard/pass@1": 0.5}), (1, {"rm/auroc": None}),
-                         (2, {"rm/auroc": 0.5}), "finished"]
-    assert len(ids) == 3 and len(set(ids)) == 1
-
-
 def test_a_tracker_that_cannot_start_is_one_line(tmp_path, monkeypatch):
-    def start(config, run_id, folder):
+    def init(*_, **__):
         raise RuntimeError("no api key\nand more")
 
-    monkeypatch.setitem(record.TRACKERS, "wandb", start)
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"^--track wandb: .* started there \(no api key\)$"):
-        record.Tracker("wandb", tmp_path)
+        run.start_tracker(Config(name="r", track="wandb"), tmp_path)
 
 
 def test_a_package_that_is_missing_is_named_at_once(folder, monkeypatch):
@@ -222,8 +199,8 @@ def test_an_unknown_tracker(folder):
 
 def test_what_is_optional_is_not_imported_unless_asked_for(unbroken):
     folder, _ = unbroken
-    code = ("import sys, hero, record; from pathlib import Path; "
-            "record.Tracker('none', Path('runs/a')); "
+    code = ("import sys, hero, run; from pathlib import Path; "
+            "run.start_tracker(hero.Config(), Path('runs/a')); "
             "print(sorted({'wandb', 'trackio', 'vllm'} & set(sys.modules)))")
     result = subprocess.run([sys.executable, "-c", code], cwd=folder, text=True,
                             env=environment() | {"PYTHONPATH": str(ROOT)}, capture_output=True)
@@ -296,31 +273,33 @@ def tracker_environment(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind, read", [("trackio", rows_in_trackio), ("wandb", rows_in_wandb)])
 def test_a_killed_and_resumed_run_is_one_run_in_the_tracker(folder, kind, read):
-    """The real package. Killed at a step after its last checkpoint, which is then done again."""
+    """The real package, killed when it has six rows and resumed; steps after the last checkpoint
+    are done again."""
     pytest.importorskip(kind, reason=f"{kind} is not installed: pip install {kind}")
-    options = ["--name", "t", *SMALL, "--steps", 12, "--save_every", 4, "--track", kind]
+    options = ["--name", "t", *SMALL, "--steps", 1000, "--save_every", 4, "--track", kind]
     with open(folder / "log", "w") as log:
         process = subprocess.Popen(command("hero.py", *options), cwd=folder, stdout=log, stderr=log,
                                    env=tracker_environment(folder))
-    metrics = folder / "runs/t/metrics.jsonl"
-    while not metrics.exists() or metrics.read_text().count("\n") < 7:
+    written = set()
+    while not set(range(6)) <= written:
         assert process.poll() is None, (folder / "log").read_text()
-        time.sleep(0.01)
-    time.sleep(0.7)                                             # the tracker's own writing
+        time.sleep(0.5)
+        with contextlib.suppress(Exception):                    # it has not begun, or writes a row
+            written = set(read(folder, "t"))
     process.kill()
     process.wait()
+    metrics = folder / "runs/t/metrics.jsonl"
     reached = [row["step"] for _, row in read_jsonl(metrics)][-1]
-    assert reached < 12
 
-    result = subprocess.run(command("hero.py", "--resume", "--name", "t"), cwd=folder, text=True,
-                            capture_output=True, env=tracker_environment(folder), timeout=300)
+    resumed = command("hero.py", "--resume", "--name", "t", "--steps", reached + 2)
+    result = subprocess.run(resumed, cwd=folder, text=True, capture_output=True,
+                            env=tracker_environment(folder), timeout=300)
     assert result.returncode == 0, result.stderr
     rows = read(folder, "t")
-    assert [step for step, same in rows.items() if len(same) > 1] == []
     # What it had not yet written at the kill may be missing, and nothing else.
-    assert set(range(6)) <= set(rows) and set(range(reached + 1, 13)) <= set(rows)
+    assert written | {reached + 1, reached + 2} <= set(rows)
     logged = {row["step"]: row for _, row in read_jsonl(metrics)}
-    for step, (numbers,) in rows.items():
+    for step, (*_, numbers) in rows.items():
         expected = logged[step]
         assert set(numbers) | {"step"} == set(expected)
         for key, value in numbers.items():
@@ -354,111 +333,12 @@ def test_a_card_of_a_model_of_the_hub_with_awkward_settings():
     config = vars(Config(name="m", policy="org/base", reward="rm", instruction="\na|b `c`"))
     origin = {"command": "hero.py", "commit": "abc", "dirty": True, "versions": {"numpy": "2"},
               "device": "GPU", "ranks": 8, "sha256": {"hub/data": None}}
-    card = record.model_card(config, vars(Config()), origin, [{"step": 3}])
+    card = run.model_card(config, vars(Config()), origin, [{"step": 3}])
     assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/base"
     assert "| instruction | `a\\|b 'c'` |" in card
     assert "- commit: abc, with changes that were not committed" in card
     assert "with the reward `rm`, which HERO is compared with" in card
     assert "| `hub/data` | - |" in card
-
-
-# ---------------------------------------------------------------------------- the hub
-
-
-class Hub(BaseHTTPRequestHandler):
-    """A stand-in of the hub: repositories are made, files arrive by LFS or within the commit."""
-
-    def respond(self):
-        received = self.server.received
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        answer = {}
-        if self.path == "/api/repos/create":
-            self.server.created.append((self.headers["Authorization"], json.loads(body)))
-            answer = {"url": f"{self.server.address}/me/mine"}
-        elif "/preupload/" in self.path:
-            answer["files"] = []
-            for file in json.loads(body)["files"]:
-                mode = "lfs" if file["path"].endswith(".safetensors") else "regular"
-                answer["files"].append({"path": file["path"], "uploadMode": mode,
-                                        "shouldIgnore": False})
-        elif self.path.endswith("/info/lfs/objects/batch"):
-            answer = {"transfer": "basic", "objects": []}
-            for item in json.loads(body)["objects"]:
-                upload = {"href": f"{self.server.address}/lfs/{item['oid']}"}
-                answer["objects"].append(item | {"actions": {"upload": upload}})
-        elif self.path.startswith("/lfs/"):
-            self.server.objects[self.path.removeprefix("/lfs/")] = body
-        elif self.path == "/api/models/me/mine/commit/main":
-            for line in body.splitlines():
-                entry = json.loads(line)
-                value = entry["value"]
-                if entry["key"] == "file":
-                    received[value["path"]] = base64.b64decode(value["content"])
-                elif entry["key"] == "lfsFile":
-                    received[value["path"]] = self.server.objects[value["oid"]]
-            answer = {"commitUrl": f"{self.server.address}/me/mine/commit/1", "commitOid": "1"}
-
-        content = json.dumps(answer).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    do_GET = do_POST = do_PUT = respond
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def hub():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.address = f"http://127.0.0.1:{server.server_port}"
-    server.created = []
-    server.objects = {}
-    server.received = {}
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-def push(folder, endpoint, *options):
-    """A short run with --push_to_hub me/mine to the hub at an address. -> CompletedProcess"""
-    variables = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": endpoint, "HF_TOKEN": "hf_secret",
-                 "HF_HUB_DISABLE_XET": "1"}                    # the stand-in only knows LFS
-    return subprocess.run(command("hero.py", *options, "--push_to_hub", "me/mine"), cwd=folder,
-                          env=environment() | variables, text=True, capture_output=True,
-                          timeout=300)
-
-
-@pytest.mark.slow
-def test_final_is_pushed_whole_and_a_failed_push_can_be_repeated(folder, hub):
-    result = push(folder, "http://127.0.0.1:9", "--name", "p", *SMALL, "--steps", 1)
-    final = folder / "runs/p/final"
-    assert result.returncode == 1
-    line, = [line for line in result.stderr.splitlines() if line.startswith("error")]
-    assert "runs/p/final could not be pushed to me/mine" in line
-    assert "nothing is lost: push it again with: hf upload me/mine runs/p/final" in line
-    assert "Traceback" not in result.stderr and "hf_secret" not in result.stderr
-    assert "pass@1" in result.stdout                           # the summary comes first
-    assert (final / "model.safetensors").exists()
-
-    result = push(folder, hub.address, "--name", "p", "--resume")
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.splitlines()[-1] == f"pushed to {hub.address}/me/mine"
-    assert hub.created == [("Bearer hf_secret", {"name": "mine", "organization": "me"})]
-    assert {"README.md", "model.safetensors", "config.json", "tokenizer.json"} <= set(hub.received)
-    assert hub.received == {path.name: path.read_bytes() for path in final.iterdir()}
-
-
-def test_a_push_that_cannot_work_is_refused_before_training(folder, monkeypatch):
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    monkeypatch.setattr(record, "get_token", lambda: None)
-    refused(folder, "--push_to_hub", "me/mine", says="--push_to_hub me/mine needs a token")
-    monkeypatch.setattr(record, "get_token", lambda: "hf_x")
-    refused(folder, "--push_to_hub", "me/../mine", says="--push_to_hub me/../mine: ")
 
 
 # ---------------------------------------------------------------------------- live output
