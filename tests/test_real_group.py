@@ -8,8 +8,8 @@ that is exact:
     score  -432  374 -502 -1576  -780 -1104 -480 -2096      (/ 1024)
 
 Accepted: -780 is the lower end, 0.95, and -502 the upper, 1.05. Rejected: from -2096 to 374, a
-range of 2470, so -432 stands at 1664/2470 = 0.67368 and gets -0.05 + 0.1 * 0.67368 = 0.017368, and so
-on. Their sum is -0.005992, so the mean of all eight is 1.994008 / 8 = 0.249251. The squares sum
+range of 2470, so -432 stands at 1664/2470 = 0.67368 and gets -0.05 + 0.1 * 0.67368 = 0.017368, and
+so on. Their sum is -0.005992, so the mean of all eight is 1.994008 / 8 = 0.249251. The squares sum
 to 2.011474, so the variance is 2.011474 / 8 - 0.249251^2 = 0.189308 and the deviation 0.435096.
 """
 
