@@ -68,11 +68,11 @@ def chain(tokenizer, table):
 
 
 def write_toss(folder, tokenizer):
-    """A policy "toss" that answers 7 or 8, each in half of its responses, and 40 problems to which
-    7 is right, sevens.jsonl."""
-    policy = chain(tokenizer, {
-        "": {"\\boxed{": 1}, "\\boxed{": {"7": 0.5, "8": 0.5}, "7": {"}": 1}, "8": {"}": 1},
-        "}": {"<eos>": 1}})
+    """A policy "toss" that writes a digit and answers 7 or 8, each in half of its responses, and 40
+    problems to which 7 is right, sevens.jsonl."""
+    table = {"": dict.fromkeys("0123", 0.25), "\\boxed{": {"7": 0.5, "8": 0.5}, "}": {"<eos>": 1}}
+    table |= dict.fromkeys("0123", {"\\boxed{": 1}) | dict.fromkeys("78", {"}": 1})
+    policy = chain(tokenizer, table)
     for part in (policy, tokenizer):
         part.save_pretrained(folder / "toss")
     write_jsonl(folder / "sevens.jsonl", [
@@ -150,7 +150,11 @@ def metrics_of(folder, name):
 
 
 def close(a, b):
-    """Equal, or two floats that differ by no more than float32 rounding."""
+    """Equal, or two floats that differ by no more than float32 rounding.
+
+    Adam moves a weight by a whole step even where its gradient is nothing but rounding. That is no
+    matter here: such a weight is one on which nothing that is logged depends.
+    """
     if a is None or b is None or not isinstance(a, float):
         return a == b
     return abs(a - b) <= 1e-5 + 1e-4 * abs(b)

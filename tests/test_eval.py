@@ -392,7 +392,7 @@ def test_thinned_verdicts_accept_a_share_of_the_right_ones_and_nothing_else():
 
 
 def test_the_screen_as_a_command(folder, tokenizer, capsys):
-    """A policy that is right in half of its responses, and a verifier that is never wrong."""
+    """A policy that is right in some of its responses, and a verifier that is never wrong."""
     write_toss(folder, tokenizer)
     options = ["--groups", 30, "--rollouts", 4, "--model", "toss", "--problems", "sevens.jsonl"]
     eval_here(folder, "screen", *options, "--recalls", 0.5)

@@ -187,10 +187,10 @@ def test_killed_at_random_moments_it_is_still_the_same_run(folder):
     before the run is over.
     """
     kills, wanted = 0, int(os.environ.get("HERO_KILLS", "5"))
-    options = [*SMALL, "--steps", 7 + 3 * wanted, "--eval_every", 6]
+    options = [*SMALL, "--steps", 2 + 3 * wanted, "--eval_every", 6]
     started = time.time()
     hero_here(folder, "--name", "a", *options)
-    seconds_of_a_step = (time.time() - started) / (7 + 3 * wanted)
+    seconds_of_a_step = (time.time() - started) / (2 + 3 * wanted)
     metrics, rng = folder / "runs/b/metrics.jsonl", random.Random(time.time())
     process = start(folder, "--name", "b", *options)
     while True:

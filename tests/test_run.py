@@ -68,7 +68,7 @@ def test_what_a_run_is_made_with(tmp_path, monkeypatch):
     digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert origin["sha256"] == {str(tmp_path / "data.jsonl"): digest, "hub/dataset": None}
     assert list(origin["versions"]) == ["python", "torch", "transformers", "vllm", "sympy", "numpy"]
-    assert origin["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(origin["versions"]["torch"])         # without its +cu130
     assert origin["device"] and origin["ranks"] == 1
 
 
@@ -326,7 +326,7 @@ def test_final_says_how_it_was_trained(unbroken):
     first, last = metrics_of(folder, "a")[0], metrics_of(folder, "a")[-1]
     for row in (first, last):
         assert f"| {row['eval/hard/pass@1']:.3f} |" in body
-    assert f"| torch | {torch.__version__} |" in body
+    assert f"| torch | {importlib.metadata.version('torch')} |" in body
 
 
 def test_a_card_of_a_model_of_the_hub_with_awkward_settings():

@@ -9,17 +9,22 @@ pytestmark = pytest.mark.slow
 
 LORA = ["--lora_rank", 4, "--learning_rate", 1e-3, "--kl_coef", 0.1]
 
+# The toss's groups of four: seven of eight hold both verdicts, so there is something to learn. Not
+# for HERO's own comparison: it says the same twice in a group, and what Eq. 3 makes of two scores
+# that differ in their last digit alone is rounding.
+TOSS = ["--policy", "toss", "--data", "sevens.jsonl"]
+
 # What is run, as the words of the command line. One method of each kind that neighbors/ has: a
 # signal, another of several numbers, a state, a loss, a leash, a refill.
 WHAT = {
     "hero": ["hero.py"],
     "LoRA with a KL term": ["hero.py", *LORA],
-    "rlpr": ["neighbors/neighbors.py", "rlpr"],
-    "ensemble_worst": ["neighbors/neighbors.py", "ensemble_worst"],
-    "backward": ["neighbors/neighbors.py", "backward"],
-    "gspo": ["neighbors/neighbors.py", "gspo"],
-    "rm_chi2": ["neighbors/neighbors.py", "rm_chi2"],
-    "dapo": ["neighbors/neighbors.py", "dapo"],
+    "rlpr": ["neighbors/neighbors.py", "rlpr"],             # which would find all of a toss alike
+    "ensemble_worst": ["neighbors/neighbors.py", "ensemble_worst", *TOSS],
+    "clip": ["neighbors/neighbors.py", "clip", *TOSS],
+    "gspo": ["neighbors/neighbors.py", "gspo", *TOSS],
+    "rm_chi2": ["neighbors/neighbors.py", "rm_chi2", *TOSS],
+    "dapo": ["neighbors/neighbors.py", "dapo", *TOSS],
 }
 
 
@@ -29,18 +34,15 @@ def samples_of(folder, name):
 
 @pytest.mark.parametrize("what", WHAT)
 def test_neither_an_interruption_nor_two_ranks_change_a_run(folder, tokenizer, what):
-    """Resumed, it is the same bit for bit; on two ranks, with other micro-batches, to rounding.
-
-    Of the toss's groups of four, seven of eight are mixed: all methods have something to learn.
-    """
+    """Resumed, it is the same bit for bit; on two ranks, with other micro-batches, to rounding."""
     world = folder / "runs" / "world-0"
     shutil.copytree(world / "reward_model", world / "reward_model-1")
     write_toss(folder, tokenizer)
     name, *words = WHAT[what]
-    options = [*words, *SMALL, "--policy", "toss", "--data", "sevens.jsonl"]
+    options = [*words, *SMALL]
     hero_here(folder, *options, "--name", "whole", program=name)
     whole = metrics_of(folder, "whole")
-    assert any(row.get("policy/gradient_norm") for row in whole)
+    assert what == "rlpr" or any(row.get("policy/gradient_norm") for row in whole)
 
     hero_here(folder, *options, "--name", "parts", "--steps", 2, program=name)
     method = words[:1] if name != "hero.py" else []

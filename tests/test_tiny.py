@@ -188,7 +188,7 @@ def test_easy_problems_are_verified_exactly():
 
 
 def test_muon_takes_the_steps_of_torch():
-    """torch.optim.Muon works in bfloat16, hence the tolerance."""
+    """torch.optim.Muon rounds each of 15 products to bfloat16, by 2^-9 at most: 0.03 in all."""
     torch.manual_seed(0)
     start = [torch.randn(8, 8), torch.randn(16, 8), torch.randn(8, 16), torch.randn(8, 8)]
     ours = [matrix.clone().requires_grad_() for matrix in start]

@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from helpers import SMALL, close, metrics_of, prompts, script
+from helpers import SMALL, chain, close, metrics_of, prompts, script
 from transformers import AutoModelForCausalLM
 
 import distributed
@@ -149,7 +149,6 @@ def test_a_response_depends_on_its_seed_alone(engine, tokenizer):
     ids, seeds, sampling = prompts(tokenizer), [100, 200, 300, 2**61], SamplingParams(20)
     whole = engine.generate(ids, 3, sampling, seeds)
     assert [r.prompt_ids for r in whole] == [p for p in ids for _ in range(3)]
-    assert len({tuple(r.response_ids) for r in whole}) > 6
     assert [r.response_ids for r in engine.generate(ids[2:], 3, sampling, seeds[2:])] == \
         [r.response_ids for r in whole[6:]]
     assert [r.response_ids for r in engine.generate(ids, 1, sampling, [s + 2 for s in seeds])] == \
@@ -162,22 +161,31 @@ def test_a_response_depends_on_its_seed_alone(engine, tokenizer):
 
 @pytest.mark.slow
 @vllm
+@pytest.mark.parametrize("started", ["untied"], indirect=True)
 def test_finished_responses_end_with_eos_and_cut_ones_do_not(engine, tokenizer):
-    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(28, temperature=2.0), 0)
+    """Of 64 responses a share of (15/16)^16 = 0.36 is cut: none or all are not, once in 10^12. And
+    two seeds of the fair coin take the same 16 throws once in 65,000."""
+    coin = chain(tokenizer, {"": {"<eos>": 1 / 16, "0": 15 / 32, "1": 15 / 32}})
+    engine.update_weights(coin.state_dict().items())
+    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
     assert {r.finished for r in rollouts} == {True, False}
+    assert len({tuple(r.response_ids) for r in rollouts if not r.finished}) > 1
     for r in rollouts:
-        assert len(r.response_ids) == len(r.logprobs) <= 28
+        assert len(r.response_ids) == len(r.logprobs) <= 16
         assert tokenizer.eos_token_id not in r.response_ids[:-1]
         assert (r.response_ids[-1] == tokenizer.eos_token_id) == r.finished
-        assert r.finished or len(r.response_ids) == 28
+        assert r.finished or len(r.response_ids) == 16
 
 
 @pytest.mark.slow
 @vllm
+@pytest.mark.parametrize("started", ["untied"], indirect=True)
 def test_a_response_ends_with_any_stop_token(engine, tokenizer, monkeypatch):
+    policy = chain(tokenizer, {"": {"<eos>": 0.05, ";": 0.05, "1": 0.9}})
+    engine.update_weights(policy.state_dict().items())
     semicolon = tokenizer.convert_tokens_to_ids(";")
     monkeypatch.setattr(engine, "stop_ids", [tokenizer.eos_token_id, semicolon])
-    rollouts = engine.generate(prompts(tokenizer), 64, SamplingParams(28, temperature=2.0), 0)
+    rollouts = engine.generate(prompts(tokenizer), 16, SamplingParams(16), 0)
     assert {r.response_ids[-1] for r in rollouts if r.finished} == {1, semicolon}
     for r in rollouts:
         assert not set(r.response_ids[:-1]) & set(engine.stop_ids)
