@@ -514,23 +514,20 @@ def own_pairs(engine, tokenizer, seed, rng, prompts=300):
     return preference_pairs(problems, responses, verified, limit=3, rng=rng)
 
 
-def build_reward_model(folder, policy_folder, seed=0, kind="good", steps=RM_STEPS):
+def training_pairs(engine, tokenizer, seed, rng):
+    """The pairs that the world's own reward model is trained on. -> (problem, chosen, rejected)"""
+    return own_pairs(engine, tokenizer, seed, rng) + demonstrations(seed, rng)
+
+
+def build_reward_model(folder, policy_folder, seed=0, steps=RM_STEPS, make_pairs=training_pairs):
     """A reward model for the world of a seed, in `folder`. -> (number of pairs, last loss)
 
-    kind: "good", the world's own;  "weak", which has seen easy answers only and no demonstrations;
-    "reversed", which prefers whatever the good one has learned to reject.
+    make_pairs: another function instead of training_pairs makes another reward model.
     """
-    if kind not in ("good", "weak", "reversed"):
-        raise ValueError(f"kind={kind!r} is not known: choose good, weak or reversed")
     tokenizer = load_tokenizer(policy_folder)
     engine = make_engine("transformers", policy_folder, tokenizer)
     rng = random.Random(f"reward model {seed}")
-    pairs = own_pairs(engine, tokenizer, seed, rng)
-
-    if kind != "weak":
-        pairs += demonstrations(seed, rng)
-    if kind == "reversed":
-        pairs = [(problem, rejected, chosen) for problem, chosen, rejected in pairs]
+    pairs = make_pairs(engine, tokenizer, seed, rng)
 
     # It starts from the policy's weights, and a new head.
     torch.manual_seed(derive_seed("score head", seed))

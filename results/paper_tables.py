@@ -6,19 +6,21 @@
 
 import argparse
 import json
-import math
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import distributed  # noqa: E402
-from problems import BENCHMARKS, first_line, load_problems, read_jsonl  # noqa: E402
-from report import COLORS, pyplot, results_table  # noqa: E402
-from rewards import auroc  # noqa: E402
-from verify import grade  # noqa: E402
+if __name__ == "__main__":                        # the scripts are in the folder above
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import distributed
+from problems import BENCHMARKS, first_line, load_problems, read_jsonl
+from report import COLORS, pyplot, results_table
+from rewards import auroc
+from verify import grade
 
 # ---------------------------------------------------------------------------- Table 2
 
@@ -50,21 +52,14 @@ def paper_numbers(model, run):
     return numbers[run["reward"]][run["regime"]]
 
 
-def is_easy(benchmark):
-    """Whether the verifier grades a benchmark; a file counts if it is called easy."""
+def kind_of(benchmark):
+    """"easy" where the verifier grades a benchmark, "hard" where a judge does; a file's own name"""
     if benchmark in BENCHMARKS:
-        return not BENCHMARKS[benchmark].judged
-    return benchmark == "easy"
+        return "hard" if BENCHMARKS[benchmark].judged else "easy"
+    return benchmark
 
 
-def is_hard(benchmark):
-    """Whether a judge grades a benchmark; a file counts if it is called hard."""
-    if benchmark in BENCHMARKS:
-        return BENCHMARKS[benchmark].judged
-    return benchmark == "hard"
-
-
-def paper_table(reports, markdown=False):
+def paper_table(reports):
     """Evaluations as the paper's Table 2, pass@1 in percent. -> str
 
     reports: {name: what `python eval.py --model ...` wrote}. The averages are over the benchmarks
@@ -79,19 +74,19 @@ def paper_table(reports, markdown=False):
 
         run = report.get("run")
         model = str(run["policy"] if run else report["settings"]["model"])
-        easy, hard = paper_numbers(model, run) or (None, None)
-        row["easy avg"] = average(filter(is_easy, shares), shares, easy)
-        row["hard avg"] = average(filter(is_hard, shares), shares, hard)
+        of_paper = paper_numbers(model, run) or (None, None)
+        for kind, number in zip(("easy", "hard"), of_paper, strict=True):
+            own = [shares[benchmark] for benchmark in shares if kind_of(benchmark) == kind]
+            row[f"{kind} avg"] = average(own, number)
         rows.append((name, row))
 
     shown.sort(key=[*BENCHMARKS, *shown].index)             # the paper's benchmarks first
-    return results_table(rows, [*shown, "easy avg", "hard avg"], markdown)
+    return results_table(rows, [*shown, "easy avg", "hard avg"])
 
 
-def average(benchmarks, shares, paper):
-    """The mean share of some benchmarks in percent, and the paper's, as text: "61.2 (62.0)"."""
-    values = [shares[benchmark] for benchmark in benchmarks]
-    text = f"{100 * np.mean(values):.1f}" if values else "-"
+def average(shares, paper):
+    """The mean of shares in percent, and the paper's, as text: "61.2 (62.0)"."""
+    text = f"{100 * np.mean(shares):.1f}" if shares else "-"
     return text if paper is None else f"{text} ({paper})"
 
 
@@ -122,7 +117,7 @@ def table_command(args):
         name = model.parent.name if model.name == "final" else str(model)
         reports[str(path) if name in reports else name] = report
 
-    print(paper_table(reports, args.markdown))
+    print(paper_table(reports))
     print("\npass@1 in percent. In parentheses: the paper's averages for the same reward and "
           "regime, with its own\nmodels and benchmarks. Its model is Qwen3-4B-Base, or "
           "OctoThinker-8B where that was trained.")
@@ -146,29 +141,38 @@ def rates(accepted, truth):
             "FPR": percent(accepted[~truth]), "accuracy": percent(accepted == truth)}
 
 
-def group_aurocs(rows, labels):
-    """AUROC of the reward model's scores in each group that has both labels. -> list of numbers
+def group_aurocs(rows, group, score, label):
+    """AUROC of the scores in each group that has both labels. -> Series by group
 
-    rows: of rollouts.jsonl.  labels: one per row. A group is the responses to one problem in one
-    step.
+    rows: DataFrame. group: the columns that name a group; score, label: those of its numbers.
     """
-    groups = {}
-    for row, label in zip(rows, labels, strict=True):
-        scores, group_labels = groups.setdefault((row["step"], row["problem"]), ([], []))
-        scores.append(row["rm_score"])
-        group_labels.append(label)
+    def of_group(rows):
+        scores = torch.tensor(rows[score].to_numpy())
+        labels = torch.tensor(rows[label].to_numpy())
+        return auroc(scores, labels)
 
-    aurocs = []
-    for scores, group_labels in groups.values():
-        value = auroc(torch.tensor(scores, dtype=torch.float64),
-                      torch.tensor(group_labels, dtype=torch.float64))
-        if not math.isnan(value):
-            aurocs.append(value)
-    return aurocs
+    return rows.groupby(group)[[score, label]].apply(of_group).dropna()
+
+
+PAPER_FIG_6 = {
+    "mean": "0.79",
+    "median": "0.92",
+    "at least 0.9": "57 %",
+    "0.4 to 0.6": "14 %",
+}
+
+
+def auroc_columns(aurocs):
+    """The numbers of the paper's Fig. 6. aurocs: one per group. -> {column: text}"""
+    return {"groups": str(len(aurocs)),
+            "mean": f"{aurocs.mean():.2f}",
+            "median": f"{aurocs.median():.2f}",
+            "at least 0.9": f"{100 * (aurocs >= 0.9).mean():.0f} %",
+            "0.4 to 0.6": f"{100 * aurocs.between(0.4, 0.6).mean():.0f} %"}
 
 
 def verifier_study(rows, problems=None, thresholds=None, histogram=None):
-    """The paper's Table 1 and Fig. 6, from the rows of a rollouts.jsonl. -> str
+    """The paper's Table 1 and Fig. 6, from the rows of a rollouts.jsonl, a DataFrame. -> str
 
     problems: rows whose "accepted" phrasings are the truth. Without them the label of a response is
     the verifier's own verdict, as in Fig. 6; then the verifier itself is not in the table.
@@ -178,51 +182,44 @@ def verifier_study(rows, problems=None, thresholds=None, histogram=None):
     table = []
     if problems is None:
         source = "the verifier's own verdict"
-        labels = [bool(row["verified"]) for row in rows]
+        rows = rows.assign(label=rows["verified"])
     else:
         source = "the truth, from the accepted phrasings"
-        rows, labels = labeled(rows, problems)
-        table.append(("rule verifier", rates([row["verified"] for row in rows], labels)))
+        rows = with_truth(rows, problems)
+        table.append(("rule verifier", rates(rows["verified"], rows["label"])))
 
-    scores = np.array([row["rm_score"] for row in rows])
     if thresholds is None:
-        thresholds = np.quantile(scores, [0.2, 0.4, 0.6, 0.8]).round(3)
+        thresholds = rows["rm_score"].quantile([0.2, 0.4, 0.6, 0.8]).round(3)
     for threshold in thresholds:
-        table.append((f"reward model >= {threshold:g}", rates(scores >= threshold, labels)))
+        table.append((f"reward model >= {threshold:g}",
+                      rates(rows["rm_score"] >= threshold, rows["label"])))
 
     lines = [f"{len(rows)} responses; label: {source}", "",
              results_table(table, ["recall", "precision", "FPR", "accuracy"]), ""]
-    aurocs = np.array(group_aurocs(rows, labels))
-    if not len(aurocs):
-        lines.append("no group holds both right and wrong responses: no AUROC")
-        return "\n".join(lines)
 
-    lines.append(auroc_summary(aurocs))
+    # A group is the responses to one problem in one step.
+    aurocs = group_aurocs(rows, ["step", "problem"], "rm_score", "label")
+    if aurocs.empty:
+        return "\n".join([*lines, "no group holds both right and wrong responses: no AUROC"])
+    columns = auroc_columns(aurocs)
+    lines += ["AUROC of the reward model within mixed groups",
+              results_table([("these responses", columns), ("the paper's Fig. 6", PAPER_FIG_6)],
+                            list(columns))]
     if histogram:
         draw_histogram(aurocs, source, histogram)
         lines.append(f"histogram: {histogram}")
     return "\n".join(lines)
 
 
-def labeled(rows, problems):
-    """The rollouts that answer one of the problems, and whether each is right in truth."""
+def with_truth(rows, problems):
+    """The rollouts that answer one of the problems, with the truth in the column "label"."""
     known = {problem["problem"]: problem for problem in problems}
-    rows = [row for row in rows if row["problem"] in known]
-    if not rows:
+    rows = rows[rows["problem"].isin(known)]
+    if rows.empty:
         raise ValueError("none of the rollouts answers a problem of --problems: give the file "
                          "that the run was trained on")
-    _, truth = grade([row["response"] for row in rows], [known[row["problem"]] for row in rows])
-    return rows, truth
-
-
-def auroc_summary(aurocs):
-    """The numbers of the paper's Fig. 6, and the paper's own. -> two lines"""
-    high = 100 * np.mean(aurocs >= 0.9)
-    chance = 100 * np.mean((aurocs >= 0.4) & (aurocs <= 0.6))
-    return (f"AUROC of the reward model within {len(aurocs)} mixed groups: mean "
-            f"{aurocs.mean():.2f}, median {np.median(aurocs):.2f}, "
-            f"{high:.0f} % of groups >= 0.9, {chance:.0f} % in 0.4-0.6\n"
-            "(the paper's Fig. 6: mean 0.79, median 0.92, 57 % and 14 %)")
+    _, truth = grade(list(rows["response"]), [known[problem] for problem in rows["problem"]])
+    return rows.assign(label=truth)
 
 
 def draw_histogram(aurocs, source, path):
@@ -241,13 +238,12 @@ def verifiers_command(args):
     if path.is_dir():
         path = path / "rollouts.jsonl"
     required = ("step", "problem", "response", "verified", "rm_score")
-    rows = [row for _, row in read_jsonl(path, required, skip_torn=True)]
-    if not rows:
+    rows = pd.DataFrame(row for _, row in read_jsonl(path, required, skip_torn=True))
+    if rows.empty:
         raise ValueError(f"{path} holds no rollouts")
 
     problems = load_problems(args.problems) if args.problems else None
-    histogram = args.out or path.with_name("auroc.png")
-    print(verifier_study(rows, problems, args.thresholds, histogram))
+    print(verifier_study(rows, problems, args.thresholds, path.with_name("auroc.png")))
 
 
 # ---------------------------------------------------------------------------- command line
@@ -264,7 +260,6 @@ def parse_args():
     table.set_defaults(command=table_command)
     table.add_argument("results", nargs="+", metavar="RESULT",
                        help="An eval.json file, or the folder of a run.")
-    table.add_argument("--markdown", action="store_true", help="Print a markdown table.")
 
     verifiers = commands.add_parser(
         "verifiers", allow_abbrev=False,
@@ -276,8 +271,6 @@ def parse_args():
                            "are the truth. The default is the verifier's own verdicts.")
     verifiers.add_argument("--thresholds", nargs="+", type=float, help="Thresholds on the reward "
                            "model's score. The default is its quintiles; the paper's are 1 3 5 7.")
-    verifiers.add_argument("--out", help="The histogram to write. The default is auroc.png in the "
-                           "folder of the rollouts.")
     return parser.parse_args()
 
 

@@ -15,10 +15,13 @@ from pathlib import Path
 
 import torch
 
+if __name__ == "__main__":                        # the scripts are in the folder above
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from problems import write_file
+from rewards import Batch, auroc, compute_advantages
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-from problems import write_file  # noqa: E402
-from rewards import Batch, auroc, compute_advantages  # noqa: E402
 
 ANSWERS = ["11", "11", "4", "15", "4", "2", "3", "13"]
 VERIFIED = torch.tensor([[0.0, 0, 1, 0, 1, 0, 0, 0]])                                   # (1, G)
@@ -74,8 +77,8 @@ def main():
         "Advantages, without division by the group's standard deviation / with it:",
         markdown_table(["final answer", "verdict", *METHODS], advantages),
         "`python results/real_group.py`: eight real responses to one MATH problem, with the scores "
-        "of a 72B reward model. The reward of HERO is r_hat, Eq. 3. With alpha 0 or beta 0 the "
-        "band of the wrong or of the correct responses is closed.",
+        "of a 72B reward model. The reward of HERO is r_hat, Eq. 3. With alpha 0 the band of the "
+        "rejected responses is closed, with beta 0 that of the accepted ones.",
     ]) + "\n"
     write_file(HERE / "real_group.md", text)
     print(text)

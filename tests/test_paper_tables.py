@@ -3,13 +3,13 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 from helpers import script
 
 from results.paper_tables import (
     group_aurocs,
-    is_easy,
-    is_hard,
+    kind_of,
     paper_numbers,
     paper_table,
     rates,
@@ -45,11 +45,6 @@ def test_paper_table_golden():
     assert len({len(line) for line in table.splitlines()}) == 1
 
 
-def test_paper_table_in_markdown():
-    assert ("| h | 80.0 | 60.0 | 70.0 | 70.0 (62.0) | 70.0 (66.3) |"
-            in paper_table({"h": HERO}, markdown=True))
-
-
 def test_paper_numbers_are_those_of_the_reward_and_the_regime():
     run = {"reward": "verifier", "regime": "mixed"}
     assert paper_numbers("Qwen/Qwen3-4B-Base", run) == (56.1, 58.9)
@@ -59,23 +54,19 @@ def test_paper_numbers_are_those_of_the_reward_and_the_regime():
     assert paper_numbers("Qwen/Qwen3-4B", {}) is None
 
 
-@pytest.mark.parametrize("benchmark, easy, hard", [
-    ("math500", True, False), ("textbook", False, True), ("easy", True, False),
-    ("hard", False, True), ("mine", False, False)])
-def test_benchmarks_that_the_averages_are_over(benchmark, easy, hard):
-    assert (is_easy(benchmark), is_hard(benchmark)) == (easy, hard)
+def test_benchmarks_that_the_averages_are_over():
+    names = ("math500", "textbook", "easy", "hard", "mine")
+    assert [kind_of(name) for name in names] == ["easy", "hard", "easy", "hard", "mine"]
 
 
 def test_a_report_that_is_incomplete_is_refused(tmp_path):
     path = tmp_path / "h.json"
     path.write_text(json.dumps(HERO))
     assert read_report(path) == HERO
-    path.write_text(json.dumps(HERO)[:-20])
-    with pytest.raises(ValueError, match="h.json is incomplete or not the result of"):
-        read_report(path)
-    path.write_text("{}")
-    with pytest.raises(ValueError, match="h.json is incomplete or not the result of"):
-        read_report(path)
+    for text in (json.dumps(HERO)[:-20], "{}"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="h.json is incomplete or not the result of"):
+            read_report(path)
     with pytest.raises(ValueError, match="final/eval.json is incomplete or not the result of"):
         read_report(tmp_path)
 
@@ -98,41 +89,42 @@ def rollout(step, problem, response, verified, rm_score):
 
 # By the verdict, steps 1 and 2 are mixed groups, with AUROC 1 and 1/4. By the truth, where 8 is
 # right too, step 2 is all right and step 1 alone is mixed.
-ROLLOUTS = [rollout(1, "a", "\\boxed{eight}", True, 3.0),
-            rollout(1, "a", "\\boxed{9}", False, 1.0),
-            rollout(2, "a", "\\boxed{eight}", True, 1.0),
-            rollout(2, "a", "\\boxed{8}", False, 1.0),
-            rollout(2, "a", "\\boxed{8}", False, 2.0),
-            rollout(3, "a", "\\boxed{9}", False, 0.0)]
+ROLLOUTS = pd.DataFrame([
+    rollout(1, "a", "\\boxed{eight}", True, 3.0),
+    rollout(1, "a", "\\boxed{9}", False, 1.0),
+    rollout(2, "a", "\\boxed{eight}", True, 1.0),
+    rollout(2, "a", "\\boxed{8}", False, 1.0),
+    rollout(2, "a", "\\boxed{8}", False, 2.0),
+    rollout(3, "a", "\\boxed{9}", False, 0.0)])
 
 
 def test_verifier_study_by_the_verdict(tmp_path):
-    assert group_aurocs(ROLLOUTS, [row["verified"] for row in ROLLOUTS]) == [1.0, 0.25]
+    aurocs = group_aurocs(ROLLOUTS, ["step", "problem"], "rm_score", "verified")
+    assert dict(aurocs) == {(1, "a"): 1.0, (2, "a"): 0.25}
     text = verifier_study(ROLLOUTS, thresholds=[2.0], histogram=tmp_path / "a.png")
     assert "label: the verifier's own verdict" in text and "rule verifier" not in text
-    assert "within 2 mixed groups: mean 0.62, median 0.62, 50 % of groups >= 0.9, 0 % in" in text
     assert (tmp_path / "a.png").stat().st_size > 5000
     # 2.0 accepts the scores 3 and 2: one of two verdicts yes, one of four no
-    assert "reward model >= 2 50.0 50.0 25.0 66.7" in " ".join(text.split())
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "reward model >= 2 50.0 50.0 25.0 66.7" in lines
+    assert "these responses 2 0.62 0.62 50 % 0 %" in lines
 
 
 def test_verifier_study_by_the_truth():
     problems = [{"problem": "a", "answer": "eight", "accepted": ["8", "eight"]}]
-    rows = [*ROLLOUTS, rollout(1, "other", "", False, 9.0)]     # answers no problem of the file
-    text = verifier_study(rows, problems, [2.0])
+    other = pd.DataFrame([rollout(1, "other", "", False, 9.0)])   # answers no problem of the file
+    text = verifier_study(pd.concat([ROLLOUTS, other]), problems, [2.0])
     assert text.startswith("6 responses; label: the truth")
     # truth: 4 right; the verifier takes 2 of them and nothing wrong
-    assert "rule verifier 50.0 100.0 0.0 66.7" in " ".join(text.split())
-    assert "within 1 mixed groups: mean 1.00" in text
-
-
-def test_verifier_study_of_other_problems_is_refused():
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert "rule verifier 50.0 100.0 0.0 66.7" in lines
+    assert "these responses 1 1.00 1.00 100 % 0 %" in lines
     with pytest.raises(ValueError, match="none of the rollouts answers a problem"):
         verifier_study(ROLLOUTS, [{"problem": "b", "answer": "1"}])
 
 
 def test_verifier_study_without_mixed_groups():
-    text = verifier_study([rollout(1, "a", "\\boxed{9}", False, 1.0)])
+    text = verifier_study(ROLLOUTS[-1:])
     assert "no group holds both right and wrong responses: no AUROC" in text
 
 

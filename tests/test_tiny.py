@@ -228,27 +228,6 @@ def test_a_misnamed_demonstration_differs_in_the_last_phrase_alone():
     assert 70 < misnamed < 130                     # one flaw of three
 
 
-def test_kinds_of_reward_models(monkeypatch, world, tmp_path):
-    """The pairs that each kind is trained on."""
-    trained_on = []
-
-    def fake_training(reward_model, pairs, *_, **options):
-        trained_on.append(pairs)
-        return [0.5]
-
-    monkeypatch.setattr(tiny, "own_pairs", lambda *_: [("problem", "good", "bad")])
-    monkeypatch.setattr(tiny, "demonstrations", lambda *_: [("problem in words", "right", "wrong")])
-    monkeypatch.setattr(tiny, "fit_reward_model", fake_training)
-    for kind in ("good", "weak", "reversed"):
-        tiny.build_reward_model(tmp_path / kind, world / "policy", kind=kind)
-    assert trained_on == [
-        [("problem", "good", "bad"), ("problem in words", "right", "wrong")],
-        [("problem", "good", "bad")],
-        [("problem", "bad", "good"), ("problem in words", "wrong", "right")]]
-    with pytest.raises(ValueError, match="choose good, weak or reversed"):
-        tiny.build_reward_model(tmp_path / "x", world / "policy", kind="bad")
-
-
 # ---------------------------------------------------------------------------- the world on disk
 
 

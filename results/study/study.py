@@ -1,18 +1,16 @@
 """The paper's claims in miniature: ten tiny worlds, verifiers of every sparseness, fresh problems.
 
-    python results/study.py               makes the runs that study.csv lacks, then the tables
-    python results/study.py --more        goes on from three or five worlds to ten
-    python results/study.py --quick       a small world, two steps, into runs/quick: does it work?
+    python results/study/study.py         makes the runs that study.csv lacks, then the tables
+    python results/study/study.py --more  goes on from three or five worlds to ten
+    python results/study/study.py --quick     a small world, two steps, into runs/quick
 
 DESIGN.md says what is run, in which order, when it stops, and what will count as a result. This
-file makes those runs, two at once, and study_tables.py reads nothing but the two CSV files that
-they leave. A run that is in study.csv is not made again, so the same command resumes.
+file makes those runs, two at once, and tables.py reads nothing but the two CSV files that they
+leave. A run that is in study.csv is not made again, so the same command resumes.
 """
 
 import argparse
 import contextlib
-import csv
-import io
 import json
 import math
 import os
@@ -27,51 +25,49 @@ from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
+import pandas as pd
 import transformers
 
+if __name__ == "__main__":                        # the scripts are two folders above
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import distributed
+import hero
+import tiny
+from eval import sample_and_grade
+from neighbors.neighbors import make_method
+from problems import load_problems, read_jsonl, write_file, write_jsonl
+from results.study.tables import Study, write_report
+from rewards import REWARDS, RewardModel
+from rollout import SamplingParams, load_tokenizer, make_engine
+
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
-import distributed  # noqa: E402
-import hero  # noqa: E402
-import tiny  # noqa: E402
-from eval import sample_and_grade  # noqa: E402
-from problems import load_problems, read_jsonl, write_file, write_jsonl  # noqa: E402
-from results.study_tables import course, read_csv, write_report  # noqa: E402
-from rewards import RewardModel  # noqa: E402
-from rollout import SamplingParams, load_tokenizer, make_engine  # noqa: E402
+ROOT = HERE.parents[1]
 
 # ---------------------------------------------------------------------------- what is run
 
-
-@dataclass(frozen=True)
-class Method:
-    """What is trained, and the swept method whose learning rate it takes, or a rate of its own."""
-    rate_of: str | float
-    settings: dict                                # of hero.Config
-
-
+# {name: (the swept method whose learning rate it takes, or a rate; settings of hero.Config)}
 METHODS = {
-    "verifier": Method("verifier", {"reward": "verifier"}),
-    "verifier std": Method("verifier", {"reward": "verifier", "advantage_norm": "std"}),
-    "oracle": Method("verifier", {"reward": "oracle"}),
-    "RM only": Method("RM only", {"reward": "rm"}),
-    "HERO": Method("HERO", {"reward": "hero"}),
-    "HERO std": Method("HERO", {"reward": "hero", "advantage_norm": "std"}),
-    "HERO at 1e-4": Method(1e-4, {"reward": "hero"}),
-    "wrong side only": Method("HERO", {"reward": "hero", "beta": 0.0}),
-    "correct side only": Method("HERO", {"reward": "hero", "alpha": 0.0}),
-    "no weight": Method("HERO", {"reward": "hero", "weight_on": "none"}),
-    "bands 0.1": Method("HERO", {"reward": "hero", "alpha": 0.1, "beta": 0.1}),
-    "bands 0.2": Method("HERO", {"reward": "hero", "alpha": 0.2, "beta": 0.2}),
-    "beta 0.5": Method("HERO", {"reward": "hero", "beta": 0.5}),
-    "naive 0.1": Method("naive 0.5", {"reward": "naive", "verifier_share": 0.1}),
-    "naive 0.5": Method("naive 0.5", {"reward": "naive", "verifier_share": 0.5}),
-    "naive 0.9": Method("naive 0.9", {"reward": "naive", "verifier_share": 0.9}),
-    "naive 0.95": Method("naive 0.9", {"reward": "naive", "verifier_share": 0.95}),
-    "RM leash": Method("HERO", {"reward": "rm_kl"}),
-    "HERO leash": Method("HERO", {"reward": "hero_kl"}),
-    "RM length guard": Method("RM only", {"reward": "rm_overlong"}),
+    "verifier": ("verifier", {"reward": "verifier"}),
+    "verifier std": ("verifier", {"reward": "verifier", "advantage_norm": "std"}),
+    "oracle": ("verifier", {"reward": "oracle"}),
+    "RM only": ("RM only", {"reward": "rm"}),
+    "HERO": ("HERO", {"reward": "hero"}),
+    "HERO std": ("HERO", {"reward": "hero", "advantage_norm": "std"}),
+    "HERO at 1e-4": (1e-4, {"reward": "hero"}),
+    "rejected only": ("HERO", {"reward": "hero", "beta": 0.0}),
+    "accepted only": ("HERO", {"reward": "hero", "alpha": 0.0}),
+    "no weight": ("HERO", {"reward": "hero", "weight_on": "none"}),
+    "bands 0.1": ("HERO", {"reward": "hero", "alpha": 0.1, "beta": 0.1}),
+    "bands 0.2": ("HERO", {"reward": "hero", "alpha": 0.2, "beta": 0.2}),
+    "beta 0.5": ("HERO", {"reward": "hero", "beta": 0.5}),
+    "naive 0.1": ("naive 0.5", {"reward": "naive", "verifier_share": 0.1}),
+    "naive 0.5": ("naive 0.5", {"reward": "naive", "verifier_share": 0.5}),
+    "naive 0.9": ("naive 0.9", {"reward": "naive", "verifier_share": 0.9}),
+    "naive 0.95": ("naive 0.9", {"reward": "naive", "verifier_share": 0.95}),
+    "RM leash": ("HERO", {"reward": "rm_kl"}),
+    "HERO leash": ("HERO", {"reward": "hero_kl"}),
+    "RM length guard": ("RM only", {"reward": "rm_overlong"}),
 }
 SWEPT = ("verifier", "RM only", "HERO", "naive 0.5", "naive 0.9")
 
@@ -108,7 +104,7 @@ BLOCKS = {
         *product(("recall 0.05", "recall 0.1"), ("verifier", "HERO"))]),
     "parts": Block(range(5), [
         *product(["hard"], ("naive 0.95", "naive 0.9", "naive 0.5", "naive 0.1",
-                            "wrong side only", "correct side only", "no weight",
+                            "rejected only", "accepted only", "no weight",
                             "bands 0.1", "bands 0.2"))]),
     "data": Block(range(3), [
         *product(("mixed", "easy"), ("verifier", "HERO", "RM only")),
@@ -116,7 +112,7 @@ BLOCKS = {
     "misleading": Block(range(3), [
         *product(("weak", "reversed"), ("HERO", "RM only", "naive 0.5"))]),
     "lucky": Block(range(3), [
-        *product(["lucky"], ("verifier", "HERO", "wrong side only", "correct side only",
+        *product(["lucky"], ("verifier", "HERO", "rejected only", "accepted only",
                              "beta 0.5"))]),
     "controls": Block(range(3), [
         ("hard", "RM leash"), ("hard", "HERO leash"), ("hard", "RM length guard"),
@@ -128,7 +124,7 @@ BLOCKS = {
 QUICK_BLOCKS = {
     "quick": Block(range(1), [
         ("hard", "HERO"), ("hard", "verifier"), ("recall 0.05", "HERO"), ("weak", "RM only"),
-        ("lucky", "correct side only"), ("hard", "RM leash")]),
+        ("lucky", "accepted only"), ("hard", "RM leash")]),
 }
 
 
@@ -158,12 +154,17 @@ class Size:
         return Path(f"runs/{self.prefix}study-{world}")
 
 
-FULL = Size("", steps=60, blocks=BLOCKS, sweep_worlds=(100, 101),
-            sweep_rates=(5e-5, 1e-4, 2e-4))
-QUICK = Size("quick-", steps=2, blocks=QUICK_BLOCKS, sweep_worlds=(0,),
-             sweep_rates=(1e-4,), eval_every=1, hard_problems=20, easy_problems=10,
-             cold_start_problems=10, rm_steps=5,
-             build={"sft_steps": 120, "rm_steps": 10, "problems": 40, "held_out_problems": 10})
+FULL = Size("", 60, BLOCKS, sweep_worlds=(100, 101), sweep_rates=(5e-5, 1e-4, 2e-4))
+QUICK = Size(
+    "quick-", 2, QUICK_BLOCKS,
+    sweep_worlds=(0,),
+    sweep_rates=(1e-4,),
+    eval_every=1,
+    hard_problems=20,
+    easy_problems=10,
+    cold_start_problems=10,
+    rm_steps=5,
+    build={"sft_steps": 120, "rm_steps": 10, "problems": 40, "held_out_problems": 10})
 
 
 @dataclass(frozen=True)
@@ -190,35 +191,27 @@ def sweep_jobs(size):
 
 def choose_rates(rows, size):
     """{swept method: the rate with the best course in the worlds of the sweep}"""
-    def mean_course(method, rate):
-        courses = course(rows, f"sweep {rate:g} / {method}")
-        return sum(courses.values()) / len(courses)
-
-    return {method: max(size.sweep_rates, key=partial(mean_course, method)) for method in SWEPT}
+    study = Study(pd.DataFrame(rows))
+    rates = {}
+    for method in SWEPT:
+        courses = {rate: study.values(f"sweep {rate:g} / {method}").mean()
+                   for rate in size.sweep_rates}
+        rates[method] = max(courses, key=courses.get)
+    return rates
 
 
 def study_jobs(rates, size, more=False):
-    """Every cell after the sweep, in the order of DESIGN.md. more: in ten worlds.
-
-    Cells whose reward hero.py does not know are left out, and named.
-    """
+    """Every cell after the sweep, in the order of DESIGN.md. more: in ten worlds."""
     blocks = list(size.blocks.values())
     if more:
         blocks += [Block(range(10), block.cells) for name, block in size.blocks.items()
                    if name not in ("long", "later")]
 
     jobs = []
-    unknown = set()
     for block in blocks:
         for (condition, method), world in product(block.cells, block.worlds):
-            reward = size.methods[method].settings["reward"]
-            if reward in hero.CHOICES["reward"]:
-                rate_of = size.methods[method].rate_of
-                jobs.append(Job(condition, method, world, rates.get(rate_of, rate_of)))
-            else:
-                unknown.add(reward)
-    if unknown:
-        print(f"left out, because hero.py does not know the rewards: {sorted(unknown)}", flush=True)
+            rate_of, _ = size.methods[method]
+            jobs.append(Job(condition, method, world, rates.get(rate_of, rate_of)))
     return list(dict.fromkeys(jobs))              # each once, in the order of its first place
 
 
@@ -259,6 +252,7 @@ def prepare_world(world, size):
     folder = size.extras(world)
     if (folder / "hard.jsonl").exists():
         return
+
     # 1. Training problems: as many as the world's own.
     count = len(load_problems(home / "train" / "hard.jsonl"))
     for settings in size.conditions.values():
@@ -283,27 +277,35 @@ def in_digits(problem):
     return problem.removesuffix(" in words")
 
 
-def prepare_reward_model(world, kind, size):
-    """Makes the weak or the reversed reward model of a world: whole or not at all."""
-    folder = size.extras(world) / kind
+def reversed_pairs(*arguments):
+    pairs = tiny.training_pairs(*arguments)
+    return [(problem, rejected, chosen) for problem, chosen, rejected in pairs]
+
+
+# Misleading reward models, by what they are trained on: one has seen easy answers only and no
+# demonstrations, the other prefers whatever the good one has learned to reject.
+MISLEADING = {"weak": tiny.own_pairs, "reversed": reversed_pairs}
+
+
+def build_reward_model(folder, *arguments):
+    """tiny.build_reward_model, whole or not at all, and unless it is there."""
     if folder.exists():
         return
-    partial_folder = folder.with_name(f"{kind}.partial")
-    shutil.rmtree(partial_folder, ignore_errors=True)
+    unfinished = folder.with_name(f"partial-{folder.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
     with silence():
-        tiny.build_reward_model(partial_folder, size.world(world) / "policy", world, kind,
-                                size.rm_steps)
-    partial_folder.rename(folder)
+        tiny.build_reward_model(unfinished, *arguments)
+    unfinished.rename(folder)
 
 
 def score_cold_start(world, size):
     """Groups of eight responses of the policy before training, verified and scored.
 
-    -> rows of study_cold_start.csv: verdict and truth, and the score of every reward model there is
+    -> rows of cold_start.csv: verdict and truth, and the score of every reward model there is
     """
     home = size.world(world)
     folders = {"good": home / "reward_model"}
-    for kind in ("weak", "reversed"):
+    for kind in MISLEADING:
         if (size.extras(world) / kind).exists():
             folders[kind] = size.extras(world) / kind
 
@@ -330,7 +332,11 @@ def score_cold_start(world, size):
 
 # The columns of study.csv that training logs in every step: means over the steps since the last
 # evaluation.
-TRAINING = {"all wrong": "verify/all_wrong", "auroc": "rm/auroc", "entropy": "policy/entropy"}
+TRAINING = {
+    "all rejected": "verify/all_rejected",
+    "auroc": "rm/auroc",
+    "entropy": "policy/entropy",
+}
 
 
 def make_config(job, size):
@@ -344,14 +350,15 @@ def make_config(job, size):
         "steps": size.steps, "eval_every": size.eval_every, "learning_rate": job.rate,
         "seed": job.world, "engine": "transformers", "save_every": 10**6, "groups_logged": 0,
     }
-    settings |= size.conditions[job.condition] | size.methods[job.method].settings
+    _, settings_of_method = size.methods[job.method]
+    settings |= size.conditions[job.condition] | settings_of_method
 
     # The names in conditions and methods become paths.
     if settings["data"] == "lucky":
         settings["data"] = str(world / "train" / "lucky.jsonl")
     elif settings["data"].startswith("recall "):
         settings["data"] = str(folder / settings["data"])
-    if settings["reward_model"] in ("weak", "reversed", "good"):
+    if settings["reward_model"] in MISLEADING:
         settings["reward_model"] = str(folder / settings["reward_model"])
     name = f"{folder.name}-{job.cell}".replace(" / ", "-").replace(" ", "_")
     return hero.Config(**settings, name=name)
@@ -363,19 +370,10 @@ def train_job(job, size):
     run = Path("runs") / cfg.name
     shutil.rmtree(run, ignore_errors=True)
     with silence():
-        hero.train(cfg)
+        hero.train(cfg, None if cfg.reward in REWARDS else make_method(cfg.reward))
     metrics = [row for _, row in read_jsonl(run / "metrics.jsonl")]
     shutil.rmtree(run)
     return metrics
-
-
-def run_job(job, size, deadline):
-    """Makes one run. -> its rows of study.csv, none after the deadline"""
-    started = time.time()
-    if started > deadline:
-        return []
-    metrics = train_job(job, size)
-    return evaluations(job, metrics, time.time() - started)
 
 
 def evaluations(job, metrics, seconds):
@@ -414,19 +412,9 @@ def worker_pool():
 
 
 def write_csv(path, rows):
-    """Writes a CSV file whole or not at all; floats have six significant digits.
-
-    The columns are those of the first row. None is an empty cell.
-    """
-    text = io.StringIO(newline="")
-    table = csv.DictWriter(text, list(rows[0]))
-    table.writeheader()
-    for row in rows:
-        cells = {}
-        for column, value in row.items():
-            cells[column] = f"{value:.6g}" if isinstance(value, float) else value
-        table.writerow(cells)
-    write_file(path, text.getvalue())
+    """Writes a CSV file whole or not at all; floats have six significant digits."""
+    table = pd.DataFrame(rows)
+    write_file(path, table.to_csv(index=False, float_format="%.6g"))
 
 
 def prepare(pool, jobs, size):
@@ -434,34 +422,41 @@ def prepare(pool, jobs, size):
     worlds = sorted({job.world for job in jobs})
     list(pool.map(partial(prepare_world, size=size), worlds))
 
-    reward_models = set()                         # (world, kind)
-    for job in jobs:
-        kind = size.conditions[job.condition].get("reward_model")
-        if kind:
-            reward_models.add((job.world, kind))
-    futures = [pool.submit(prepare_reward_model, world, kind, size)
-               for world, kind in sorted(reward_models)]
+    # Two jobs that need the same reward model must not build it at once.
+    wanted = {(job.world, size.conditions[job.condition].get("reward_model")) for job in jobs}
+    futures = []
+    for world, kind in product(worlds, MISLEADING):
+        if (world, kind) not in wanted:
+            continue
+        futures.append(pool.submit(
+            build_reward_model, size.extras(world) / kind, size.world(world) / "policy", world,
+            size.rm_steps, MISLEADING[kind]))
     for future in futures:
         future.result()
 
 
-def missing_jobs(jobs, path):
-    """Those of the jobs that are not in a CSV file, in their order."""
-    done = {(row["cell"], row["world"]) for row in read_csv(path)}
-    return [job for job in jobs if (job.cell, job.world) not in done]
+def run_job(job, size, deadline, rows_of):
+    """Makes one run. -> its rows of the CSV file, none after the deadline"""
+    started = time.time()
+    if started > deadline:
+        return []
+    metrics = train_job(job, size)
+    return rows_of(job, metrics, time.time() - started)
 
 
-def make_runs(pool, jobs, path, size, deadline=math.inf, run_job=run_job):
+def make_runs(pool, jobs, path, size, deadline=math.inf, prepare=prepare, rows_of=evaluations):
     """Makes the runs of jobs that are not in a CSV file, in their order. -> all its rows
 
-    deadline: the time after which no further run begins. run_job: makes one, in a worker process.
+    deadline: the time after which no further run begins. prepare: makes what the runs need;
+    rows_of: the rows of one. The lab in neighbors/ has others.
     """
-    rows = read_csv(path)
-    missing = missing_jobs(jobs, path)
+    rows = pd.read_csv(path).to_dict("records") if path.exists() else []
+    done = {(row["cell"], row["world"]) for row in rows}
+    missing = [job for job in jobs if (job.cell, job.world) not in done]
     prepare(pool, missing, size)
 
     # Everything is saved after every run.
-    futures = [pool.submit(run_job, job, size, deadline) for job in missing]
+    futures = [pool.submit(run_job, job, size, deadline, rows_of) for job in missing]
     for number, future in enumerate(as_completed(futures), 1):
         new_rows = future.result()
         if not new_rows:
@@ -475,14 +470,24 @@ def make_runs(pool, jobs, path, size, deadline=math.inf, run_job=run_job):
 
 
 def make_cold_start(pool, out, size):
-    """study_cold_start.csv, unless it is there: in the worlds of the misleading reward models."""
-    if (out / "study_cold_start.csv").exists():
+    """cold_start.csv, unless it is there: in the worlds of the misleading reward models."""
+    if (out / "cold_start.csv").exists():
         return
     block = size.blocks.get("misleading", size.blocks.get("quick"))
     rows = []
     for scored in pool.map(partial(score_cold_start, size=size), block.worlds):
         rows += scored
-    write_csv(out / "study_cold_start.csv", rows)
+    write_csv(out / "cold_start.csv", rows)
+
+
+def start_from_nothing(size, out):
+    """Empties the folder `out`, and deletes the worlds: what an earlier version of the code has
+    left is no test of this one."""
+    shutil.rmtree(out, ignore_errors=True)
+    for world in size.sweep_worlds:
+        shutil.rmtree(size.world(world), ignore_errors=True)
+        shutil.rmtree(size.extras(world), ignore_errors=True)
+    out.mkdir(parents=True)
 
 
 def main():
@@ -500,13 +505,7 @@ def main():
     if args.quick:
         size = QUICK
         out = ROOT / "runs" / "quick"
-
-        # From nothing: what an earlier version of the code has left is no test of this one.
-        shutil.rmtree(out, ignore_errors=True)
-        for world in size.sweep_worlds:
-            shutil.rmtree(size.world(world), ignore_errors=True)
-            shutil.rmtree(size.extras(world), ignore_errors=True)
-        out.mkdir(parents=True)
+        start_from_nothing(size, out)
 
     with worker_pool() as pool:
         # 1. The sweep, which chooses the learning rates, and everything else.
