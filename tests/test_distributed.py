@@ -105,6 +105,7 @@ def test_ranks_load_in_turns_and_gather_in_the_engines_dtype(world, tmp_path):
             distributed.shard(model, type(model).forward)
             with open("turns", "a") as file:
                 print("ends", rank, file=file)
+
         sent = []
         whole = DTensor.full_tensor
         DTensor.full_tensor = lambda tensor: sent.append(tensor.dtype) or whole(tensor)

@@ -174,6 +174,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_line(tmp_path, figures):
                (base | {"alpha": 0.1}, curve(0.4)),
                (base | {"reward": "rm", "advantage_norm": "std"}, curve(0.5))],
               tmp_path / "a.png")
+
     accuracy = figures[0].axes[0]
     lines = accuracy.get_lines()
     assert [line.get_label() for line in lines] == [
