@@ -257,7 +257,8 @@ def run_summary(cfg, metrics, folder, changed):
              "0.95)", "",
              summary_table(summaries), "", summary_legend(summaries), "",
              f"page:     {folder}/report.html (curves and samples; open it in a browser)",
-             f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl", "",
+             f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl",
+             f"share it: hf upload USER/MODEL {folder}/final", "",
              "try next:"]
 
     # The same run with another reward, so that nothing else tells the two apart.
