@@ -160,7 +160,7 @@ STEP_METRICS = [
     Metric("rm/mean", "rm", ".2f", "mean score of the reward model (RM)"),
     Metric("rm/auroc", "auroc", ".2f",
            "chance that the RM puts an accepted response above a rejected one"),
-    Metric("policy/entropy", "entropy", ".3f", "of the policy, in nats per token"),
+    Metric("policy/entropy", "entropy", ".2f", "of the policy, in nats per token"),
     Metric("policy/gradient_norm", "grad", ".2f", "norm of the gradient, before it is clipped"),
     Metric("rollout/length", "length", ".0f", "mean tokens per response"),
 ]
