@@ -5,14 +5,13 @@
     python prepare.py rm --model M        a Bradley-Terry reward model from M's verified responses
     python prepare.py textbook            a hard-to-verify benchmark from textbook questions
 
-The first three also run under torchrun. A stage that was killed resumes when the same command is
-called again: the responses it has generated are kept as JSONL. The functions that train (the first
-three sections) know nothing of files; the tiny world uses them too.
+`python prepare.py STAGE --help` lists the flags of one. The first three also run under torchrun. A
+stage that was killed resumes when the same command is called again: the responses it has generated
+are kept as JSONL. The functions that train (the first three sections) know nothing of files; the
+tiny world uses them too.
 """
 
-import argparse
 import hashlib
-import heapq
 import inspect
 import json
 import math
@@ -20,11 +19,14 @@ import os
 import random
 import re
 import shutil
+import sys
+import unicodedata
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +45,12 @@ from distributed import (
     model_size,
     training_memory_plan,
 )
-from eval import Role, ask_model, judge, parse_decision
+from eval import ask_model, judge, parse_decision
 from problems import (
     BENCHMARKS,
     SOURCE,
     STEP_BY_STEP,
     append_jsonl,
-    find_overlaps,
     first_line,
     load_problems,
     load_reachable,
@@ -72,6 +73,7 @@ from rollout import (
     response_text,
     right_padded,
 )
+from settings import setting, settings_of
 from verify import extract_answer, verify_all
 
 # Where the split stage writes, and where hero.py's presets look for their problems.
@@ -250,12 +252,10 @@ def preference_pairs(problems, responses, verified, limit, rng=random):
     return pairs
 
 
-def fit_reward_model(reward_model, pairs, steps, batch_size, learning_rate, rng, center=0.005,
-                     **options):
+def fit_reward_model(reward_model, pairs, steps, batch_size, learning_rate, rng, **options):
     """Bradley-Terry training (Eq. 1) of a RewardModel on (problem, chosen, rejected). -> losses
 
-    center * score^2 is added to the loss, because Eq. 1 does not determine the scores' common
-    offset. options: passed on to fit.
+    options: passed on to fit.
     """
     rows = []
     for problem, chosen, rejected in pairs:
@@ -268,7 +268,9 @@ def fit_reward_model(reward_model, pairs, steps, batch_size, learning_rate, rng,
         scores = reward_model.forward(chosen_ids + rejected_ids)                          # (2B,)
         chosen_scores, rejected_scores = scores.float().chunk(2)                          # (B,)
         loss = bradley_terry_loss(chosen_scores, rejected_scores)
-        return loss + center * scores.square().mean()
+
+        # Eq. 1 does not determine the scores' common offset: a small pull to zero does.
+        return loss + 0.005 * scores.square().mean()
 
     reward_model.model.requires_grad_(True)
     losses = fit(reward_model.model, shuffled(rows, batch_size, rng), loss_of, steps,
@@ -288,20 +290,13 @@ def draw_problems(rows, count, seed):
     """
     # Each problem has a key, a hash of the seed and its text. The lowest `count` keys are kept.
     kept = {}                                      # key: row
-    negated_keys = []                              # a heap, whose first element is -(highest key)
     for row in rows:
-        key = derive_seed(seed, "draw", row["problem"])
-        is_repeated = key in kept
-        is_too_high = len(kept) == count and key > -negated_keys[0]
-        if is_repeated or is_too_high:
-            continue
+        kept.setdefault(derive_seed(seed, "draw", row["problem"]), row)
 
-        kept[key] = row
-        heapq.heappush(negated_keys, -key)
-        if len(kept) > count:
-            highest = -heapq.heappop(negated_keys)
-            del kept[highest]
-    return [kept[key] for key in sorted(kept)]
+        # Twice as many are kept for a while, and only then sorted.
+        if len(kept) == 2 * count:
+            kept = dict(sorted(kept.items())[:count])
+    return [row for _, row in sorted(kept.items())[:count]]
 
 
 def unsplit_problems(count=2000, held_out=200):
@@ -324,17 +319,98 @@ def unsplit_problems(count=2000, held_out=200):
             if len(distinct) == count + held_out:
                 break
         rows = list(distinct.values())
-        num_eval = held_out
-        if len(rows) < count + held_out:
-            num_eval = min(held_out, max(1, len(rows) // 10))
+        is_large = len(rows) == count + held_out
+        num_eval = held_out if is_large else min(held_out, max(1, len(rows) // 10))
         write_jsonl(train_path, rows[:-num_eval])
         write_jsonl(eval_path, rows[-num_eval:])
     return str(train_path), str(eval_path)
 
 
-# ---------------------------------------------------------------------------- textbook problems
+# ---------------------------------------------------------------------------- overlaps
 
-TEXTBOOK_HUB = "MegaScience/TextbookReasoning"
+NGRAM = 13                                         # words, the length that GPT-3's authors took
+
+# How a text is typeset, and how it may be. Applied in this order to lower-case text.
+LAYOUT = [
+    # 1,000  1{,}000  1\,000  ->  1000
+    (re.compile(r"(?<=\d)(?:,|\{,\}|\\[,!])(?=\d{3}(?!\d))"), ""),
+    # $x$-axis, well-known, 2-digit: a hyphen. The minus of x-y stays.
+    (re.compile(r"[−–]"), "-"),
+    (re.compile(r"\$(?=-[a-z])"), ""),
+    (re.compile(r"(?<=[a-z]{2})-(?=[a-z])|(?<=[a-z\d])-(?=[a-z]{2})"), " "),
+    # \frac12  ->  1 2, which is also what becomes of \dfrac{1}{2} and of 1/2
+    (re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r" \1 \2 "),
+    # what gives form and has no meaning: \left, \quad, \mathrm, \text, \,
+    (re.compile(r"\\(?:(?:[dtc]?frac|left|right|big+[lrm]?|displaystyle|limits|q?quad|mbox"
+                r"|boldsymbol|operatorname|(?:text|math)[a-z]*)(?![a-z])|[^a-z\d])"), " "),
+    # operators
+    (re.compile(r"\\leq?(?:slant)?(?![a-z])|≤|⩽"), "<="),
+    (re.compile(r"\\geq?(?:slant)?(?![a-z])|≥|⩾"), ">="),
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-z])|[×·⋅∗]"), "*"),
+]
+
+# A number, a run of letters, or an operator. Brackets, signs of punctuation, the slash and the
+# signs of powers and indices are none.
+WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*=<>]")
+
+
+def split_words(text):
+    r"""The words of a problem, the same however it is typeset.
+
+    "Compute $\dfrac{1}{2} \cdot x^2$."  ->  compute 1 2 * x 2
+    """
+    text = unicodedata.normalize("NFKC", text).lower()
+    for pattern, replacement in LAYOUT:
+        text = pattern.sub(replacement, text)
+    return WORD.findall(text)
+
+
+def split_ngrams(text):
+    """The parts of a problem by which it is recognized: every NGRAM words that follow each other.
+
+    A problem of fewer words has one part, all of them. -> set of strings
+    """
+    words = split_words(text)
+    if len(words) <= NGRAM:
+        return {" ".join(words)}
+    return {" ".join(words[i:i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
+
+
+def leave_out_overlaps(rows, benchmarks):
+    """Training problems without those that share one of split_ngrams with a benchmark.
+
+    benchmarks: {name: list of rows}. -> (list of rows, {name: how many share text with it}), where
+    a row may count for several. Problems that share only a long phrase are left out as well: the
+    rule finds too many rather than too few. ValueError if no row is left.
+    Source: the 13-grams are those of Brown et al. 2020 (arXiv 2005.14165), appendix C.
+    """
+    known = {}                                     # name: every part of its problems
+    for name, problems in benchmarks.items():
+        known[name] = set()
+        for problem in problems:
+            known[name] |= split_ngrams(problem["problem"])
+        known[name].discard("")                    # a problem without a word
+
+    kept = []
+    counts = dict.fromkeys(benchmarks, 0)
+    for row in rows:
+        parts = split_ngrams(row["problem"])
+        shared = [name for name in benchmarks if not known[name].isdisjoint(parts)]
+        for name in shared:
+            counts[name] += 1
+        if not shared:
+            kept.append(row)
+
+    if rows and not kept:
+        raise ValueError(f"all {len(rows)} problems share text with a benchmark ({counts}): choose "
+                         "another --source, or other --benchmarks")
+    if benchmarks:
+        print(f"left out {len(rows) - len(kept)} of {len(rows)} problems that share text with a "
+              f"benchmark: {counts}", flush=True)
+    return kept, counts
+
+
+# ---------------------------------------------------------------------------- textbook problems
 
 # Questions with one of these words ask for a proof, an explanation or a drawing.
 NOT_AN_ANSWER = re.compile(r"\b(?:prove|proof|show that|explain|describe|discuss|justify|why|"
@@ -361,14 +437,11 @@ Say in at most three sentences whether all of this holds. Then end with one line
 "Final Decision: Yes" if the question is suitable, or "Final Decision: No" if not.
 """
 
-SELECTOR = Role("judge", "selecting", "selections", 2048)
-SOLVER = Role("solver", "solving", "solutions", 4096)
-
-# Questions after which the models' decisions are used: the most that are asked without need.
+# Questions that the models are asked at a time; so many, at most, are asked without need.
 QUESTIONS_AT_ONCE = 128
 
 
-def textbook_rows(rows, seed=0, counts=None):
+def textbook_rows(rows, seed, counts):
     """Yields the problems of a hard-to-verify benchmark from rows of TextbookReasoning.
 
     The paper (A.2.3) keeps about 750 questions whose answers a rule-based verifier does not accept,
@@ -380,8 +453,6 @@ def textbook_rows(rows, seed=0, counts=None):
 
     counts: a Counter that is updated with what became of the rows.
     """
-    counts = Counter() if counts is None else counts
-
     # 1. Questions of mathematics that have a reference answer and ask for no proof.
     found = {}                                     # question: row
     for row in rows:
@@ -407,16 +478,16 @@ def textbook_rows(rows, seed=0, counts=None):
                 yield {"problem": row["question"], "answer": row["reference_answer"]}
 
 
-def select_by_models(candidates, args, counts):
+def select_by_models(candidates, cfg, counts):
     """The first --count candidates that the judge finds suitable and the solver does not solve.
 
     -> list of rows. counts: a Counter that is updated with what became of the candidates. A reply
-    without a decision does not select a question. All replies are kept in replies_path(args.out),
-    which is read first. Raises OSError if a server fails for good.
+    without a decision does not select a question. All replies are kept beside cfg.out, in a file
+    that is read first. Raises OSError if a server fails for good.
     """
-    cache = replies_path(args.out)
+    cache = Path(cfg.out).with_suffix(".replies.jsonl")
     selected = []
-    while len(selected) < args.count:
+    while len(selected) < cfg.count:
         batch = list(islice(candidates, QUESTIONS_AT_ONCE))
         if not batch:
             break
@@ -426,8 +497,7 @@ def select_by_models(candidates, args, counts):
         prompts = []
         for row in batch:
             prompts.append(SUITABLE_PROMPT.format(question=row["problem"], reference=row["answer"]))
-        replies = ask_model(prompts, SELECTOR, args.judge_url or None, args.judge_model, cache,
-                            timeout=600)
+        replies = ask_model(prompts, "judge", cfg.judge_url, cfg.judge_model, cache, timeout=600)
         suitable = []
         for row, prompt in zip(batch, prompts, strict=True):
             decision = parse_decision(replies[prompt])
@@ -438,36 +508,118 @@ def select_by_models(candidates, args, counts):
 
         # 2. The solver answers it.
         prompts = [row["problem"] + STEP_BY_STEP for row in suitable]
-        replies = ask_model(prompts, SOLVER, args.solver_url or None, args.solver_model, cache,
-                            timeout=600)
-        solutions = [replies[prompt] for prompt in prompts]
-        answers = [extract_answer(text) or text[-2000:] for text in solutions]
+        replies = ask_model(prompts, "solver", cfg.solver_url, cfg.solver_model, cache,
+                            max_tokens=4096, timeout=600)
+        answers = []
+        for prompt in prompts:
+            solution = replies[prompt]
+            answers.append(extract_answer(solution) or solution[-2000:])
 
         # 3. The judge: is that the known answer? Then the question is too easy.
-        opinions = judge([row["problem"] for row in suitable], [row["answer"] for row in suitable],
-                         answers, args.judge_url or None, args.judge_model, cache, timeout=600)
+        questions = [row["problem"] for row in suitable]
+        references = [row["answer"] for row in suitable]
+        opinions = judge(questions, references, answers, cfg.judge_url, cfg.judge_model, cache,
+                         timeout=600)
         for row, opinion in zip(suitable, opinions, strict=True):
             if opinion is False:
                 selected.append(row)
             else:
                 counts["undecided" if opinion is None else "solved"] += 1
-    return selected[:args.count]
+    return selected[:cfg.count]
 
 
-def replies_path(out):
-    """Where the replies of the models are kept that select the questions of a file."""
-    return Path(out).with_suffix(".replies.jsonl")
+# ---------------------------------------------------------------------------- settings
+
+
+@dataclass(kw_only=True)
+class Common:
+    """The settings of every stage that generates responses. Each is a flag of the same name."""
+    model: str = setting(MISSING, "directory or hub name of a model", heading="every stage")
+    chat_template: str = setting("", "file with a Jinja chat template; empty: the model's own, or "
+                                     "a plain one if it has none")
+    instruction: str = setting(STEP_BY_STEP, "text added to every problem in the prompt")
+    engine: str = setting("auto", "what generates; auto: vllm where there is a GPU",
+                          choices=("auto", "vllm", "transformers"))
+    max_tokens: int = setting(8192, "length at which a response is cut", range="above 0")
+    max_prompt_tokens: int = setting(1024, "problems with longer prompts are left out",
+                                     range="above 0")
+    temperature: float = setting(1.0, "sampling temperature", range="above 0")
+    batch: int = setting(512, "problems after which responses are written to disk",
+                         range="above 0")
+    seed: int = setting(0, "seed of the sample, of every response and of the order of training")
+
+
+@dataclass(kw_only=True)
+class SplitSettings(Common):
+    source: str = setting(SOURCE, "JSONL file or hub dataset to draw from", heading="split")
+    split: str = setting("cot", "split of the hub dataset to read")
+    revision: str = setting("", "commit of the hub dataset; empty: the newest, which is recorded")
+    sample: int = setting(40000, "distinct problems to draw from the source", range="above 0")
+    count: int = setting(2000, "problems in each of easy, hard and mixed.jsonl", range="above 0")
+    held_out: int = setting(200, "problems in eval.jsonl", range="0 or above")
+    benchmarks: list = setting(
+        list(BENCHMARKS), "names, JSONL files or NAME=PATH of benchmarks; problems that share 13 "
+        "words in a row with one of theirs are left out. Without a name nothing is")
+    out: str = setting(DATA, "folder to write to")
+
+
+@dataclass(kw_only=True)
+class TrainingSettings(Common):
+    """What sft and rm share."""
+    data: str = setting("data/problems.jsonl", "JSONL file of problems and answers to sample "
+                                               "responses to", heading="training")
+    epochs: int = setting(1, "passes over the responses or pairs", range="above 0")
+    batch_size: int = setting(32, "responses or pairs per optimizer step, over all ranks",
+                              range="above 0")
+    rows_at_once: int = setting(1, "responses or pairs per forward pass of a rank",
+                                range="above 0")
+    learning_rate: float = setting(1e-5, "learning rate of AdamW after a warm-up of a tenth of the "
+                                         "steps", range="above 0")
+    shard: str = setting("auto", "shard the model over the ranks by FSDP2; auto does so on GPUs",
+                         choices=("auto", "on", "off"))
+    gradient_checkpointing: str = setting(
+        "auto", "keep only the input of each layer for the backward pass, and compute the rest "
+        "again: less memory, more time; auto does so on GPUs", choices=("auto", "on", "off"))
+
+
+@dataclass(kw_only=True)
+class ColdStartSettings(TrainingSettings):
+    epochs: int = setting(2, "passes over the responses", range="above 0")
+    count: int = setting(2000, "responses to train on", range="above 0", heading="sft")
+    samples: int = setting(1, "responses per problem", range="above 0")
+    out: str = setting("sft", "folder to write to")
+
+
+@dataclass(kw_only=True)
+class RewardModelSettings(TrainingSettings):
+    count: int = setting(2000, "problems to sample responses to", range="above 0", heading="rm")
+    samples: int = setting(8, "responses per problem", range="above 0")
+    held_out: float = setting(0.1, "share of the problems with right and wrong responses to "
+                                   "measure on", range="above 0 and below 1")
+    pairs: int = setting(4, "largest number of training pairs from one problem", range="above 0")
+    out: str = setting("reward_model", "folder to write to")
+
+
+@dataclass(kw_only=True)
+class TextbookSettings:
+    source: str = setting("MegaScience/TextbookReasoning", "hub dataset to filter, or a local "
+                                                           "folder of its files")
+    count: int = setting(750, "questions to keep", range="above 0")
+    seed: int = setting(0, "seed of the order of the questions")
+    out: str = setting(BENCHMARKS["textbook"].source, "JSONL file to write")
+    judge_model: str = setting("", "model that judges questions and answers, gpt-4o in the paper; "
+                                   "empty for no filtering by models")
+    judge_url: str = setting("", "OpenAI-compatible server of the judge, such as "
+                                 "http://HOST:8000/v1; empty: OpenAI's, with OPENAI_API_KEY")
+    solver_model: str = setting("", "model that must not solve a question, in the paper "
+                                    "Llama-3.3-70B-Instruct")
+    solver_url: str = setting("", "OpenAI-compatible server of the solver; empty: OpenAI's")
 
 
 # ---------------------------------------------------------------------------- stage folders
 
-# Flags that do not affect the result of a stage. All others are recorded as its settings.
+# Settings that do not affect the result of a stage. All others are recorded.
 NOT_RECORDED = {"engine", "batch", "rows_at_once", "shard", "gradient_checkpointing", "out"}
-
-
-def recorded_settings(args):
-    """The flags that decide the result of a stage."""
-    return {name: value for name, value in vars(args).items() if name not in NOT_RECORDED}
 
 
 def read_manifest(folder):
@@ -550,8 +702,9 @@ def newest_revision(source):
 
 @dataclass
 class Stage:
-    """One call of a stage: the command line and what every stage generates and trains with."""
-    args: argparse.Namespace
+    """One call of a stage: its settings, and what it generates and trains with."""
+    name: str
+    cfg: Common
     ranks: distributed.Ranks
     tokenizer: PreTrainedTokenizerBase
     _engine: Engine | None = field(default=None, init=False)
@@ -559,14 +712,20 @@ class Stage:
     @property
     def out(self):
         """The stage folder."""
-        return Path(self.args.out)
+        return Path(self.cfg.out)
+
+    @property
+    def recorded_settings(self):
+        """The settings that decide the result of the stage, as its manifest holds them."""
+        recorded = {"stage": self.name} | asdict(self.cfg)
+        return {name: value for name, value in recorded.items() if name not in NOT_RECORDED}
 
     @property
     def engine(self):
         """The generation engine, started on first use: a resumed stage may not need it."""
         if self._engine is None:
             # Most of the GPU: nothing else is on it before the engine has slept for the first time.
-            self._engine = make_engine(self.args.engine, self.args.model, self.tokenizer,
+            self._engine = make_engine(self.cfg.engine, self.cfg.model, self.tokenizer,
                                        gpu_memory_utilization=0.85)
             if self.ranks.rank == 0:
                 print(describe_stop_tokens(self.tokenizer, self._engine.stop_ids), flush=True)
@@ -579,10 +738,10 @@ class Stage:
 
 def drop_long_prompts(stage, problems):
     """The problems whose prompts have at most --max_prompt_tokens. ValueError if there is none."""
-    limit = stage.args.max_prompt_tokens
+    limit = stage.cfg.max_prompt_tokens
     short = []
     for row in problems:
-        prompt_ids = chat_prompt(stage.tokenizer, row["problem"], stage.args.instruction)
+        prompt_ids = chat_prompt(stage.tokenizer, row["problem"], stage.cfg.instruction)
         if len(prompt_ids) <= limit:
             short.append(row)
     if not short:
@@ -599,11 +758,11 @@ def responses_to(stage, problems, samples=1):
     The records are kept in responses.jsonl of the stage folder, which is read back first. Raises
     ValueError if it contains responses to other problems, SystemExit after a SIGTERM.
     """
-    args = stage.args
     is_rank_0 = stage.ranks.rank == 0
     path = stage.out / "responses.jsonl"
 
-    # 1. Read back what is kept. islice, because rank 0 may already be appending to the file.
+    # 1. Read back what is kept, on every rank. Rank 0 counts the whole lines first, and all ranks
+    #    stop there (islice): it may already be appending when another rank still reads.
     done = distributed.run_on_rank_0(lambda: drop_torn_line(path))
     kept = islice(read_jsonl(path), done)
     for row, (_, record) in zip(problems, kept, strict=False):
@@ -612,20 +771,24 @@ def responses_to(stage, problems, samples=1):
                              "another --out")
         yield record
 
-    # 2. Generate the rest, batch by batch. Batches end at multiples of --batch, wherever the
-    #    stage was interrupted.
     bar = tqdm(total=len(problems), initial=done, desc="responses",
                disable=None if is_rank_0 else True)
     while done < len(problems):
-        end = done - done % args.batch + args.batch
+        # 2. Generate the rest, batch by batch. Batches end at multiples of --batch, wherever the
+        #    stage was interrupted.
+        end = done - done % stage.cfg.batch + stage.cfg.batch
         batch = problems[done:end]
         records = generate_records(stage, batch, samples)
+
+        # 3. Write, then yield: whoever takes the records may stop here, as a split does that has
+        #    enough, and the file holds the whole batch all the same.
         if is_rank_0:
             append_jsonl(path, records)
         yield from records
-
         done += len(batch)
         bar.update(len(batch))
+
+        # 4. Between two batches nothing is lost.
         if distributed.sigterm_received():
             if is_rank_0:
                 print(f"stopped by SIGTERM after {done} problems; run the same command to resume",
@@ -636,16 +799,16 @@ def responses_to(stage, problems, samples=1):
 
 def generate_records(stage, batch, samples):
     """Generates and verifies the responses to a batch, shared out over the ranks. -> records"""
-    args = stage.args
+    cfg = stage.cfg
     own_rows = batch[stage.ranks.rank::stage.ranks.world_size]
 
     # One seed per problem, so that neither batches nor ranks change a response.
     prompts = []
     seeds = []
     for row in own_rows:
-        prompts.append(chat_prompt(stage.tokenizer, row["problem"], args.instruction))
-        seeds.append(derive_seed(args.seed, "response", row["problem"]))
-    params = SamplingParams(args.max_tokens, args.temperature)
+        prompts.append(chat_prompt(stage.tokenizer, row["problem"], cfg.instruction))
+        seeds.append(derive_seed(cfg.seed, "response", row["problem"]))
+    params = SamplingParams(cfg.max_tokens, cfg.temperature)
     rollouts = stage.engine.generate(prompts, samples, params, seeds)
     stage.engine.sleep()                           # this may have been the last batch
 
@@ -700,17 +863,17 @@ def split(stage):
     manifest.json. Stops sampling as soon as there are enough problems. Leaves out problems that
     share text with those of --benchmarks.
     """
-    args = stage.args
+    cfg = stage.cfg
 
     # 1. Draw the problems, or read back those that an earlier call has drawn.
     problems, manifest = distributed.run_on_rank_0(lambda: open_split(stage))
     if problems is None:
         return
-    held_out = problems[:args.held_out]
-    candidates = problems[args.held_out:]
+    held_out = problems[:cfg.held_out]
+    candidates = problems[cfg.held_out:]
 
     # 2. One response to each of them, until there are enough easy and hard ones.
-    result = collect_split(responses_to(stage, candidates), args.count)
+    result = collect_split(responses_to(stage, candidates), cfg.count)
 
     # 3. The files.
     distributed.run_on_rank_0(lambda: write_split(stage, manifest, result, held_out))
@@ -718,55 +881,34 @@ def split(stage):
 
 def open_split(stage):
     """Opens the stage folder and draws its problems. -> (problems or None if complete, manifest)"""
-    args = stage.args
+    cfg = stage.cfg
 
     # The newest revision of a hub dataset is looked up once: later calls take the recorded one.
-    revision = args.revision
-    if not revision and not Path(args.source).exists():
+    revision = cfg.revision
+    if not revision and not Path(cfg.source).exists():
         recorded = read_manifest(stage.out).get("settings", {})
         revision = recorded.get("revision")
-    revision = revision or newest_revision(args.source)
+    revision = revision or newest_revision(cfg.source)
 
-    settings = recorded_settings(args) | {"revision": revision}
+    settings = stage.recorded_settings | {"revision": revision}
     manifest = open_stage(stage.out, settings, may_change=("sample", "count"))
     if is_complete(stage.out, manifest):
         print(f"{stage.out} is complete: nothing to do", flush=True)
         return None, manifest
 
     path = stage.out / "problems.jsonl"
-    if not path.exists() or manifest.get("drawn") != args.sample:
-        benchmarks, unreachable = load_reachable(args.benchmarks)
-        stream = stream_problems(args.source, args.split, revision)
-        rows = draw_problems(stream, args.sample + args.held_out, args.seed)
+    if not path.exists() or manifest.get("drawn") != cfg.sample:
+        benchmarks, unreachable = load_reachable(cfg.benchmarks)
+        stream = stream_problems(cfg.source, cfg.split, revision)
+        rows = draw_problems(stream, cfg.sample + cfg.held_out, cfg.seed)
         rows, overlaps = leave_out_overlaps(rows, benchmarks)
         write_jsonl(path, drop_long_prompts(stage, rows))
 
         for name, reason in unreachable.items():
             print(f"note: not checked against the problems of {name}: {reason}", flush=True)
-        manifest |= {"drawn": args.sample, "overlaps": overlaps, "not_checked": list(unreachable)}
+        manifest |= {"drawn": cfg.sample, "overlaps": overlaps, "not_checked": list(unreachable)}
         write_manifest(stage.out, manifest)
     return load_problems(path), manifest
-
-
-def leave_out_overlaps(rows, benchmarks):
-    """Training problems without those that share text with a benchmark, by find_overlaps.
-
-    -> (list of rows, {benchmark: how many share text with it}). ValueError if no row is left.
-    """
-    found = find_overlaps(rows, benchmarks)
-    overlapping = set()
-    for overlaps in found.values():
-        overlapping.update(row["problem"] for row in overlaps)
-    kept = [row for row in rows if row["problem"] not in overlapping]
-    counts = {name: len(overlaps) for name, overlaps in found.items()}
-
-    if rows and not kept:
-        raise ValueError(f"all {len(rows)} problems share text with a benchmark ({counts}): choose "
-                         "another --source, or other --benchmarks")
-    if benchmarks:
-        print(f"left out {len(overlapping)} of {len(rows)} problems that share text with a "
-              f"benchmark: {counts}", flush=True)
-    return kept, counts
 
 
 def is_complete(folder, manifest):
@@ -802,18 +944,18 @@ def collect_split(records, count):
 
 def write_split(stage, manifest, result, held_out):
     """Writes the files of a split and completes its manifest. ValueError if there are too few."""
-    args = stage.args
+    cfg = stage.cfg
     out = stage.out
-    if min(len(result.easy), len(result.hard)) < args.count:
+    if min(len(result.easy), len(result.hard)) < cfg.count:
         raise ValueError(
             f"too few: {result.reasons['correct']} of {result.reasons.total()} problems are easy, "
-            f"the others are hard, and --count {args.count} needs as many of each: draw more "
-            f"problems by --sample above {args.sample}, or lower --count; {out} keeps what was "
+            f"the others are hard, and --count {cfg.count} needs as many of each: draw more "
+            f"problems by --sample above {cfg.sample}, or lower --count; {out} keeps what was "
             "generated")
 
-    half = args.count // 2
-    mixed = result.easy[:half] + result.hard[:args.count - half]
-    random.Random(args.seed).shuffle(mixed)
+    half = cfg.count // 2
+    mixed = result.easy[:half] + result.hard[:cfg.count - half]
+    random.Random(cfg.seed).shuffle(mixed)
 
     digests = {}
     for name, rows in (("easy.jsonl", result.easy), ("hard.jsonl", result.hard),
@@ -821,11 +963,11 @@ def write_split(stage, manifest, result, held_out):
         write_jsonl(out / name, rows)
         digests[name] = digest(out / name)
 
-    write_manifest(out, manifest | {"drawn": args.sample,
+    write_manifest(out, manifest | {"drawn": cfg.sample,
                                     "reasons": dict(sorted(result.reasons.items())),
                                     "files": digests,
                                     "done": True})
-    print(f"{out}: {args.count} problems each in easy, hard and mixed.jsonl, {len(held_out)} in "
+    print(f"{out}: {cfg.count} problems each in easy, hard and mixed.jsonl, {len(held_out)} in "
           f"eval.jsonl; verdicts: {dict(result.reasons.most_common())}", flush=True)
 
 
@@ -834,21 +976,21 @@ def write_split(stage, manifest, result, held_out):
 
 def open_training(stage):
     """Opens the stage folder. -> the problems of --data in random order, None if it is complete"""
-    args = stage.args
+    cfg = stage.cfg
     world_size = stage.ranks.world_size
-    if args.batch_size % world_size != 0:
-        raise ValueError(f"--batch_size {args.batch_size} is not divisible by {world_size} ranks: "
+    if cfg.batch_size % world_size != 0:
+        raise ValueError(f"--batch_size {cfg.batch_size} is not divisible by {world_size} ranks: "
                          f"choose a multiple of {world_size}")
     if stage.ranks.device.type == "cuda":
         print_memory_plan(stage)
 
     def open_on_rank_0():
-        manifest = open_stage(stage.out, recorded_settings(args))
+        manifest = open_stage(stage.out, stage.recorded_settings)
         if "done" in manifest:
             print(f"{stage.out} is complete: nothing to do", flush=True)
             return None
-        problems = load_problems(args.data)
-        return drop_long_prompts(stage, draw_problems(problems, len(problems), args.seed))
+        problems = load_problems(cfg.data)
+        return drop_long_prompts(stage, draw_problems(problems, len(problems), cfg.seed))
 
     return distributed.run_on_rank_0(open_on_rank_0)
 
@@ -858,12 +1000,12 @@ def to_device_or_shard(stage, model):
 
     -> model
     """
-    args = stage.args
+    cfg = stage.cfg
     model.requires_grad_(True)
-    if is_on(args.gradient_checkpointing, stage.ranks):
+    if is_on(cfg.gradient_checkpointing, stage.ranks):
         model.gradient_checkpointing_enable({"use_reentrant": False})
 
-    if is_on(args.shard, stage.ranks):
+    if is_on(cfg.shard, stage.ranks):
         distributed.shard(model, type(model).forward)         # no other method is called
         return model
     return model.to(stage.ranks.device)
@@ -876,35 +1018,35 @@ def is_on(choice, ranks):
 
 def print_memory_plan(stage):
     """Prints what each GPU will hold when the stage trains. ValueError if it cannot fit."""
-    args = stage.args
-    rows = args.rows_at_once
+    cfg = stage.cfg
+    rows = cfg.rows_at_once
     auto_class, options = AutoModelForCausalLM, {}
-    if args.stage == "rm":
+    if stage.name == "rm":
         rows *= 2                                             # a chosen and a rejected response
         auto_class, options = AutoModelForSequenceClassification, {"num_labels": 1}
-    gpus = stage.ranks.world_size if is_on(args.shard, stage.ranks) else 1
+    gpus = stage.ranks.world_size if is_on(cfg.shard, stage.ranks) else 1
     plan = training_memory_plan(
-        model_size(auto_class, args.model, **options), gpus, gpu_memory_gib(stage.ranks.device),
-        tokens=rows * (args.max_tokens + args.max_prompt_tokens),
-        logit_tokens=0 if args.stage == "rm" else rows * args.max_tokens,
-        checkpointing=is_on(args.gradient_checkpointing, stage.ranks))
+        model_size(auto_class, cfg.model, **options), gpus, gpu_memory_gib(stage.ranks.device),
+        tokens=rows * (cfg.max_tokens + cfg.max_prompt_tokens),
+        logit_tokens=0 if stage.name == "rm" else rows * cfg.max_tokens,
+        checkpointing=is_on(cfg.gradient_checkpointing, stage.ranks))
     if stage.ranks.rank == 0:
         print(plan, flush=True)
 
 
 def training_plan(stage, num_rows):
     """Keyword arguments of fit: --epochs passes over the rows, rounded up to a whole batch."""
-    args = stage.args
-    steps = math.ceil(args.epochs * num_rows / args.batch_size)
-    return {"steps": steps, "warmup": max(1, steps // 10), "learning_rate": args.learning_rate,
-            "rows_at_once": args.rows_at_once, "ranks": stage.ranks}
+    cfg = stage.cfg
+    steps = math.ceil(cfg.epochs * num_rows / cfg.batch_size)
+    return {"steps": steps, "warmup": max(1, steps // 10), "learning_rate": cfg.learning_rate,
+            "rows_at_once": cfg.rows_at_once, "ranks": stage.ranks}
 
 
 def finish_training(stage, model, figures):
     """Saves the trained model and completes the manifest with the figures of its training."""
     distributed.save_model(stage.out, model, stage.tokenizer)
     if stage.ranks.rank == 0:
-        settings = {"settings": recorded_settings(stage.args)}
+        settings = {"settings": stage.recorded_settings}
         write_manifest(stage.out, settings | figures | {"done": True})
 
         losses = figures["losses"]
@@ -921,31 +1063,31 @@ def sft(stage):
 
     Stops sampling as soon as there are --count of them. Writes a Hugging Face directory.
     """
-    args = stage.args
+    cfg = stage.cfg
 
     # 1. Sample responses until there are enough usable ones.
     problems = open_training(stage)
     if problems is None:
         return
-    records = responses_to(stage, problems, args.samples)
-    pairs, counts = collect_usable(records, args.count)
+    records = responses_to(stage, problems, cfg.samples)
+    pairs, counts = collect_usable(records, cfg.count)
 
     def check():
         if not pairs:
-            raise ValueError(f"no usable sample among {counts.total()} responses of {args.model} "
+            raise ValueError(f"no usable sample among {counts.total()} responses of {cfg.model} "
                              f"({dict(counts)}): one has to be right, English, and end by itself; "
                              "use other problems or a stronger model, or raise --max_tokens")
-        if len(pairs) < args.count:
-            print(f"note: only {len(pairs)} of --count {args.count} samples are usable; more --data"
+        if len(pairs) < cfg.count:
+            print(f"note: only {len(pairs)} of --count {cfg.count} samples are usable; more --data"
                   " or --samples would give more", flush=True)
 
     distributed.run_on_rank_0(check)
 
     # 2. Train on them.
-    rows = sft_rows(stage.tokenizer, pairs, args.instruction)
-    batches = shuffled(rows, args.batch_size, random.Random(args.seed))
+    rows = sft_rows(stage.tokenizer, pairs, cfg.instruction)
+    batches = shuffled(rows, cfg.batch_size, random.Random(cfg.seed))
     with distributed.one_rank_at_a_time():
-        model = from_pretrained(AutoModelForCausalLM, args.model, dtype=torch.float32)
+        model = from_pretrained(AutoModelForCausalLM, cfg.model, dtype=torch.float32)
         model = to_device_or_shard(stage, model)
     losses = fit(model, batches, partial(sft_loss, response_only=True), description="cold start",
                  size_of=count_response_tokens, **training_plan(stage, len(rows)))
@@ -978,8 +1120,7 @@ def collect_usable(records, count):
 # ---------------------------------------------------------------------------- the reward model
 
 
-@dataclass
-class Group:
+class Group(NamedTuple):
     """A problem, its finished responses, and for each of them whether the verifier accepts it."""
     problem: str
     responses: list
@@ -995,7 +1136,7 @@ def rm(stage):
     trained on. It measures the accuracy on pairs and the mean AUROC of a group. Writes a Hugging
     Face directory.
     """
-    args = stage.args
+    cfg = stage.cfg
 
     # 1. Sample groups of responses. Only those with right and wrong ones are of use.
     problems = open_training(stage)
@@ -1003,12 +1144,12 @@ def rm(stage):
         return
     groups = []
     unfinished = 0
-    for record in responses_to(stage, problems[:args.count], args.samples):
+    for record in responses_to(stage, problems[:cfg.count], cfg.samples):
         group = finished_group(record)
         groups.append(group)
-        unfinished += args.samples - len(group.responses)
+        unfinished += cfg.samples - len(group.responses)
     mixed = [group for group in groups if any(group.verified) and not all(group.verified)]
-    num_held_out = max(1, round(len(mixed) * args.held_out))
+    num_held_out = min(max(1, round(len(mixed) * cfg.held_out)), len(mixed) - 1)
     train_groups, held_out_groups = mixed[:-num_held_out], mixed[-num_held_out:]
 
     # 2. Start from the policy's weights and a new head, which is the same on all ranks.
@@ -1018,8 +1159,8 @@ def rm(stage):
                              "responses that ended, and at least two are needed: use problems that "
                              "the model solves sometimes, or raise --samples, --count or "
                              "--max_tokens")
-        torch.manual_seed(args.seed)
-        model = from_pretrained(AutoModelForSequenceClassification, args.model, num_labels=1,
+        torch.manual_seed(cfg.seed)
+        model = from_pretrained(AutoModelForSequenceClassification, cfg.model, num_labels=1,
                                 dtype=torch.float32)
         model.save_pretrained(stage.out / ".start")
         stage.tokenizer.save_pretrained(stage.out / ".start")
@@ -1030,10 +1171,10 @@ def rm(stage):
         reward_model.model = to_device_or_shard(stage, reward_model.model)
 
     # 3. Train on pairs.
-    rng = random.Random(args.seed)
-    pairs = pairs_of(train_groups, args.pairs, rng)
-    held_out_pairs = pairs_of(held_out_groups, args.pairs, rng)
-    losses = fit_reward_model(reward_model, pairs, batch_size=args.batch_size, rng=rng,
+    rng = random.Random(cfg.seed)
+    pairs = preference_pairs(*zip(*train_groups, strict=True), cfg.pairs, rng)
+    held_out_pairs = preference_pairs(*zip(*held_out_groups, strict=True), cfg.pairs, rng)
+    losses = fit_reward_model(reward_model, pairs, batch_size=cfg.batch_size, rng=rng,
                               **training_plan(stage, len(pairs)))
 
     # 4. Measure and save.
@@ -1058,13 +1199,6 @@ def finished_group(record):
     return group
 
 
-def pairs_of(groups, limit, rng):
-    """preference_pairs of a list of groups."""
-    return preference_pairs([group.problem for group in groups],
-                            [group.responses for group in groups],
-                            [group.verified for group in groups], limit, rng)
-
-
 def measure(reward_model, pairs, groups):
     """How well a reward model tells right from wrong. -> (accuracy on pairs, mean group AUROC)
 
@@ -1086,7 +1220,7 @@ def measure(reward_model, pairs, groups):
 # ---------------------------------------------------------------------------- textbook
 
 
-def textbook(args):
+def textbook(cfg):
     """Make the benchmark `textbook`: questions whose answers the verifier cannot grade.
 
     Reads the questions of a hub dataset, keeps --count of those that pass the filter, and writes a
@@ -1095,195 +1229,80 @@ def textbook(args):
     question clear, factual and no proof, and the solver's answer to it wrong. Their replies are
     kept beside --out: a command that was killed resumes when it is called again.
     """
+    check_servers(cfg)
     counts = Counter()
-    stream = tqdm(stream_hub(args.source, "train"), "reading", mininterval=1, disable=None)
-    candidates = textbook_rows(stream, args.seed, counts)
-    if args.judge_model:
-        rows = select_by_models(candidates, args, counts)
+    stream = tqdm(stream_hub(cfg.source, "train"), "reading", mininterval=1, disable=None)
+    candidates = textbook_rows(stream, cfg.seed, counts)
+    if cfg.judge_model:
+        rows = select_by_models(candidates, cfg, counts)
     else:
-        rows = list(islice(candidates, args.count))
+        rows = list(islice(candidates, cfg.count))
     if not rows:
-        raise ValueError(f"{args.source} has no row of mathematics that the filter keeps "
+        raise ValueError(f"{cfg.source} has no row of mathematics that the filter keeps "
                          f"({dict(counts)})")
 
     counts["kept"] = len(rows)
-    write_jsonl(args.out, rows)
-    out = Path(args.out)
-    write_file(out.with_suffix(".manifest.json"), json.dumps(
-        {"settings": vars(args), "counts": counts, "files": {out.name: digest(out)}}, indent=1))
-    print(f"{len(rows)} of {args.count} rows written to {args.out}; {dict(counts)}")
+    write_jsonl(cfg.out, rows)
+    manifest = {"settings": asdict(cfg), "counts": counts}
+    write_file(Path(cfg.out).with_suffix(".manifest.json"), json.dumps(manifest, indent=1))
+    print(f"{len(rows)} of {cfg.count} rows written to {cfg.out}; {dict(counts)}")
+
+
+def check_servers(cfg):
+    """Raises ValueError unless both models that filter textbook questions can be asked, or none."""
+    models = [cfg.judge_model, cfg.solver_model]
+    urls = [cfg.judge_url, cfg.solver_url]
+    if any(models + urls) and not all(models):
+        raise ValueError("the paper's filter needs two models: give --judge_model and "
+                         "--solver_model, or no model and no server")
+
+    for role, model, url in zip(("judge", "solver"), models, urls, strict=True):
+        if model and not url and not os.environ.get("OPENAI_API_KEY"):
+            raise ValueError(f"--{role}_model {model} is on no server: give --{role}_url, any "
+                             "OpenAI-compatible one, or set OPENAI_API_KEY for OpenAI's")
 
 
 # ---------------------------------------------------------------------------- command line
 
-
-def add_split_flags(parser):
-    parser.add_argument("--source", default=SOURCE, help="JSONL file or hub dataset to draw from")
-    parser.add_argument("--split", default="cot", help="split of the hub dataset to read")
-    parser.add_argument("--revision", default="",
-                        help="commit of the hub dataset; empty for the newest, which is recorded")
-    parser.add_argument("--sample", type=int, default=40000,
-                        help="number of distinct problems to draw from the source")
-    parser.add_argument("--count", type=int, default=2000,
-                        help="number of problems in each of easy, hard and mixed.jsonl")
-    parser.add_argument("--held_out", type=int, default=200,
-                        help="number of problems in eval.jsonl")
-    parser.add_argument("--benchmarks", nargs="*", default=list(BENCHMARKS), metavar="NAME",
-                        help="names, JSONL files or NAME=PATH of benchmarks; problems that share "
-                             "13 words in a row with one of theirs are left out. Without a name "
-                             "nothing is")
-    add_common_flags(parser, out=DATA)
+# name: (the function of the stage, the class of its settings)
+STAGES = {
+    "split": (split, SplitSettings),
+    "sft": (sft, ColdStartSettings),
+    "rm": (rm, RewardModelSettings),
+    "textbook": (textbook, TextbookSettings),
+}
 
 
-def add_sft_flags(parser):
-    parser.add_argument("--count", type=int, default=2000, help="number of responses to train on")
-    add_training_flags(parser, samples=1, epochs=2)
-    add_common_flags(parser, out="sft")
+def read_command(arguments):
+    """A command line: STAGE and its flags. -> (name of the stage, its settings)
 
+    ValueError names what cannot be used.
+    """
+    name, *flags = arguments or ["--help"]
+    if name in ("-h", "--help"):
+        print(__doc__)
+        raise SystemExit(0)
+    if name not in STAGES:
+        raise ValueError(f"{name!r} is not a STAGE: python prepare.py STAGE --help, where STAGE is "
+                         f"one of {', '.join(STAGES)}")
 
-def add_rm_flags(parser):
-    parser.add_argument("--count", type=int, default=2000,
-                        help="number of problems to sample responses to")
-    parser.add_argument("--held_out", type=float, default=0.1,
-                        help="share of the problems with right and wrong responses to measure on")
-    parser.add_argument("--pairs", type=int, default=4,
-                        help="largest number of training pairs from one problem")
-    add_training_flags(parser, samples=8, epochs=1)
-    add_common_flags(parser, out="reward_model")
-
-
-def add_training_flags(parser, samples, epochs):
-    """The flags that sft and rm share."""
-    parser.add_argument("--data", default="data/problems.jsonl",
-                        help="JSONL file of problems and answers to sample responses to")
-    parser.add_argument("--samples", type=int, default=samples,
-                        help="number of responses per problem")
-    parser.add_argument("--epochs", type=int, default=epochs,
-                        help="number of passes over the responses or pairs")
-    parser.add_argument("--batch_size", type=int, default=32,
-                        help="responses or pairs per optimizer step, over all ranks")
-    parser.add_argument("--rows_at_once", type=int, default=1,
-                        help="responses or pairs per forward pass of a rank")
-    parser.add_argument("--learning_rate", type=float, default=1e-5,
-                        help="learning rate of AdamW after a warm-up of a tenth of the steps")
-    parser.add_argument("--shard", default="auto", choices=("auto", "on", "off"),
-                        help="shard the model over the ranks by FSDP2; auto does so on GPUs")
-    parser.add_argument("--gradient_checkpointing", default="auto", choices=("auto", "on", "off"),
-                        help="keep only the input of each layer for the backward pass, and compute "
-                             "the rest again: less memory, more time; auto does so on GPUs")
-
-
-def add_common_flags(parser, out):
-    """The flags of every stage that generates responses."""
-    parser.add_argument("--model", required=True, default=argparse.SUPPRESS,
-                        help="directory or hub name of a model")
-    parser.add_argument("--chat_template", default="",
-                        help="file with a Jinja chat template; empty for the model's own, or a "
-                             "plain one if it has none")
-    parser.add_argument("--instruction", default=STEP_BY_STEP,
-                        help="text added to every problem in the prompt")
-    parser.add_argument("--engine", default="auto",
-                        help="generation engine: auto, vllm or transformers")
-    parser.add_argument("--max_tokens", type=int, default=8192,
-                        help="largest number of tokens in a response")
-    parser.add_argument("--max_prompt_tokens", type=int, default=1024,
-                        help="problems with longer prompts are left out")
-    parser.add_argument("--temperature", type=float, default=1.0, help="sampling temperature")
-    parser.add_argument("--batch", type=int, default=512,
-                        help="number of problems after which responses are written to disk")
-    parser.add_argument("--seed", type=int, default=0,
-                        help="seed of the sample, of every response and of the order of training")
-    parser.add_argument("--out", default=out, help="folder to write to")
-
-
-def add_textbook_flags(parser):
-    parser.add_argument("--source", default=TEXTBOOK_HUB,
-                        help="hub dataset to filter, or a local folder of its files")
-    parser.add_argument("--count", type=int, default=750, help="number of questions to keep")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the order of the questions")
-    parser.add_argument("--out", default=BENCHMARKS["textbook"].source,
-                        help="JSONL file to write")
-    parser.add_argument("--judge_model", default="",
-                        help="model that judges questions and answers, gpt-4o in the paper; empty "
-                             "for no filtering by models")
-    parser.add_argument("--judge_url", default="",
-                        help="OpenAI-compatible server of the judge, for example "
-                             "http://HOST:8000/v1; empty for OpenAI's, with OPENAI_API_KEY")
-    parser.add_argument("--solver_model", default="",
-                        help="model that must not solve a question, in the paper "
-                             "Llama-3.3-70B-Instruct")
-    parser.add_argument("--solver_url", default="",
-                        help="OpenAI-compatible server of the solver; empty for OpenAI's")
-
-
-# name: (the function of the stage, the function that adds its flags)
-STAGES = {"split": (split, add_split_flags), "sft": (sft, add_sft_flags), "rm": (rm, add_rm_flags),
-          "textbook": (textbook, add_textbook_flags)}
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message):
-        raise ValueError(f"{message}; python prepare.py --help lists the stages, and python "
-                         "prepare.py STAGE --help the flags of one")
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the description as it is written, and the default of every flag."""
-
-
-def parse_args(arguments=None):
-    """The command line as a Namespace. ValueError names the flag that cannot be used."""
-    parser = Parser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-    for name, (function, add_flags) in STAGES.items():
-        description = inspect.getdoc(function)
-        command = commands.add_parser(name, help=description.splitlines()[0], allow_abbrev=False,
-                                      description=description, formatter_class=HelpFormatter)
-        add_flags(command)
-    args = parser.parse_args(arguments)
-
-    for name, value in vars(args).items():
-        is_number = type(value) in (int, float)
-        if is_number and value <= 0 and name not in ("seed", "held_out"):
-            raise ValueError(f"--{name} {value}: has to be above 0")
-    if args.stage == "split" and args.held_out < 0:
-        raise ValueError(f"--held_out {args.held_out}: has to be a number of problems, 0 or more")
-    if args.stage == "rm" and not 0 < args.held_out < 1:
-        raise ValueError(f"--held_out {args.held_out}: has to be a share between 0 and 1")
-    if args.stage == "textbook":
-        check_servers(args)
-    else:
-        resolve_engine(args.engine)
-    return args
-
-
-def check_servers(args):
-    """Raises ValueError unless both models that filter textbook questions can be asked, or none."""
-    given = [args.judge_model, args.solver_model]
-    if not any(given):
-        if args.judge_url or args.solver_url:
-            raise ValueError("a server without a model: give --judge_model and --solver_model")
-        return
-    if not all(given):
-        raise ValueError("the paper's filter needs two models: give --judge_model and "
-                         "--solver_model, or neither")
-    for role in ("judge", "solver"):
-        if not vars(args)[f"{role}_url"] and not os.environ.get("OPENAI_API_KEY"):
-            raise ValueError(f"--{role}_model {vars(args)[f'{role}_model']} is on no server: give "
-                             f"--{role}_url, any OpenAI-compatible one, or set OPENAI_API_KEY for "
-                             "OpenAI's")
+    function, cls = STAGES[name]
+    cfg = settings_of(cls, flags, f"prepare.py {name}", inspect.getdoc(function))
+    if isinstance(cfg, Common):
+        resolve_engine(cfg.engine)
+    return name, cfg
 
 
 def main():
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     ranks = distributed.init()
-    args = distributed.run_on_rank_0(parse_args)
-    if args.stage == "textbook":
-        distributed.run_on_rank_0(lambda: textbook(args))
+    name, cfg = distributed.run_on_rank_0(lambda: read_command(sys.argv[1:]))
+    if name == "textbook":
+        distributed.run_on_rank_0(lambda: textbook(cfg))
         return
 
-    run_stage, _ = STAGES[args.stage]
-    stage = Stage(args, ranks, load_tokenizer(args.model, args.chat_template))
+    run_stage, _ = STAGES[name]
+    stage = Stage(name, cfg, ranks, load_tokenizer(cfg.model, cfg.chat_template))
     run_stage(stage)
     stage.close()
 

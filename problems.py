@@ -6,7 +6,6 @@ may carry more: "accepted" lists every phrasing of the answer that is right.
     load_problems(path)           all problems of one file
     load_benchmarks(entries)      the benchmarks that an evaluation asks for, by name or by file
     stream_problems(source)       a source of training problems, too large to hold in memory
-    find_overlaps(rows, ...)      training problems that share text with a benchmark
 
 The functions that read and write JSONL are here too. Every other file of the project uses them.
 """
@@ -14,9 +13,7 @@ The functions that read and write JSONL are here too. Every other file of the pr
 import fcntl
 import json
 import os
-import re
 import sys
-import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -274,79 +271,6 @@ def check_hub(name, seconds):
         huggingface_hub.dataset_info(name, timeout=seconds)
     except Exception as error:                     # not all of the hub's errors are OSErrors
         raise ValueError(f"the hub does not answer: {first_line(error)}") from error
-
-
-# ---------------------------------------------------------------------------- overlaps
-
-NGRAM = 13                                         # words, the length that GPT-3's authors took
-
-# How a text is typeset, and how it may be. Applied in this order to lower-case text.
-LAYOUT = [
-    # 1,000  1{,}000  1\,000  ->  1000
-    (re.compile(r"(?<=\d)(?:,|\{,\}|\\[,!])(?=\d{3}(?!\d))"), ""),
-    # $x$-axis, well-known, 2-digit: a hyphen. The minus of x-y stays.
-    (re.compile(r"[−–]"), "-"),
-    (re.compile(r"\$(?=-[a-z])"), ""),
-    (re.compile(r"(?<=[a-z]{2})-(?=[a-z])|(?<=[a-z\d])-(?=[a-z]{2})"), " "),
-    # \frac12  ->  1 2, which is also what becomes of \dfrac{1}{2} and of 1/2
-    (re.compile(r"\\[dtc]?frac\s*(\d)\s*(\d)"), r" \1 \2 "),
-    # what gives form and has no meaning: \left, \quad, \mathrm, \text, \,
-    (re.compile(r"\\(?:(?:[dtc]?frac|left|right|big+[lrm]?|displaystyle|limits|q?quad|mbox"
-                r"|boldsymbol|operatorname|(?:text|math)[a-z]*)(?![a-z])|[^a-z\d])"), " "),
-    # operators
-    (re.compile(r"\\leq?(?:slant)?(?![a-z])|≤|⩽"), "<="),
-    (re.compile(r"\\geq?(?:slant)?(?![a-z])|≥|⩾"), ">="),
-    (re.compile(r"\\(?:times|cdot|ast)(?![a-z])|[×·⋅∗]"), "*"),
-]
-
-# A number, a run of letters, or an operator. Brackets, signs of punctuation, the slash and the
-# signs of powers and indices are none.
-WORD = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[-+*=<>]")
-
-
-def split_words(text):
-    r"""The words of a problem, the same however it is typeset.
-
-    "Compute $\dfrac{1}{2} \cdot x^2$."  ->  compute 1 2 * x 2
-    """
-    text = unicodedata.normalize("NFKC", text).lower()
-    for pattern, replacement in LAYOUT:
-        text = pattern.sub(replacement, text)
-    return WORD.findall(text)
-
-
-def split_ngrams(text):
-    """The parts of a problem by which it is recognized: every NGRAM words that follow each other.
-
-    A problem of fewer words has one part, all of them. -> set of strings
-    """
-    words = split_words(text)
-    if len(words) <= NGRAM:
-        return {" ".join(words)}
-    return {" ".join(words[i:i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
-
-
-def find_overlaps(rows, benchmarks):
-    """The problems that share one of split_ngrams with a problem of a benchmark. -> {name: rows}
-
-    benchmarks: {name: list of rows}. A row may be found in several benchmarks. Problems that share
-    only a long phrase are found as well: the rule finds too many rather than too few.
-    Source: the 13-grams are those of Brown et al. 2020 (arXiv 2005.14165), appendix C.
-    """
-    known = {}                                     # name: every part of its problems
-    for name, problems in benchmarks.items():
-        known[name] = set()
-        for problem in problems:
-            known[name] |= split_ngrams(problem["problem"])
-        known[name].discard("")                    # a problem without a word
-
-    found = {name: [] for name in benchmarks}
-    for row in rows:
-        parts = split_ngrams(row["problem"])
-        for name in benchmarks:
-            if not known[name].isdisjoint(parts):
-                found[name].append(row)
-    return found
 
 
 # ---------------------------------------------------------------------------- training problems

@@ -154,13 +154,13 @@ METRICS = [
 
 # What the line of a step shows of the step's metrics.
 STEP_METRICS = [
-    Metric("verify/accepted", "verifier", ".2f", "share of responses that the verifier accepts"),
+    Metric("verify/accepted", "verifier", ".3f", "share of responses that the verifier accepts"),
     Metric("verify/all_rejected", "all rejected", ".2f",
            "share of groups in which it accepts none"),
     Metric("rm/mean", "rm", ".2f", "mean score of the reward model (RM)"),
     Metric("rm/auroc", "auroc", ".2f",
            "chance that the RM puts an accepted response above a rejected one"),
-    Metric("policy/entropy", "entropy", ".2f", "of the policy, in nats per token"),
+    Metric("policy/entropy", "entropy", ".3f", "of the policy, in nats per token"),
     Metric("policy/gradient_norm", "grad", ".2f", "norm of the gradient, before it is clipped"),
     Metric("rollout/length", "length", ".0f", "mean tokens per response"),
 ]
@@ -257,7 +257,8 @@ def run_summary(cfg, metrics, folder, changed):
              "0.95)", "",
              summary_table(summaries), "", summary_legend(summaries), "",
              f"page:     {folder}/report.html (curves and samples; open it in a browser)",
-             f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl", "",
+             f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl",
+             f"share it: hf upload USER/MODEL {folder}/final", "",
              "try next:"]
 
     # The same run with another reward, so that nothing else tells the two apart.

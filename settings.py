@@ -27,9 +27,10 @@ RANGES = {
 def setting(default, help, *, choices=None, range=None, heading=None):
     """A field of a dataclass of settings.
 
-    default: its value without a flag; MISSING for one that has to be given; a list for a flag that
-    takes several words. help: a sentence for --help. choices: the values allowed, for all to see.
-    range: a key of RANGES. heading: in --help, above this setting and those that follow it.
+    default: its value without a flag; MISSING for one that has to be given; None for one whose
+    value, if it is not given, is found elsewhere; a list for a flag that takes several words.
+    help: a sentence for --help. choices: the values allowed, for all to see. range: a key of
+    RANGES. heading: in --help, above this setting and those that follow it.
     """
     metadata = {"help": help, "choices": choices, "range": range, "heading": heading}
     if isinstance(default, list):
@@ -70,13 +71,15 @@ def add_flags(parser, cls):
         if f.type is bool:
             options["action"] = "store_true"
         else:
-            options["metavar"] = "VALUE"
+            options["metavar"] = "|".join(f.metadata["choices"] or ["VALUE"])
             options["required"] = default is MISSING
             options["type"] = str if f.type is list else f.type
             if f.type is list:
                 options["nargs"] = "*"
                 default = " ".join(default)
-            if default not in ("", MISSING):
+            if default is MISSING:
+                sentence += " (required)"
+            elif default not in ("", None):
                 sentence += f" (default: {default})".replace("%", "%%")
         group.add_argument(f"--{f.name}", help=sentence, **options)
 
@@ -86,6 +89,13 @@ def parse_flags(cls, arguments, prog, description):
     parser = Parser(prog=prog, usage=f"{prog} [--SETTING VALUE ...]", description=description)
     add_flags(parser, cls)
     return vars(parser.parse_args(arguments))
+
+
+def settings_of(cls, arguments, prog, description):
+    """A dataclass of settings from a command line alone, checked. ValueError as the two parts."""
+    settings = cls(**parse_flags(cls, arguments, prog, description))
+    check_settings(settings)
+    return settings
 
 
 # ---------------------------------------------------------------------------- files
@@ -130,6 +140,8 @@ def check_settings(settings):
     """
     for f in fields(settings):
         value = getattr(settings, f.name)
+        if value is None:
+            continue
         choices = f.metadata["choices"]
         if choices and value not in choices:
             raise ValueError(f"--{f.name} {value}: choose one of {', '.join(choices)}")

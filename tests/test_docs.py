@@ -100,7 +100,7 @@ def help_of(command, monkeypatch, capsys):
     """What `python COMMAND --help` prints, in this process."""
     name, *stage = command.split()
     main = {"hero.py": hero.parse_args, "eval.py": evaluation.main, "report.py": report.main,
-            "page.py": page.main, "prepare.py": prepare.parse_args, "verify.py": verify.main,
+            "page.py": page.main, "prepare.py": prepare.main, "verify.py": verify.main,
             "results/paper_tables.py": paper_tables.main}[name]
     monkeypatch.setattr(sys, "argv", [name, *stage, "--help"])
     with pytest.raises(SystemExit):

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from helpers import SMALL, chain, hero_here, metrics_of, script
 
-from eval import evaluate, judge, parse_decision
+from eval import Settings, evaluate, judge, load_gradable, parse_decision
 from hero import parse_args, validate
 from problems import load_problems, write_jsonl
 from rollout import SamplingParams, make_engine
@@ -144,13 +144,14 @@ def test_decision(reply, wanted):
 
 
 def test_right_wrong_and_undecided_and_a_rerun_costs_nothing(serve, tmp_path):
-    server = serve(lambda prompt, _: {"2x": YES, "3x": NO}.get(said(prompt), "hm"))
+    """An empty answer is not sent, and a repeated one once; a reply without text is undecided."""
+    server = serve(lambda prompt, _: {"2x": YES, "3x": NO, "4x": None}.get(said(prompt), "hm"))
     cache = tmp_path / "cache.jsonl"
     for _ in range(2):
-        opinions = judge(["q {1}"] * 5, ["f(x)=2x"] * 5, ["2x", "3x", "?", "  ", "2x"],
+        opinions = judge(["q {1}"] * 6, ["f(x)=2x"] * 6, ["2x", "3x", "?", "  ", "2x", "4x"],
                          server.url, "m", cache)
-        assert opinions == [True, False, None, False, True]
-        assert server.requests == 3                   # an empty answer and a repeated one: none
+        assert opinions == [True, False, None, False, True, None]
+        assert server.requests == 4
     prompt = next(iter(server.prompts))
     for part in ("q {1}", "f(x)=2x", "Final Decision: Yes"):
         assert part in prompt
@@ -158,7 +159,7 @@ def test_right_wrong_and_undecided_and_a_rerun_costs_nothing(serve, tmp_path):
     # another question, and another model, are asked
     assert judge(["q"], ["2"], ["2x"], server.url, "m", cache) == [True]
     assert judge(["q"], ["2"], ["2x"], server.url, "n", cache) == [True]
-    assert server.requests == 5
+    assert server.requests == 6
 
 
 def test_what_the_student_says_does_not_decide(serve, tmp_path):
@@ -180,9 +181,10 @@ def test_rate_limits_and_server_errors_are_tried_again(serve, tmp_path):
 
 
 def test_a_silent_server_is_asked_again(serve, tmp_path):
+    """What it says after 3 s is YES, and too late."""
     server = serve(lambda _, attempt: 3.0 if attempt == 1 else NO)
     opinions = judge(["q"], ["1"], ["2"], server.url, "m", tmp_path / "c.jsonl", timeout=0.5)
-    assert opinions == [False] and server.requests >= 2    # more where the machine is slow
+    assert opinions == [False] and server.requests > 1         # more where the machine is slow
 
 
 def test_a_server_that_dies_loses_nothing(serve, tmp_path):
@@ -191,10 +193,10 @@ def test_a_server_that_dies_loses_nothing(serve, tmp_path):
     server = serve(lambda *_: YES if next(count) < 4 else 503)
     cache = tmp_path / "c.jsonl"
     questions = ["q"] * 12, ["1"] * 12, [str(i) for i in range(12)]
-    with pytest.raises(OSError, match="failed after 4 of 12 judgments .* resumes from there"):
+    with pytest.raises(OSError, match="failed after 4 of 12 replies .* resumes from there"):
         judge(*questions, server.url, "m", cache, workers=1, retries=1)
     server.close()
-    with pytest.raises(OSError, match="failed after 0 of 8 judgments .Connection error"):
+    with pytest.raises(OSError, match="failed after 0 of 8 replies .Connection error"):
         judge(*questions, server.url, "m", cache, retries=0)
 
     with open(cache, "a") as file:                        # and a kill has torn the last line
@@ -209,14 +211,8 @@ def test_a_server_that_dies_loses_nothing(serve, tmp_path):
 @pytest.mark.parametrize("status", [401, 404])
 def test_what_trying_again_cannot_mend_is_said_at_once(serve, tmp_path, status):
     server = serve(lambda *_: status)
-    with pytest.raises(OSError, match=f"failed after 0 of 1 judgments.*{status}"):
+    with pytest.raises(OSError, match=f"failed after 0 of 1 replies.*{status}"):
         judge(["q"], ["1"], ["2"], server.url, "m", tmp_path / "c.jsonl")
-    assert server.requests == 1
-
-
-def test_a_reply_without_text_is_undecided(serve, tmp_path):
-    server = serve(lambda *_: None)
-    assert judge(["q"], ["1"], ["2"], server.url, "m", tmp_path / "c.jsonl") == [None]
     assert server.requests == 1
 
 
@@ -248,12 +244,10 @@ def write_hardverify(folder):
 
 
 def evaluate_hardverify(folder, url, ranks=0):
-    """Runs eval.py on hardverify.jsonl, with a judge at `url` if there is one."""
-    arguments = ["--model", "dice", "--benchmarks", "hardverify.jsonl", "--seeds", 2,
-                 "--max_tokens", 24, "--instruction", "", "--out", f"out-{ranks}.json"]
-    if url:
-        arguments += ["--judge_url", url]
-    return script(folder, "eval.py", *arguments, ranks=ranks)
+    """Runs eval.py on hardverify.jsonl, with a judge at `url`."""
+    return script(folder, "eval.py", "--model", "dice", "--benchmarks",
+                  "hardverify.jsonl", "--seeds", 2, "--max_tokens", 24, "--instruction", "",
+                  "--out", f"out-{ranks}.json", "--judge_url", url, ranks=ranks)
 
 
 @pytest.mark.slow
@@ -270,19 +264,19 @@ def test_the_command_on_one_and_two_processes_and_again(folder, serve):
 
     first, second = (json.loads((folder / f"out-{ranks}.json").read_text()) for ranks in (0, 2))
     assert first["results"] == second["results"]
-    # of 16 rolls none is a 3 once in 600
-    assert first["results"]["hardverify"]["undecided"] > 0
+    assert first["results"]["hardverify"]["undecided"] > 0      # of 16 rolls, no 3 once in 600
     assert len((folder / "runs/judge.jsonl").read_text().splitlines()) == asked
     table = one.stdout.split("\n\n")[1]                   # after the settings
     assert "undecided" in table and "maj@2" in table and "best" not in table
 
 
-@pytest.mark.slow
-def test_without_a_key_or_a_server_nothing_is_sampled(folder, serve):
-    write_hardverify(folder)
-    result = evaluate_hardverify(folder, None)
-    assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
-    assert "hardverify is graded by a language model: set OPENAI_API_KEY" in result.stderr
+def test_without_a_key_or_a_server_nothing_is_sampled(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    path = tmp_path / "hardverify.jsonl"
+    write_jsonl(path, [{"question": "1+1", "ground_truth": "2"}])
+    with pytest.raises(ValueError, match="hardverify is graded by a language model: set OPENAI"):
+        load_gradable(Settings(model="m", benchmarks=[path]))
+    assert load_gradable(Settings(model="m", benchmarks=[path], judge_url="u"))
 
 
 @pytest.mark.slow
@@ -325,7 +319,7 @@ def test_a_generative_verifier_rewards_in_place_of_the_rules(folder, serve):
 
     # two processes log the same
     one = metrics_of(folder, "a")
-    assert 0 < one[1]["verify/undecided"] < 1 and 0 < one[1]["verify/accuracy"] < 1
+    assert 0 < one[1]["verify/undecided"] < 1 and 0 < one[1]["verify/accepted"] < 1
     assert verifier_metrics(one) == verifier_metrics(metrics_of(folder, "b"))
     asked = server.requests
     cached = [(folder / "runs" / name / "judge.jsonl").read_text().splitlines() for name in "ab"]
@@ -349,7 +343,7 @@ def test_a_generative_verifier_that_fails_ends_all_ranks_with_one_line(folder, s
     assert "the judge m at" in result.stderr and "resumes from there" in result.stderr
     other = serve(lambda *_: YES)
     hero_here(folder, "--resume", "--name", "f", "--judge_url", other.url)
-    assert metrics_of(folder, "f")[-1]["verify/accuracy"] == 1
+    assert metrics_of(folder, "f")[-1]["verify/accepted"] == 1
 
 
 @pytest.mark.parametrize("flags, way_out", [
@@ -358,7 +352,7 @@ def test_a_generative_verifier_that_fails_ends_all_ranks_with_one_line(folder, s
 def test_a_generative_verifier_needs_a_name_and_a_server(flags, way_out, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ValueError, match=way_out):
-        validate(parse_args(["--preset", "tiny", *flags]), 1)
+        validate(parse_args(flags), 1)
 
 
 # ---------------------------------------------------------------------------- vLLM

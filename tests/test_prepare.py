@@ -1,19 +1,16 @@
-"""The stages before reinforcement learning: drawing problems, SFT loss, pairs, Bradley-Terry."""
+"""The parts of the stages: drawing problems, overlaps, the textbook filter, SFT loss, pairs."""
 
 import copy
 import json
 import math
 import random
-import shutil
-import subprocess
 import sys
-import threading
-import time
+import tracemalloc
 from collections import Counter
 
 import pytest
 import torch
-from helpers import ROOT, command, environment, script
+from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from test_judge import NO, YES, Server
@@ -28,24 +25,34 @@ from transformers import (
 
 import prepare
 from distributed import Ranks, memory_plan, model_size, training_memory_plan
-from hero import PRESETS
+from hero import Config
 from prepare import (
     count_response_tokens,
-    digest,
     draw_problems,
     fit,
     fit_reward_model,
     is_english,
+    leave_out_overlaps,
     preference_pairs,
     rejection_reason,
     sft_loss,
     sft_rows,
     shuffled,
+    split_ngrams,
+    split_words,
     textbook_rows,
     unsplit_problems,
 )
 from problems import load_benchmarks, load_problems, stream_problems, write_jsonl
 from rewards import RewardModel
+from settings import read_settings
+
+
+def stage_of(*arguments, device="cpu", ranks=1, tokenizer=None):
+    """A Stage of a command line, on rank 0 of so many."""
+    name, cfg = prepare.read_command(list(map(str, arguments)))
+    return prepare.Stage(name, cfg, Ranks(0, ranks, torch.device(device)), tokenizer)
+
 
 # ---------------------------------------------------------------------------- problems
 
@@ -74,35 +81,15 @@ def test_every_problem_is_drawn_as_often():
     assert max(abs(times[row["problem"]] - 75) for row in rows) < 30
 
 
-def test_a_source_may_say_expected_answer_and_keeps_what_is_accepted(tmp_path):
-    (tmp_path / "a.jsonl").write_text(
-        '{"problem": " 1+1 ", "expected_answer": 2, "topic": "sum"}\n\n'
-        '{"problem": "0*1", "answer": 0, "accepted": ["0", "none"]}\n')
-    assert list(stream_problems(tmp_path / "a.jsonl")) == [
-        {"problem": "1+1", "answer": "2"},
-        {"problem": "0*1", "answer": "0", "accepted": ["0", "none"]}]
-
-
-# Draws 500 problems from each file in turn, and prints the peak memory of the process so far.
-PEAK_MEMORY = """
-import sys, prepare, problems
-for path in sys.argv[1:]:
-    drawn = prepare.draw_problems(problems.stream_problems(path), 500, 0)
-    lines = open("/proc/self/status").read().splitlines()
-    print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-"""
-
-
-@pytest.mark.slow
 def test_memory_does_not_grow_with_the_source(tmp_path):
-    """The peak of a process that draws 500 problems from 1,000 rows, and then from 20,000."""
-    paths = [tmp_path / "small.jsonl", tmp_path / "large.jsonl"]
-    for path, count in zip(paths, (1_000, 20_000), strict=True):
-        write_jsonl(path, [{"problem": f"{i} {'x' * 3000}", "answer": "7"} for i in range(count)])
-    result = subprocess.run([sys.executable, "-c", PEAK_MEMORY, *paths], cwd=ROOT,
-                            capture_output=True, check=True)
-    small, large = map(int, result.stdout.split())
-    assert large - small < 10_000                  # KiB; the rows themselves are 60,000
+    """10,000 rows of 3 kB are 30 MB. While 500 are drawn, at most 1,000 are in memory: 3 MB."""
+    path = tmp_path / "source.jsonl"
+    write_jsonl(path, [{"problem": f"{i} {'x' * 3000}", "answer": "7"} for i in range(10_000)])
+    tracemalloc.start()
+    assert len(draw_problems(stream_problems(path), 500, 0)) == 500
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8_000_000
 
 
 @pytest.mark.parametrize("rows, num_train, num_eval", [(50, 20, 4), (24, 20, 4), (20, 18, 2),
@@ -133,51 +120,110 @@ def test_problems_for_a_run_without_a_split(tmp_path, monkeypatch, capsys, rows,
 
 # ---------------------------------------------------------------------------- overlaps
 
-TRAIN = ("A train leaves the town of A at 8 o'clock and travels for 3 hours before it meets a bus. "
-         "How far has the bus come?")
+
+@pytest.mark.parametrize("one, other, words", [
+    (r"Compute $\dfrac{1}{2} \cdot x^2$.", "compute 1/2 * x²", "compute 1 2 * x 2"),
+    (r"\frac12 + \tfrac 1 2", r"\frac{1}{2}+\frac{1}{2}", "1 2 + 1 2"),
+    (r"If $x_1\le 1{,}000$", "IF x1 ≤ 1,000", "if x 1 < = 1000"),
+    (r"$\left(a+b\right)\,c - \text{Area}$", "(a + b) c − area", "a + b c - area"),
+    (r"the $x$-axis", "the x-axis", "the x axis"),
+    (r"the set $\mathbb{R}$ of well-known \textbf{reals}!", "the set R of well known reals",
+     "the set r of well known reals"),
+    (r"$2\times3.5 \geq \sqrt{2}$", r"2 × 3.5 ⩾ \sqrt 2", "2 * 3.5 > = sqrt 2"),
+    (r"it costs \$5", "It costs $5", "it costs 5"),
+    ("a $2$-digit number", "a 2-digit number", "a 2 digit number"),
+])
+def test_words_are_the_same_however_they_are_typeset(one, other, words):
+    assert split_words(one) == split_words(other) == words.split()
+
+
+@pytest.mark.parametrize("one, other", [
+    ("x + 1", "x - 1"), ("x^{2} = 3", "x^{2} = 4"), ("x < 1", r"x \le 1"), ("1,000", "1,000,000"),
+    (r"\sin x", r"\cos x"), ("x-y", "x+y"), ("3.5", "35"), (r"\sqrt{2}", "2")])
+def test_what_means_something_else_has_other_words(one, other):
+    assert split_words(one) != split_words(other)
+
+
+def test_parts_are_13_words_or_the_whole():
+    letters = "a b c d e f g h i j k l m n".split()
+    assert split_ngrams(" ".join(letters)) == {"a b c d e f g h i j k l m",
+                                               "b c d e f g h i j k l m n"}
+    assert split_ngrams("What is 1+1?") == {"what is 1 + 1"}
+    assert split_ngrams(" ".join(letters[:13])) == {" ".join(letters[:13])}
+
+
+TRAINS = (r"A train leaves the town of $A$ at 8 o'clock and travels $\frac{3}{4}$ of an hour at "
+          r"60 miles per hour before it meets, at \(x^2\) miles, a slower train from $B$.")
+SHORT = r"Find the sum of the roots of $x^2 - 5x + 6 = 0$."
+TINY = r"Compute $\binom{8}{3}$."
+
+PLANTED = {
+    "a copy": TRAINS,
+    "case and punctuation": TRAINS.upper().replace("FRAC", "frac").replace(",", " ;"),
+    "another LaTeX": r"A train leaves the town of A at 8 o'clock, and travels $\dfrac 34$ of an "
+                     r"hour at $60$ miles per hour. How far is that?",
+    "13 words of it": "Anna sees a train that travels 3/4 of an hour at 60 miles per hour before "
+                      "it stops.",
+    "a short one, typeset otherwise": r"find the SUM of the roots of \[x^{2}-5x+6=0\]",
+    "a tiny one": r"Compute \( \binom 8 3 \)",
+}
+KEPT = {
+    "12 words of it": "Anna sees a bus that travels 3/4 of an hour at 60 miles per hour before "
+                      "noon.",
+    "its numbers changed": r"A train leaves the town of $A$ at 9 o'clock and travels $\frac{2}{5}$ "
+                           r"of an hour at 70 miles per hour before it meets, at \(x^3\) miles, a "
+                           r"slower train from $C$.",
+    "a short one, a number changed": r"Find the sum of the roots of $x^2 - 7x + 6 = 0$.",
+    "a short one, a sign changed": r"Find the sum of the roots of $x^2 + 5x + 6 = 0$.",
+    "a tiny one, a number changed": r"Compute $\binom{8}{4}$.",
+    "a tiny one and more": r"Compute $\binom{8}{3}$ modulo 5.",
+    "the same words in another order": " ".join(reversed(TRAINS.split())),
+    "no word at all": "?",
+}
+
+
+def test_planted_overlaps_are_left_out_and_no_others(capsys):
+    """The 12 words are "travels 3 4 of an hour at 60 miles per hour before"; "it" is the 13th."""
+    benchmarks = {"one": [{"problem": TRAINS}, {"problem": "???"}],
+                  "two": [{"problem": SHORT}, {"problem": TINY}], "three": [{"problem": TRAINS}]}
+    rows = [{"problem": text, "name": name} for name, text in (PLANTED | KEPT).items()]
+    kept, counts = leave_out_overlaps(rows, benchmarks)
+    assert [row["name"] for row in kept] == list(KEPT)
+    assert counts == {"one": 4, "two": 2, "three": 4}
+    kept, counts = leave_out_overlaps(rows, {"two": benchmarks["two"]})
+    assert [row["name"] for row in kept] == [*list(PLANTED)[:4], *KEPT]
+    assert "left out 2 of 14 problems that share text with a benchmark" in capsys.readouterr().out
+
+    assert leave_out_overlaps(rows, {}) == (rows, {})
+    assert capsys.readouterr().out == ""
+    with pytest.raises(ValueError, match="all 2 problems share text with a benchmark .{'b': 2}"):
+        leave_out_overlaps(rows[:2], {"b": rows})
 
 
 def test_a_split_leaves_out_what_its_benchmarks_ask(tmp_path, monkeypatch, tokenizer, capsys):
     """One problem is in both, one in one of them. The second call draws nothing anew."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    planted = ["Compute $1{,}000 \\cdot 2$.", TRAIN.upper()]
-    others = ["Compute 1000 * 3", TRAIN.replace("8", "9").replace("for 3", "nearly 4").lower()]
-    others += [f"Compute {i} * 2" for i in range(20)]
+    planted = ["Compute $1{,}000 \\cdot 2$.", TRAINS.upper().replace("FRAC", "frac")]
+    others = [f"Compute {i} * 2" for i in range(20)]
     write_jsonl("source.jsonl", [{"problem": text, "answer": "1"} for text in others + planted])
-    write_jsonl("amc23.jsonl", [{"question": TRAIN, "answer": 1},
+    write_jsonl("amc23.jsonl", [{"question": TRAINS, "answer": 1},
                                 {"question": "compute 1000 * 2", "answer": 2}])
     write_jsonl("own.jsonl", [{"problem": "compute 1000 * 2", "answer": 2}])
 
-    arguments = ["split", "--model", "m", "--source", "source.jsonl", "--sample", "30",
-                 "--benchmarks", "amc23.jsonl", "own.jsonl", "math500"]
-    ranks = Ranks(0, 1, torch.device("cpu"))
-    stage = prepare.Stage(prepare.parse_args(arguments), ranks, tokenizer)
+    stage = stage_of("split", "--model", "m", "--source", "source.jsonl", "--sample", 30,
+                     "--benchmarks", "amc23.jsonl", "own.jsonl", "math500", tokenizer=tokenizer)
     problems, manifest = prepare.open_split(stage)
     assert {row["problem"] for row in problems} == set(others)
     assert manifest["overlaps"] == {"amc23": 2, "own": 1}
     assert manifest["not_checked"] == ["math500"]
     assert manifest["settings"]["benchmarks"] == ["amc23.jsonl", "own.jsonl", "math500"]
     said = capsys.readouterr().out
-    assert "left out 2 of 24 problems that share text with a benchmark" in said
     assert "note: not checked against the problems of math500: cannot read split 'test'" in said
 
     assert prepare.open_split(stage) == (problems, manifest)
     assert prepare.read_manifest(stage.out) == manifest
     assert capsys.readouterr().out == ""
-
-
-def test_without_a_benchmark_nothing_is_left_out(capsys):
-    rows = [{"problem": "1+1"}, {"problem": "1+2"}]
-    assert prepare.leave_out_overlaps(rows, {}) == (rows, {})
-    assert capsys.readouterr().out == ""
-    assert prepare.parse_args(["split", "--model", "m", "--benchmarks"]).benchmarks == []
-
-
-def test_a_source_that_is_a_benchmark_is_refused():
-    rows = [{"problem": "1+1"}, {"problem": "1+2"}]
-    with pytest.raises(ValueError, match="all 2 problems share text with a benchmark .{'b': 2}"):
-        prepare.leave_out_overlaps(rows, {"b": rows})
 
 
 # ---------------------------------------------------------------------------- textbook problems
@@ -217,13 +263,11 @@ def test_textbook(tmp_path, capsys):
     assert "10 of 10 rows" in capsys.readouterr().out
     problems = load_benchmarks([tmp_path / "data/textbook.jsonl"])["textbook"]
     assert {row["answer"] for row in problems} == {"the essential supremum of f"}
-    assert problems == list(textbook_rows(rows[::-1]))[:10]
-    assert problems != list(textbook_rows(rows, seed=1))[:10]
-    assert len(list(textbook_rows(rows))) == 21
+    assert problems == list(textbook_rows(rows[::-1], 0, Counter()))[:10]
+    assert problems != list(textbook_rows(rows, 1, Counter()))[:10]
 
     manifest = textbook_manifest(tmp_path)
     assert manifest["settings"]["count"] == 10 and manifest["counts"]["kept"] == 10
-    assert manifest["files"] == {"textbook.jsonl": digest(tmp_path / "data/textbook.jsonl")}
     textbook_here(tmp_path, "--source", "hub", "--count", 30)
     assert textbook_manifest(tmp_path)["counts"] == {"rows": 25, "questions": 22, "verified": 1,
                                                      "kept": 21}
@@ -305,41 +349,33 @@ def test_two_models_select_the_questions_and_a_rerun_asks_nothing(tmp_path, serv
     assert manifest["counts"] == {"rows": 20, "questions": 20, "asked": 20, "unsuitable": 4,
                                   "solved": 4, "undecided": 8, "kept": 4}
 
-    # 20 questions and 12 answers to judge, 12 to solve; each prompt once
-    assert servers.requests == (20 + 12, 12)
+    # 20 questions and 12 answers to judge, 12 to solve; each prompt once, whatever --count is
+    for flags in ([], ["--count", 3]):
+        textbook_here(tmp_path, *arguments, *flags)
+        assert servers.requests == (20 + 12, 12)
+    assert load_problems(tmp_path / "data/textbook.jsonl") == problems[:3]
     replies = tmp_path / "data/textbook.replies.jsonl"
     assert len(replies.read_text().splitlines()) == 44
-    textbook_here(tmp_path, *arguments)
-    assert servers.requests == (32, 12)
-    assert textbook_manifest(tmp_path) == manifest
-
-    # with a smaller --count: the first of them
-    textbook_here(tmp_path, *arguments, "--count", 3)
-    assert load_problems(tmp_path / "data/textbook.jsonl") == problems[:3]
 
 
-def test_no_more_questions_are_asked_than_needed(tmp_path, servers, monkeypatch):
+def test_no_more_is_asked_than_needed_and_a_failure_loses_nothing(tmp_path, servers, monkeypatch):
+    """Five questions at a time. The solver fails, is named, and works again."""
     monkeypatch.setattr(prepare, "QUESTIONS_AT_ONCE", 5)
     write_questions(tmp_path, ("hard",), 20)
-    textbook_here(tmp_path, "--source", "hub", "--count", 7, *servers.flags())
-    assert servers.requests == (20, 10)
+    arguments = ["--source", "hub", "--count", 7, *servers.flags()]
+    servers.solver.behave = lambda *_: 401
+    with pytest.raises(OSError, match="the solver s at .* failed after 0 of 5 replies .*401.*"
+                       "textbook.replies.jsonl, and the same command resumes from there"):
+        textbook_here(tmp_path, *arguments)
+    assert not (tmp_path / "data/textbook.jsonl").exists()
+    assert servers.judge.requests == 5
+
+    servers.solver.behave = servers.as_solver
+    refused = servers.solver.requests
+    textbook_here(tmp_path, *arguments)
+    assert servers.requests == (20, refused + 10)
     assert textbook_manifest(tmp_path)["counts"]["asked"] == 10
     assert len(load_problems(tmp_path / "data/textbook.jsonl")) == 7
-
-
-def test_a_solver_that_fails_is_named_and_what_is_answered_stays(tmp_path, servers):
-    write_questions(tmp_path, ("hard",), 6)
-    servers.solver.behave = lambda *_: 401
-    with pytest.raises(OSError, match="the solver s at .* failed after 0 of 6 solutions .*401.*"
-                       "textbook.replies.jsonl, and the same command resumes from there"):
-        textbook_here(tmp_path, "--source", "hub", *servers.flags())
-    assert not (tmp_path / "data/textbook.jsonl").exists()
-
-    asked = servers.judge.requests
-    servers.solver.behave = servers.as_solver
-    textbook_here(tmp_path, "--source", "hub", *servers.flags())
-    assert len(load_problems(tmp_path / "data/textbook.jsonl")) == 6
-    assert asked == 6 and servers.judge.requests == 12
 
 
 def test_a_filter_that_selects_nothing_says_what_became_of_the_questions(tmp_path, servers):
@@ -349,79 +385,38 @@ def test_a_filter_that_selects_nothing_says_what_became_of_the_questions(tmp_pat
         textbook_here(tmp_path, "--source", "hub", *servers.flags())
 
 
-@pytest.mark.slow
-def test_a_killed_selection_resumes_and_is_the_same(tmp_path, servers):
-    """SIGKILL after some replies: only what was under way, of 8 workers, is asked again."""
-    write_questions(tmp_path, ("easy", "hard"), 40)
-    killed = threading.Event()
-
-    def solver_that_stops(prompt, attempt):
-        if servers.solver.requests > 30:
-            killed.wait()
-        return servers.as_solver(prompt, attempt)
-
-    servers.solver.behave = solver_that_stops
-    arguments = ["prepare.py", "textbook", "--source", "hub", *servers.flags()]
-    process = subprocess.Popen(command(*arguments), cwd=tmp_path, env=environment(),
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    replies = tmp_path / "data/textbook.replies.jsonl"
-    while not replies.exists() or len(replies.read_text().splitlines()) < 100:
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    killed.set()
-    assert not (tmp_path / "data/textbook.jsonl").exists()
-
-    before = servers.solver.requests
-    assert 20 <= before <= 30 + 8
-    result = script(tmp_path, *arguments)
-    assert result.returncode == 0, result.stderr
-    assert 80 <= servers.solver.requests <= 80 + 8            # 8 at the same time
-    interrupted = (tmp_path / "data/textbook.jsonl").read_bytes()
-
-    # undisturbed, in another folder, with the same servers
-    other = tmp_path / "other"
-    other.mkdir()
-    shutil.copytree(tmp_path / "hub", other / "hub")
-    textbook_here(other, *arguments[2:])
-    assert (other / "data/textbook.jsonl").read_bytes() == interrupted
-    assert textbook_manifest(other)["counts"] == textbook_manifest(tmp_path)["counts"]
-
-
 @pytest.mark.parametrize("flags, says", [
-    (["--judge_model", "j", "--judge_url", "u"], "needs two models"),
-    (["--solver_model", "s", "--solver_url", "u"], "needs two models"),
-    (["--judge_url", "u"], "a server without a model"),
-    (["--judge_model", "j", "--solver_model", "s", "--judge_url", "u"],
+    ("--judge_model j --judge_url u", "needs two models"),
+    ("--solver_model s --solver_url u", "needs two models"),
+    ("--judge_url u", "needs two models"),
+    ("--judge_model j --solver_model s --judge_url u",
      "--solver_model s is on no server: give --solver_url"),
-    (["--judge_model", "j", "--solver_model", "s", "--solver_url", "u"],
+    ("--judge_model j --solver_model s --solver_url u",
      "--judge_model j is on no server: give --judge_url")])
-def test_both_models_need_a_name_and_a_server(flags, says, monkeypatch):
+def test_both_models_need_a_name_and_a_server(tmp_path, flags, says, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ValueError, match=says):
-        prepare.parse_args(["textbook", *flags])
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
-    prepare.parse_args(["textbook", "--judge_model", "j", "--solver_model", "s"])
+        textbook_here(tmp_path, *flags.split())
 
 
 # ---------------------------------------------------------------------------- cold start
 
 
-def test_english_is_told_by_its_letters():
-    assert is_english("The answer is \\boxed{4}.")
-    assert is_english("2 + 2 = 4")
-    assert is_english("")
-    assert is_english("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.")
-    assert not is_english("\u7b54\u6848\u662f \\boxed{4}")
-    assert not is_english("We add the numbers: \u7136\u540e\u5f97\u5230\u7b54\u6848.")
+@pytest.mark.parametrize("text, wanted", [
+    ("The answer is \\boxed{4}.", True), ("2 + 2 = 4", True), ("", True),
+    ("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.", True),
+    ("\u7b54\u6848\u662f \\boxed{4}", False),
+    ("We add the numbers: \u7136\u540e\u5f97\u5230\u7b54\u6848.", False)])
+def test_english_is_told_by_its_letters(text, wanted):
+    assert is_english(text) is wanted
 
 
-def test_the_cold_start_takes_right_finished_english_responses():
-    assert rejection_reason("so \\boxed{9}", "correct", True) is None
-    assert rejection_reason("so \\boxed{8}", "wrong", True) == "wrong"
-    assert rejection_reason("so \\boxed{9}", "correct", False) == "unfinished"
-    assert rejection_reason("\u7b54\u6848\u662f \\boxed{9}", "correct", True) == "not English"
+@pytest.mark.parametrize("text, reason, finished, rejection", [
+    ("so \\boxed{9}", "correct", True, None), ("so \\boxed{8}", "wrong", True, "wrong"),
+    ("so \\boxed{9}", "correct", False, "unfinished"),
+    ("\u7b54\u6848\u662f \\boxed{9}", "correct", True, "not English")])
+def test_the_cold_start_takes_right_finished_english_responses(text, reason, finished, rejection):
+    assert rejection_reason(text, reason, finished) == rejection
 
 
 def test_forward_passes_of_any_size_train_the_same(exact, tokenizer):
@@ -437,10 +432,10 @@ def test_forward_passes_of_any_size_train_the_same(exact, tokenizer):
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def test_sft_loss_counts_response_tokens_only(exact, tokenizer):
+def test_sft_loss_counts_response_tokens_only(exact, tokenizer, monkeypatch):
+    """By hand, and with response_only: then no logits before the first response are asked for."""
     rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;\\boxed{9}"), ("x", "\\boxed{7}")])
     assert all(response[-1] == tokenizer.eos_token_id for _, response in rows)
-
     total = 0.0
     count = 0
     for prompt, response in rows:
@@ -448,20 +443,16 @@ def test_sft_loss_counts_response_tokens_only(exact, tokenizer):
         logp = logits.log_softmax(-1)[len(prompt) - 1:-1]
         total -= logp[range(len(response)), response].sum().item()
         count += len(response)
-    assert sft_loss(exact, rows).item() == pytest.approx(total / count, abs=1e-5)
 
-
-def test_logits_of_the_responses_alone_give_the_same_loss(exact, tokenizer, monkeypatch):
-    """Rows whose prompts differ in length: what is left out lies before the first response."""
-    rows = sft_rows(tokenizer, [("compute 2+3*4-5", "3*4=12;\\boxed{9}"), ("x", "\\boxed{7}")])
-    shortest = min(len(prompt) for prompt, _ in rows)
-    longest = max(len(prompt + response) for prompt, response in rows)
     asked = []
     forward = exact.forward
     monkeypatch.setattr(exact, "forward", lambda **options: asked.append(
         options["logits_to_keep"]) or forward(**options))
-    losses = [sft_loss(exact, rows, response_only).item() for response_only in (False, True)]
-    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    for response_only in (False, True):
+        loss = sft_loss(exact, rows, response_only).item()
+        assert loss == pytest.approx(total / count, abs=1e-5)
+    shortest = min(len(prompt) for prompt, _ in rows)
+    longest = max(len(prompt + response) for prompt, response in rows)
     assert asked == [longest, longest - shortest + 1]
 
 
@@ -482,25 +473,20 @@ def test_responses_that_were_cut_are_in_no_pair():
               "reasons": ["correct", "wrong", "wrong"]}
     group = prepare.finished_group(record)
     assert (group.responses, group.verified) == (["a", "c"], [True, False])
-    pairs = prepare.pairs_of([group], 4, random.Random(0))
-    assert pairs == [("p", "a", "c")]
+    assert preference_pairs(*zip(group), 4, random.Random(0)) == [("p", "a", "c")]
 
 
 def test_preference_pairs_golden():
+    """q has no wrong response. Of the others two are allowed, and one is possible."""
     pairs = preference_pairs(["p", "q", "r"], [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"]],
                              [[1, 0, 0], [1, 1, 1], [0, 0, 1]], limit=2, rng=random.Random(0))
-    assert len(pairs) == 2                         # q has no wrong response
-    assert pairs[0][:2] == ("p", "a")
-    assert pairs[0][2] in "bc"
-    assert pairs[1][:2] == ("r", "i")
-    assert pairs[1][2] in "gh"
+    assert [(problem, chosen) for problem, chosen, _ in pairs] == [("p", "a"), ("r", "i")]
+    assert pairs[0][2] in "bc" and pairs[1][2] in "gh"
 
-
-def test_preference_pairs_use_a_response_once():
+    # a response is in one pair only
     pairs = preference_pairs(["p"], [list("abcdef")], [[1, 1, 1, 0, 0, 0]], 3, random.Random(0))
-    assert len(pairs) == 3
-    assert len({chosen for _, chosen, _ in pairs}) == 3
-    assert len({rejected for _, _, rejected in pairs}) == 3
+    assert {chosen for _, chosen, _ in pairs} == set("abc")
+    assert {rejected for _, _, rejected in pairs} == set("def")
 
 
 def test_bradley_terry_training_learns_to_rank(world):
@@ -543,31 +529,27 @@ def test_memory_plan_of_the_papers_models_by_hand(paper_models):
     """A layer of the 4B model: attention 2560 * 128 * (32 + 8 + 8 + 32) = 26,214,400; feed-forward
     3 * 2560 * 9728 = 74,711,040; norms 2 * 2560 + 2 * 128 = 5,376: 100,930,816. 36 of them, the
     embedding 151936 * 2560 and the last norm: 4,022,468,096 weights; on 8 GPUs the masters take
-    4 * that / 8 = 1.87 GiB and Adam's moments 3.75."""
+    4 * that / 8 = 1.87 GiB and Adam's moments 3.75. Loading the float32 policy takes 4 bytes of
+    each weight, 14.98 GiB; a checkpoint 12, three of them 134.9 GiB. The reward model of 7.07e9
+    weights is read in bfloat16: 13.2 GiB, less."""
     size = model_size(AutoModelForCausalLM, paper_models[0])
     assert size.parameters == 4_022_468_096
     assert size.layer_parameters == 100_930_816
 
     plan = memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384)
-    assert "   1.87 GiB  master weights" in plan
-    assert "   3.75 GiB  Adam's moments" in plan
-    assert "  32.00 GiB  vLLM: weights and KV cache" in plan
+    for line in ("   1.87 GiB  master weights", "   3.75 GiB  Adam's moments",
+                 "  32.00 GiB  vLLM: weights and KV cache", "   2.50 GiB  CUDA, communication",
+                 "15.0 GiB while models are loaded, one at a time; 7.5 GiB per GPU",
+                 "134.9 GiB for two checkpoints and one that is being written, 15.0 GiB for"):
+        assert line in plan
 
 
-def test_memory_plan_refuses_with_advice(paper_models):
-    with pytest.raises(ValueError, match="needs .* GiB on GPUs of 24.0: take more GPUs"):
-        memory_plan(*paper_models, gpus=1, gpu_gib=24, tokens=16384)
-    with pytest.raises(ValueError, match="raise --gpu_memory_utilization"):
-        memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384, vllm_share=0.05)
-
-
-def test_memory_plan_counts_host_disk_and_overhead(paper_models):
-    """Loading the float32 policy takes 4 bytes of each weight, 14.98 GiB; a checkpoint 12, three of
-    them 134.9 GiB. The reward model of 7.07e9 weights is read in bfloat16: 13.2 GiB, less."""
-    plan = memory_plan(*paper_models, gpus=8, gpu_gib=80, tokens=16384)
-    assert "   2.50 GiB  CUDA, communication" in plan
-    assert "15.0 GiB while models are loaded, one at a time; 7.5 GiB per GPU" in plan
-    assert "134.9 GiB for two checkpoints and one that is being written, 15.0 GiB for" in plan
+@pytest.mark.parametrize("gpus, gpu_gib, options, says", [
+    (1, 24, {}, "needs .* GiB on GPUs of 24.0: take more GPUs"),
+    (8, 80, {"vllm_share": 0.05}, "raise --gpu_memory_utilization")])
+def test_memory_plan_refuses_with_advice(paper_models, gpus, gpu_gib, options, says):
+    with pytest.raises(ValueError, match=says):
+        memory_plan(*paper_models, gpus=gpus, gpu_gib=gpu_gib, tokens=16384, **options)
 
 
 def test_training_plan_of_prepare_by_hand(paper_models):
@@ -584,26 +566,23 @@ def test_training_plan_of_prepare_by_hand(paper_models):
 
 @pytest.mark.parametrize("stage, says", [("sft", "13.91 GiB  logits"), ("rm", "0.00 GiB  logits")])
 def test_a_stage_prints_its_plan_on_gpus(paper_models, monkeypatch, capsys, stage, says):
-    args = prepare.parse_args([stage, "--model", str(paper_models[0])])
-    ranks = Ranks(0, 8, torch.device("cuda"))
     monkeypatch.setattr(prepare, "gpu_memory_gib", lambda device: 79.1)
-    prepare.print_memory_plan(prepare.Stage(args, ranks, tokenizer=None))
+    arguments = [stage, "--model", paper_models[0]]
+    prepare.print_memory_plan(stage_of(*arguments, device="cuda", ranks=8))
     out = capsys.readouterr().out
     assert "memory for training on each of 8 GPUs of 79 GiB" in out and says in out
 
-    args.gradient_checkpointing = "off"
-    args.max_tokens = 30000
+    arguments += ["--gradient_checkpointing", "off", "--max_tokens", 30000]
     with pytest.raises(ValueError, match="training needs .* GiB on GPUs of 79.1"):
-        prepare.print_memory_plan(prepare.Stage(args, ranks, tokenizer=None))
+        prepare.print_memory_plan(stage_of(*arguments, device="cuda", ranks=8))
 
 
-def test_checkpointing_and_sharding_are_on_with_gpus_by_default():
-    args = prepare.parse_args(["rm", "--model", "m"])
-    for device, expected in (("cuda", True), ("cpu", False)):
-        ranks = Ranks(0, 1, torch.device(device))
-        assert prepare.is_on(args.gradient_checkpointing, ranks) == expected
-        assert prepare.is_on(args.shard, ranks) == expected
-        assert prepare.is_on("on", ranks) and not prepare.is_on("off", ranks)
+@pytest.mark.parametrize("choice, device, expected", [
+    ("auto", "cuda", True), ("auto", "cpu", False), ("on", "cpu", True), ("off", "cuda", False)])
+def test_checkpointing_and_sharding_are_on_with_gpus_by_default(choice, device, expected):
+    assert prepare.is_on(choice, Ranks(0, 1, torch.device(device))) == expected
+    cfg = stage_of("rm", "--model", "m").cfg
+    assert cfg.shard == cfg.gradient_checkpointing == "auto"
 
 
 # ---------------------------------------------------------------------------- AceMath-7B-RM
@@ -615,23 +594,19 @@ CHATML = ("{% if messages[0]['role'] != 'system' %}<|im_start|>system\nPlease re
           "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 
-def byte_tokenizer():
-    """A tokenizer like that of Qwen2, without its merges: one token per byte."""
+def test_acemath_reads_the_conversation_of_its_card(tmp_path):
+    """System message, question, solution, no generation prompt; the raw logit at the last token.
+
+    The tokenizer is like that of Qwen2, without its merges: one token per byte.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {letter: i for i, letter in enumerate(alphabet)}
-    core = Tokenizer(models.BPE(vocabulary, []))
+    core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>"])
     tokenizer.chat_template = CHATML
-    return tokenizer
-
-
-def test_acemath_reads_the_conversation_of_its_card(tmp_path):
-    """System message, question, solution, no generation prompt; the raw logit at the last token."""
-    tokenizer = byte_tokenizer()
     torch.manual_seed(0)
     model = Qwen2ForSequenceClassification(Qwen2Config(
         vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
@@ -639,13 +614,14 @@ def test_acemath_reads_the_conversation_of_its_card(tmp_path):
         pad_token_id=tokenizer.pad_token_id)).eval()
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    reward_model = RewardModel(tmp_path, system=PRESETS["qwen3-4b"]["rm_system"])
+    settings = read_settings(Config, ROOT / "configs/qwen3-4b.toml")
+    reward_model = RewardModel(tmp_path, system=settings["rm_system"])
 
-    text = ("<|im_start|>system\nPlease reason step by step, and check your final answer within "
-            "\\boxed{}.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
-            "<|im_start|>assistant\nIt is \\boxed{2}.<|im_end|>\n")
     ids = reward_model.token_ids("What is 1+1?", "It is \\boxed{2}.")
-    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode(ids) == (
+        "<|im_start|>system\nPlease reason step by step, and check your final answer within "
+        "\\boxed{}.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
+        "<|im_start|>assistant\nIt is \\boxed{2}.<|im_end|>\n")
 
     hidden = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
     score = reward_model.score(["What is 1+1?"], ["It is \\boxed{2}."])
@@ -655,20 +631,36 @@ def test_acemath_reads_the_conversation_of_its_card(tmp_path):
 # ---------------------------------------------------------------------------- the command line
 
 
-def test_every_stage_explains_its_flags(capsys):
-    """`prepare.py STAGE --help` names the default of every flag but --model, which is required."""
-    for stage, needs_a_model in (("split", True), ("sft", True), ("rm", True), ("textbook", False)):
-        with pytest.raises(SystemExit):
-            prepare.parse_args([stage, "--help"])
-        text = capsys.readouterr().out
-        assert ("--model" in text) == needs_a_model
-        assert "(default: None)" not in text
+@pytest.mark.parametrize("stage", prepare.STAGES)
+def test_every_stage_explains_its_flags(capsys, stage):
+    """`prepare.py --help` lists the stages, `prepare.py STAGE --help` the flags of one. All stages
+    but textbook need a model."""
+    with pytest.raises(SystemExit):
+        prepare.read_command(["--help"])
+    assert f"python prepare.py {stage} " in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        prepare.read_command([stage, "--help"])
+    text = capsys.readouterr().out
+    assert ("--model VALUE" in text) == (stage != "textbook")
+    assert "(default: " in text and "None" not in text
+    if stage == "textbook":
+        assert prepare.read_command([stage])[1].out == "data/textbook.jsonl"
+    else:
+        with pytest.raises(ValueError, match=f"--model; python prepare.py {stage} --help"):
+            prepare.read_command([stage])
 
 
-def test_the_textbook_stage_needs_no_model():
-    args = prepare.parse_args(["textbook"])
-    assert vars(args) == {"stage": "textbook", "source": "MegaScience/TextbookReasoning",
-                          "count": 750, "seed": 0, "out": "data/textbook.jsonl",
-                          "judge_model": "", "judge_url": "", "solver_model": "", "solver_url": ""}
-    with pytest.raises(ValueError, match="--model"):
-        prepare.parse_args(["split"])
+@pytest.mark.parametrize("arguments, says", [
+    ("split --cuont 3", "unrecognized arguments: --cuont"),
+    ("split --count 0", "--count 0: has to be above 0"),
+    ("split --held_out -1", "--held_out -1: has to be 0 or above"),
+    ("split --engine magic", "--engine magic: choose one of auto, vllm, transformers"),
+    ("sft --shard half", "--shard half: choose one of auto, on, off"),
+    ("sft --temperature 0", "--temperature 0.0: has to be above 0"),
+    ("rm --held_out 1", "--held_out 1.0: has to be above 0 and below 1"),
+    ("--model", "'--model' is not a STAGE"), ("train", "one of split, sft, rm, textbook")])
+def test_flags_that_cannot_work(arguments, says):
+    with pytest.raises(ValueError) as refusal:
+        prepare.read_command([*arguments.split(), "--model", "m"])
+    assert says in str(refusal.value) and "\n" not in str(refusal.value)
+    assert prepare.read_command(["split", "--model", "m", "--benchmarks"])[1].benchmarks == []
