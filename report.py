@@ -220,14 +220,14 @@ def format_metrics(metrics):
 
     About 100 columns, and 12 or so more per held-out set in a step with an evaluation.
     """
-    parts = [f"step {metrics['step']:3d}"]
+    parts = []
     for metric in STEP_METRICS:
         value = metrics.get(metric.key)
         if value is not None:
             parts.append(f"{metric.title} {value:{metric.number_format}}")
     for name in evaluation_names([metrics]):
         parts.append(f"{name} {metrics[f'eval/{name}/pass@1']:.3f}")
-    return "  ".join(parts)
+    return f"step {metrics['step']:3d} {'  '.join(parts)}"
 
 
 def step_legend():
