@@ -737,7 +737,7 @@ def train(cfg, method=None):
     if progress.step == cfg.steps:
         distributed.save_model(folder / "final", models.policy, tokenizer)
     if ranks.rank == 0:
-        run.finish(cfg, Config(), folder, progress)
+        run.finish(cfg, folder, progress)
     models.engine.close()
     return progress.history[-1]
 

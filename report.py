@@ -154,7 +154,7 @@ METRICS = [
 
 # What the line of a step shows of the step's metrics.
 STEP_METRICS = [
-    Metric("verify/accepted", "verifier", ".2f", "share of responses that the verifier accepts"),
+    Metric("verify/accepted", "verifier", ".3f", "share of responses that the verifier accepts"),
     Metric("verify/all_rejected", "all rejected", ".2f",
            "share of groups in which it accepts none"),
     Metric("rm/mean", "rm", ".2f", "mean score of the reward model (RM)"),
@@ -220,14 +220,14 @@ def format_metrics(metrics):
 
     About 100 columns, and 12 or so more per held-out set in a step with an evaluation.
     """
-    parts = [f"step {metrics['step']:3d}"]
+    parts = []
     for metric in STEP_METRICS:
         value = metrics.get(metric.key)
         if value is not None:
             parts.append(f"{metric.title} {value:{metric.number_format}}")
     for name in evaluation_names([metrics]):
         parts.append(f"{name} {metrics[f'eval/{name}/pass@1']:.3f}")
-    return "  ".join(parts)
+    return f"step {metrics['step']:3d} {'  '.join(parts)}"
 
 
 def step_legend():
@@ -257,7 +257,8 @@ def run_summary(cfg, metrics, folder, changed):
              "0.95)", "",
              summary_table(summaries), "", summary_legend(summaries), "",
              f"page:     {folder}/report.html (curves and samples; open it in a browser)",
-             f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl", "",
+             f"curves:   {folder}/curves.png", f"samples:  {folder}/rollouts.jsonl",
+             f"share it: hf upload USER/MODEL {folder}/final", "",
              "try next:"]
 
     # The same run with another reward, so that nothing else tells the two apart.

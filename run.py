@@ -12,6 +12,7 @@ import math
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -33,7 +34,6 @@ from report import (
     flatten,
     format_metrics,
     plot_curves,
-    results_table,
     run_summary,
     step_legend,
     summary_table,
@@ -153,7 +153,9 @@ def write_config(cfg, ranks, folder):
     if "made_with" not in saved:
         write_file(path, json.dumps(asdict(cfg) | {"made_with": origin}, indent=1) + "\n")
         return
-    changed = changed_names(saved["made_with"], origin)
+    then, now = flatten(saved["made_with"]), flatten(origin)
+    changed = [name for name in sorted(then | now)
+               if name != "command" and then.get(name) != now.get(name)]
     if changed:
         print(f"note: since {folder} was started, this has changed: {', '.join(changed)}; the "
               "rest of the run may differ from what it would have been", flush=True)
@@ -527,11 +529,10 @@ def describe_origin(data_files, ranks):
 
 def git(*arguments):
     """What a git command prints about the folder of this project; None if it fails."""
-    try:
-        result = subprocess.run(["git", "--no-optional-locks", *arguments],
-                                cwd=Path(__file__).parent, capture_output=True, text=True)
-    except OSError:                                         # there is no git
+    if not shutil.which("git"):
         return None
+    result = subprocess.run(["git", "--no-optional-locks", *arguments], cwd=Path(__file__).parent,
+                            capture_output=True, text=True)
     return result.stdout.strip() if result.returncode == 0 else None
 
 
@@ -542,11 +543,8 @@ def device_name(device):
 
     # Linux tells the model of the processor only here.
     path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    for line in lines:
-        if line.startswith("model name"):
-            return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    found = re.search(r"model name\s*: (.*)", path.read_text()) if path.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
 
 
 def sha256(path):
@@ -557,83 +555,37 @@ def sha256(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def changed_names(then, now):
-    """The names of what differs between two results of describe_origin, but for the command."""
-    then = flatten(then)
-    now = flatten(now)
-    names = sorted(then.keys() | now.keys())
-    return [name for name in names if name != "command" and then.get(name) != now.get(name)]
-
-
 # ---------------------------------------------------------------------------- the model card
 
 
-# Settings that a model card leaves out: they change nothing about the model, and some are private.
-NOT_OF_THE_METHOD = ("name", "resume", "config", "judge_url", "track")
-
-
-def write_model_card(folder, config, defaults, metrics):
-    """Writes the README.md of a run's final/. config, defaults and metrics as in model_card."""
-    origin = json.loads((folder / "config.json").read_text())["made_with"]
-    card = model_card(config, defaults, origin, metrics)
-    write_file(folder / "final" / "README.md", card)
-
-
-def model_card(config, defaults, origin, metrics):
+def model_card(cfg, origin, metrics):
     """How a model was trained, from what, and what came of it, as the hub shows it. -> str
 
-    config: all settings of the run. defaults: their values in a run without any flag.
     origin: what describe_origin said when the run began. metrics: the rows of its metrics.jsonl,
     evaluations first and last.
     """
-    method = ("whose reward is HERO's: the rule verifier gives each response its band, and the "
-              "reward model its place inside it")
-    if config["reward"] != "hero":
-        method = f"with the reward `{config['reward']}`, which HERO is compared with"
-
-    settings = []
-    for name, default in defaults.items():
-        if config[name] != default and name not in NOT_OF_THE_METHOD:
-            settings.append((name, {"value": as_code(config[name])}))
-    files = [(as_code(path), {"sha256": digest}) for path, digest in origin["sha256"].items()]
-    software = [(name, {"version": version}) for name, version in origin["versions"].items()]
-
-    commit = origin["commit"] or "unknown"
-    if origin["dirty"]:
-        commit += ", with changes that were not committed"
-
     # The hub links a model to the one that it was trained from, if that is there too.
-    header = ["---", "library_name: transformers", "pipeline_tag: text-generation",
+    header = ["library_name: transformers", "pipeline_tag: text-generation",
               "tags: [reinforcement-learning, hero]"]
-    if not Path(config["policy"]).exists():
-        header.append(f"base_model: {config['policy']}")
+    if not Path(cfg.policy).exists():
+        header.append(f"base_model: {cfg.policy}")
 
+    # Where the judge is, and what was typed, is the user's own affair. JSON has no line that begins
+    # with the fence's end, whatever a setting says.
+    settings = changed_settings(cfg)
+    settings.pop("judge_url", None)
+    facts = {"policy": cfg.policy, "settings that differ from the defaults": settings,
+             "made with": {name: value for name, value in origin.items() if name != "command"}}
     return "\n".join([
-        *header, "---", "",
-        f"# {config['name']}", "",
-        f"{as_code(config['policy'])} after {metrics[-1]['step']} steps of reinforcement learning "
-        f"{method}.", "",
-        "Paper: [Hybrid Reinforcement](https://arxiv.org/abs/2510.07242), arXiv 2510.07242.", "",
-        "## Results", "",
+        "---", *header, "---", "",
+        f"# {cfg.name}", "",
+        f"{metrics[-1]['step']} steps of reinforcement learning, with the reward `{cfg.reward}`, "
+        "by an open implementation of [Hybrid Reinforcement](https://arxiv.org/abs/2510.07242), "
+        "arXiv 2510.07242.", "",
         "Held-out problems before and after training, responses per problem: "
-        f"{config['eval_samples']} (T 0.6, top-p 0.95).", "",
+        f"{cfg.eval_samples} (T 0.6, top-p 0.95).", "",
         summary_table(before_and_after(metrics), markdown=True), "",
-        "## Settings that differ from the defaults", "",
-        results_table(settings, ["value"], markdown=True), "",
-        "## Data", "",
-        results_table(files, ["sha256"], markdown=True), "",
-        "## Made with", "",
-        f"- commit: {commit}",
-        f"- device: {origin['device']}",
-        f"- processes: {origin['ranks']}", "",
-        results_table(software, ["version"], markdown=True), ""])
-
-
-def as_code(value):
-    """A value as a code span that does not end a cell of a table."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    text = " ".join(text.split())
-    return "`" + text.replace("`", "'").replace("|", "\\|") + "`"
+        "```json", json.dumps(facts, indent=1), "```", ""])
 
 
 # ---------------------------------------------------------------------------- the end
@@ -644,13 +596,14 @@ def command_for(reward):
     return "python hero.py" if reward in REWARDS else f"python neighbors/neighbors.py {reward}"
 
 
-def finish(cfg, defaults, folder, progress):
+def finish(cfg, folder, progress):
     """Rank 0's last words: the card, the curves, the page and the numbers, or how to go on."""
     if progress.step < cfg.steps:
         print(f"stopped by SIGTERM after step {progress.step}; resume with: "
               f"{command_for(cfg.reward)} --resume --name {cfg.name}", flush=True)
         return
-    write_model_card(folder, asdict(cfg), asdict(defaults), progress.history)
+    origin = json.loads((folder / "config.json").read_text())["made_with"]
+    write_file(folder / "final" / "README.md", model_card(cfg, origin, progress.history))
     plot_curves(progress.history, folder / "curves.png", cfg.name)
     write_page(folder)
     print(run_summary(cfg, progress.history, folder, changed_settings(cfg)), flush=True)

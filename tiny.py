@@ -27,20 +27,7 @@ It never sees a verdict on a hard problem. It knows well which rule was used, kn
 and does not read the last phrase: whether the number is named right, it says hardly better than by
 chance.
 
-What was tuned, and on what:
-- the world: one redesign, because the first had too few problems; a second one made it sparser, and
-  says numbers digit by digit, which a model of this size learns in half the steps. RECALL is the
-  value of a pilot in the world before;
-- the cold start: with Muon, rates of 1e-2, 2e-2 and 3e-2, batches of 16, 32 and 64, 200 to 800
-  steps, batches of similar lengths (worse), and a shorter way to write a step (worse), by accuracy
-  on the first held-out problems of world 0;
-- the reward model: about forty settings by its accuracy on fresh held-out pairs and groups. Most
-  were attempts to teach it the last phrase: pairs of that kind alone, first or mixed in, more
-  layers, labels for every token, other rates and batches. A few read it to 0.8, in 240 steps or
-  more, none reliably, and the simplest one was kept;
-- the learning rate of hero.py, 1e-4: 3e-5, 6e-5, 1e-4 and 2e-4 by verifier-only in a world with
-  another cold start. The study in results/ sweeps rates again, in worlds of its own.
-All of this was done in world 0, on its own held-out problems.
+What was tuned, and on what, is told at the end of results/study/DESIGN.md.
 """
 
 import hashlib

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers import SMALL, hero_here, metrics_of, refuse, script, write_toss
+from helpers import SMALL, hero_here, metrics_of, refuse, refused, write_toss
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -399,16 +399,16 @@ def test_the_table_is_whole():
     assert max(map(len, table.splitlines())) <= 120
 
 
-def test_the_command_alone_shows_the_table(tmp_path):
-    result = script(tmp_path, "neighbors/neighbors.py")
-    assert result.stdout.startswith(neighbors.describe()) and result.returncode == 0
+def test_the_command_alone_shows_the_table(tmp_path, capsys):
+    hero_here(tmp_path, program="neighbors/neighbors.py")
+    assert capsys.readouterr().out.startswith(neighbors.describe())
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_runs(folder):
-    name = "neighbors/neighbors.py"
-    refuse(folder, "ensemble_mean", says="reward_model-1", name=name)
-    refuse(folder, "rlp", says="rlp is no method: the first word has to be one of grpo", name=name)
-    refuse(folder, "--reward", "rlpr", says="other methods are in neighbors/")
+    program = "neighbors/neighbors.py"
+    refuse(folder, "ensemble_mean", says="reward_model-1", name=program)
+    refused(folder, "rlp", says="the first word has to be one of grpo", program=program)
+    refused(folder, "--reward", "rlpr", says="other methods are in neighbors/")
 
 
 # ---------------------------------------------------------------------------- runs

@@ -115,7 +115,7 @@ def test_the_line_of_a_step_fits_a_terminal():
                "rm/mean": -2.345, "rm/auroc": 0.75, "policy/entropy": 0.123,
                "policy/gradient_norm": 0.5, "rollout/length": 42.0}
     assert format_metrics(metrics) == (
-        "step 100  verifier 0.50  all rejected 0.25  rm -2.35  auroc 0.75  entropy 0.12  "
+        "step 100 verifier 0.500  all rejected 0.25  rm -2.35  auroc 0.75  entropy 0.12  "
         "grad 0.50  length 42")
     assert len(format_metrics(metrics)) <= 100
     assert "auroc" not in format_metrics(metrics | {"rm/auroc": None})      # no mixed group

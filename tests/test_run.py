@@ -300,35 +300,38 @@ def test_a_killed_and_resumed_run_is_one_run_in_the_tracker(folder, kind, read):
 # ---------------------------------------------------------------------------- the model card
 
 
+def parts_of(card):
+    """The header of a model card, its text, and the facts that it holds as JSON."""
+    _, header, body = card.split("---\n", 2)
+    text, facts, _ = body.split("```")
+    return yaml.safe_load(header), text, json.loads(facts.removeprefix("json"))
+
+
 def test_final_says_how_it_was_trained(unbroken):
     folder, _ = unbroken
-    card = (folder / "runs/a/final/README.md").read_text()
-    _, header, body = card.split("---\n", 2)
-    assert yaml.safe_load(header) == {"library_name": "transformers",
-                                      "pipeline_tag": "text-generation",
-                                      "tags": ["reinforcement-learning", "hero"]}
-    assert "`runs/world-0/policy` after 4 steps of reinforcement learning whose reward is" in body
-    assert "https://arxiv.org/abs/2510.07242" in body
-    assert "| num_minibatches | `2` |" in body and "| alpha |" not in body
+    header, text, facts = parts_of((folder / "runs/a/final/README.md").read_text())
+    assert header == {"library_name": "transformers", "pipeline_tag": "text-generation",
+                      "tags": ["reinforcement-learning", "hero"]}
+    assert "4 steps of reinforcement learning, with the reward `hero`" in text
+    assert "https://arxiv.org/abs/2510.07242" in text
+    assert "|  | easy, before | easy, after | hard, before | hard, after |" in text
+    for row in (metrics_of(folder, "a")[0], metrics_of(folder, "a")[-1]):
+        assert f"| {row['eval/hard/pass@1']:.3f} |" in text
+
+    settings = facts["settings that differ from the defaults"]
+    assert settings["num_minibatches"] == 2 and "alpha" not in settings and "policy" not in settings
+    assert facts["policy"] == "runs/world-0/policy"
     digest = hashlib.sha256((folder / "runs/world-0/train/hard.jsonl").read_bytes()).hexdigest()
-    assert f"| `runs/world-0/train/hard.jsonl` | {digest} |" in body
-    assert "|  | easy, before | easy, after | hard, before | hard, after |" in body
-    first, last = metrics_of(folder, "a")[0], metrics_of(folder, "a")[-1]
-    for row in (first, last):
-        assert f"| {row['eval/hard/pass@1']:.3f} |" in body
-    assert f"| torch | {importlib.metadata.version('torch')} |" in body
+    assert facts["made with"]["sha256"]["runs/world-0/train/hard.jsonl"] == digest
+    assert facts["made with"]["versions"]["torch"] == torch.__version__
 
 
 def test_a_card_of_a_model_of_the_hub_with_awkward_settings():
-    config = vars(Config(name="m", policy="org/base", reward="rm", instruction="\na|b `c`"))
-    origin = {"command": "hero.py", "commit": "abc", "dirty": True, "versions": {"numpy": "2"},
-              "device": "GPU", "ranks": 8, "sha256": {"hub/data": None}}
-    card = run.model_card(config, vars(Config()), origin, [{"step": 3}])
-    assert yaml.safe_load(card.split("---\n")[1])["base_model"] == "org/base"
-    assert "| instruction | `a\\|b 'c'` |" in card
-    assert "- commit: abc, with changes that were not committed" in card
-    assert "with the reward `rm`, which HERO is compared with" in card
-    assert "| `hub/data` | - |" in card
+    cfg = Config(name="m", policy="org/base", instruction="\n```\n---", judge_url="http://secret")
+    card = run.model_card(cfg, {"command": "hero.py --judge_url http://secret"}, [{"step": 3}])
+    header, _, facts = parts_of(card.replace("\\n```\\n---", "awkward"))
+    assert header["base_model"] == "org/base" and "secret" not in card
+    assert facts["settings that differ from the defaults"]["instruction"] == "awkward"
 
 
 # ---------------------------------------------------------------------------- live output

@@ -182,7 +182,7 @@ def test_a_run_that_is_there_is_not_made_again(tmp_path, monkeypatch):
     study.write_csv(path, run_rows("hard / HERO", 1, [0.1, 0.2]))
     assert len(make_runs()) == 6
     saved = path.read_text()
-    assert saved.splitlines()[-1] == "hard / HERO,2,0.0001,15,0.333333,0.333333,0.333333,0.5,,,60"
+    assert "hard / HERO,2,0.0001,15,0.333333,0.333333,0.333333,0.5,,,60" in saved.splitlines()
     assert len(make_runs()) == 6 and path.read_text() == saved
     assert Pool.made == [0, 2]
 
