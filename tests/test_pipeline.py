@@ -18,7 +18,6 @@ import torch
 from helpers import ROOT, chain, environment, refuse, script
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-import hero
 import prepare
 import tiny
 from problems import stream_problems, write_jsonl
@@ -304,8 +303,7 @@ def test_a_killed_cold_start_goes_on_and_is_the_same(prepared, fresh):
 
 
 def write_open_math_reasoning(folder, problems):
-    """A folder with the layout and the columns of the hub dataset: each problem in several rows,
-    each of them once with an answer and once as a proof, without."""
+    """A folder like the hub dataset: each problem with an answer and, without, as a proof."""
     rows = []
     for _ in range(3):
         for problem in problems:
@@ -313,9 +311,7 @@ def write_open_math_reasoning(folder, problems):
                                ("prove " + problem["problem"], "no_answer_extracted")):
                 rows.append({
                     "expected_answer": problem["answer"], "problem_type": kind,
-                    "problem_source": "aops", "generation_model": "DeepSeek-R1",
-                    "pass_rate_72b_tir": "0.5", "problem": text, "generated_solution": "<think>",
-                    "inference_mode": "cot", "used_in_kaggle": False})
+                    "problem": text, "generated_solution": "<think>"})
     path = folder / "nvidia" / "OpenMathReasoning" / "data" / "cot-00000-of-00001.parquet"
     path.parent.mkdir(parents=True)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -345,15 +341,6 @@ def test_hero_alone_takes_unsplit_problems_and_says_so(prepared, tmp_path):
 def test_hero_alone_without_the_hub_is_one_clear_line(tmp_path):
     refuse(tmp_path, "--config", "qwen3-4b", says="cannot read split 'cot' of "
            "'nvidia/OpenMathReasoning': it is neither a folder of data files nor a hub dataset")
-
-
-def test_paths_of_ones_own_are_left_alone(fresh, monkeypatch):
-    monkeypatch.chdir(fresh)
-    for data in ("mine", "source.jsonl"):
-        given = ["--config", "qwen3-4b", "--data", data, "--eval_data", "own.jsonl"]
-        cfg = hero.complete_config(hero.parse_args(given), world_size=1)
-        assert (cfg.data, cfg.eval_data) == (data, "own.jsonl")
-    assert not (fresh / "data").exists()
 
 
 # ---------------------------------------------------------------------------- what users get wrong
