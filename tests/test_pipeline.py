@@ -37,9 +37,6 @@ HERO = ["--policy", "sft", "--reward_model", "reward_model", "--rm_system", "", 
         "--max_response_tokens", 32]
 
 
-# ---------------------------------------------------------------------------- what the tests share
-
-
 @pytest.fixture(scope="module")
 def start(tokenizer, tmp_path_factory):
     """A folder with a policy that solves its problems about every other time, and the problems.
@@ -113,10 +110,8 @@ def assert_same_split(a, b):
 
 def test_the_split_is_what_the_verifier_says(prepared):
     data = prepared / "data"
-    easy = rows_of(data / "easy.jsonl")
-    hard = rows_of(data / "hard.jsonl")
-    mixed = rows_of(data / "mixed.jsonl")
-    held_out = rows_of(data / "eval.jsonl")
+    names = ("easy", "hard", "mixed", "eval")
+    easy, hard, mixed, held_out = (rows_of(data / f"{name}.jsonl") for name in names)
     assert [len(rows) for rows in (easy, hard, mixed, held_out)] == [10, 10, 10, 4]
     assert {row["reason"] for row in easy} == {"correct"}
     assert "correct" not in {row["reason"] for row in hard}
@@ -133,10 +128,7 @@ def test_the_split_is_what_the_verifier_says(prepared):
     responses = rows_of(data / "responses.jsonl")
     graded = responses[:sum(manifest["reasons"].values())]
     assert Counter(row["reasons"][0] for row in graded) == manifest["reasons"]
-    assert len(responses) - len(graded) < 4
-    assert len(responses) < 50
-    assert manifest["settings"]["source"] == "source.jsonl"
-    assert manifest["settings"]["seed"] == 0
+    assert len(graded) <= len(responses) < min(50, len(graded) + 4)
     assert manifest["files"]["easy.jsonl"] == prepare.digest(data / "easy.jsonl")
 
 
@@ -291,15 +283,11 @@ def test_a_killed_cold_start_goes_on_and_is_the_same(prepared, fresh):
     assert kill_at_line(fresh, "sft/responses.jsonl", 4, *SFT)
     total = len(rows_of(prepared / "sft/responses.jsonl"))
     kill_at_line(fresh, "sft/responses.jsonl", total, *SFT, pause=random.uniform(0, 0.2))
-
     here(fresh, *SFT)
     assert manifest_of(fresh / "sft") == manifest_of(prepared / "sft")
     one = weights_of(prepared / "sft")
     two = weights_of(fresh / "sft")
     assert all(torch.equal(one[name], two[name]) for name in one)
-
-
-# ---------------------------------------------------------------------------- nothing prepared
 
 
 def write_open_math_reasoning(folder, problems):

@@ -201,8 +201,6 @@ def test_a_split_leaves_out_what_its_benchmarks_ask(tmp_path, monkeypatch, token
     assert capsys.readouterr().out == ""
 
 
-# ---------------------------------------------------------------------------- textbook problems
-
 # question, subject, worked answer, reference answer
 TEXTBOOK = [
     ("What is the norm of f?", "math", "so \\boxed{2}", "the essential supremum of f"),   # kept
@@ -213,14 +211,11 @@ TEXTBOOK = [
 
 
 def textbook_here(folder, *arguments):
-    """prepare.py textbook in this process, with `folder` as its working directory."""
+    """prepare.py textbook in this process, with `folder` as its working directory. -> manifest"""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["prepare.py", "textbook", *map(str, arguments)])
         prepare.main()
-
-
-def textbook_manifest(folder):
     return json.loads((folder / "data/textbook.manifest.json").read_text())
 
 
@@ -234,18 +229,15 @@ def test_textbook(tmp_path, capsys):
     (tmp_path / "hub").mkdir()
     write_jsonl(tmp_path / "hub/train.jsonl", rows)
 
-    textbook_here(tmp_path, "--source", "hub", "--count", 10)
+    manifest = textbook_here(tmp_path, "--source", "hub", "--count", 10)
     assert "10 of 10 rows" in capsys.readouterr().out
     problems = load_benchmarks([tmp_path / "data/textbook.jsonl"])["textbook"]
     assert {row["answer"] for row in problems} == {"the essential supremum of f"}
     assert problems == list(textbook_rows(rows[::-1], 0, Counter()))[:10]
     assert problems != list(textbook_rows(rows, 1, Counter()))[:10]
-
-    manifest = textbook_manifest(tmp_path)
     assert manifest["settings"]["count"] == 10 and manifest["counts"]["kept"] == 10
-    textbook_here(tmp_path, "--source", "hub", "--count", 30)
-    assert textbook_manifest(tmp_path)["counts"] == {"rows": 25, "questions": 22, "verified": 1,
-                                                     "kept": 21}
+    manifest = textbook_here(tmp_path, "--source", "hub", "--count", 30)
+    assert manifest["counts"] == {"rows": 25, "questions": 22, "verified": 1, "kept": 21}
 
 
 class Models:
@@ -313,11 +305,10 @@ def write_questions(folder, kinds, each):
 def test_two_models_select_the_questions_and_a_rerun_asks_nothing(tmp_path, servers):
     write_questions(tmp_path, ("vague", "easy", "odd", "hard", "unclear"), 4)
     arguments = ["--source", "hub", *servers.flags()]
-    textbook_here(tmp_path, *arguments)
+    manifest = textbook_here(tmp_path, *arguments)
     problems = load_problems(tmp_path / "data/textbook.jsonl")
     assert sorted(row["problem"] for row in problems) == [
         f"What is the hard norm of f_{i}?" for i in range(4)]
-    manifest = textbook_manifest(tmp_path)
     assert manifest["counts"] == {"rows": 20, "questions": 20, "asked": 20, "unsuitable": 4,
                                   "solved": 4, "undecided": 8, "kept": 4}
 
@@ -344,9 +335,8 @@ def test_no_more_is_asked_than_needed_and_a_failure_loses_nothing(tmp_path, serv
 
     servers.solver.behave = servers.as_solver
     refused = servers.solver.requests
-    textbook_here(tmp_path, *arguments)
+    assert textbook_here(tmp_path, *arguments)["counts"]["asked"] == 10
     assert servers.requests == (20, refused + 10)
-    assert textbook_manifest(tmp_path)["counts"]["asked"] == 10
     assert len(load_problems(tmp_path / "data/textbook.jsonl")) == 7
 
 
@@ -519,7 +509,7 @@ def test_a_stage_prints_its_plan_on_gpus(paper_models, monkeypatch, capsys, stag
     prepare.print_memory_plan(stage_of(*arguments, device="cuda", ranks=8))
     out = capsys.readouterr().out
     assert "memory for training on each of 8 GPUs of 79 GiB" in out and says in out
-    assert ("   7.49 GiB  weights, gradients" in out) == (stage == "sft")
+    assert "   7.49 GiB  weights, gradients" in out
 
     arguments += ["--gradient_checkpointing", "off", "--max_tokens", 30000]
     with pytest.raises(ValueError, match=advice):
