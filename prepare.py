@@ -319,6 +319,8 @@ NGRAM = 13                                         # words, the length that GPT-
 
 # How a text is typeset, and how it may be. Applied in this order to lower-case text.
 LAYOUT = {
+    # 1,000  1{,}000  1\,000  ->  1000
+    r"(?<=\d)(?:,|\{,\}|\\[,!])(?=\d{3}(?!\d))": "",
     # $x$-axis, well-known, 2-digit: a hyphen. The minus of x-y stays.
     r"(?<=[a-z]{2})\$?-(?=[a-z])|(?<=[a-z\d])\$?-(?=[a-z]{2})": " ",
     # \frac12  ->  1 2, which is also what becomes of \dfrac{1}{2} and of 1/2

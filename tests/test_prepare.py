@@ -178,7 +178,7 @@ def test_a_split_leaves_out_what_its_benchmarks_ask(tmp_path, monkeypatch, token
     """One problem is in both, one in one of them. The second call draws nothing anew."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    planted = ["Compute $1000 \\cdot 2$.", TRAINS.upper().replace("FRAC", "frac")]
+    planted = ["Compute $1{,}000 \\cdot 2$.", TRAINS.upper().replace("FRAC", "frac")]
     others = [f"Compute {i} * 2" for i in range(20)]
     write_jsonl("source.jsonl", [{"problem": text, "answer": "1"} for text in others + planted])
     write_jsonl("amc23.jsonl", [{"question": TRAINS, "answer": 1},
