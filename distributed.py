@@ -557,8 +557,8 @@ def save_checkpoint(path, model, optimizer, state, keep=2):
 
     All ranks call it. The files are written to a temporary folder, flushed to the disk, and
     renamed: `path` is whole or not there. Only the `keep` newest folders stay. An OSError (a full
-    disk) leaves the older ones as they are. Rank 0 holds the whole, 12 bytes per trained weight, in
-    its machine's memory.
+    disk) leaves the older ones as they are. Rank 0's machine holds all of it in memory: 12 bytes
+    per trained weight.
     """
     path = Path(path)
     rank = dist.get_rank()
@@ -617,10 +617,12 @@ def restore_training_state(model, optimizer, saved):
     Every rank reads the whole and keeps its own shard, so the number of ranks may be another.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if saved["weights"].keys() != trained.keys():
+        raise ValueError("it holds other weights than those that this run trains")
 
     def shard_of(tensor, parameter):
         tensor = tensor.to(parameter.device, copy=True)
-        if tensor.ndim == 0 or not isinstance(parameter, DTensor):       # AdamW counts its steps
+        if tensor.ndim == 0 or not isinstance(parameter, DTensor):    # a count of steps is whole
             return tensor
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements,
                                  src_data_rank=None)
@@ -664,7 +666,7 @@ def load_checkpoint(folder, model, optimizer):
             state = torch.load(path / "state.pt", weights_only=True)
             own = path / f"random_{dist.get_rank()}.pt"
             saved_random_state = torch.load(own, weights_only=True) if own.exists() else None
-            # mmap: what a rank does not keep of it is never in memory at once.
+            # mmap: a rank never holds the whole file in memory.
             training = torch.load(path / "training.pt", mmap=True, map_location="cpu",
                                   weights_only=True)
             restore_training_state(model, optimizer, training)
@@ -677,8 +679,9 @@ def load_checkpoint(folder, model, optimizer):
                 set_random_state(saved_random_state)
             return state
         if dist.get_rank() == 0:
-            print(f"the checkpoint {path} cannot be read ({first_line(error)}): falling back to "
-                  "the previous one", flush=True)
+            reason = first_line(error) if error else "on another rank"
+            print(f"the checkpoint {path} cannot be read ({reason}): falling back to the previous "
+                  "one", flush=True)
     if found:
         raise OSError(f"none of the {len(found)} checkpoints in {folder} can be read: start a new "
                       "run; on several nodes, runs/ has to be on a disk that all of them share")

@@ -9,9 +9,9 @@ textbook form:
 
   1. The reward is HERO's, Eq. 3: the verifier's 0 or 1 chooses a narrow band, and the reward
      model's score the position inside it. So a group that is all rejected still teaches something.
-  2. Prompts whose responses the reward model scores far apart count more, Eq. 4. The weight acts
-     on the advantage: on the reward, as Eq. 5 has it, a division by the standard deviation cancels
-     it.
+  2. Prompts whose responses the reward model scores far apart count more, Eq. 4. The weight
+     multiplies the advantage. On the reward, as in Eq. 5, it would cancel wherever advantages are
+     divided by the standard deviation (here they are not, see 3).
   3. Advantages are not divided by the group's standard deviation (Dr. GRPO), so that the width of
      the band bounds the reward model's influence.
   4. The loss is a mean over the tokens of all responses of an optimizer step (DAPO), not a mean
@@ -170,7 +170,8 @@ def validate(cfg, world_size, rewards=REWARDS):
     check_settings(cfg)
     if cfg.reward not in rewards:
         raise ValueError(f"--reward {cfg.reward}: choose one of {', '.join(rewards)}; other "
-                         "methods are in neighbors/")
+                         "methods are in neighbors/: python neighbors/neighbors.py METHOD and the "
+                         "same flags, --resume too")
     if cfg.alpha + cfg.beta >= 1:
         raise ValueError(f"--alpha {cfg.alpha} and --beta {cfg.beta}: their sum has to be below 1, "
                          "or a rejected response could get a higher reward than an accepted one")
@@ -456,7 +457,7 @@ def update(cfg, ranks, models, optimizer, rollouts, advantages, take_step=take_s
     models: a run.Models. rollouts (P * G,), advantages (P, G): those of all ranks, in the order of
     the prompts.
     """
-    # transformers checkpoints in train mode alone. There is no dropout that it could switch on.
+    # transformers checkpoints activations in train mode only.
     models.policy.train(cfg.gradient_checkpointing)
     minibatches, work = make_minibatches(cfg, ranks, rollouts, advantages.flatten())
 
@@ -641,7 +642,7 @@ class Method:
 
 
 def train(cfg, method=None):
-    """Trains as cfg says and writes runs/NAME/. -> the last step's metrics, evaluation included
+    """Trains as cfg says and writes runs/NAME/. -> the last row of metrics.jsonl
 
     method: what another method than HERO does differently.
     """
@@ -734,7 +735,7 @@ def train(cfg, method=None):
             break
 
     log.close()
-    if progress.step == cfg.steps:
+    if progress.step >= cfg.steps:
         distributed.save_model(folder / "final", models.policy, tokenizer)
     if ranks.rank == 0:
         run.finish(cfg, folder, progress)

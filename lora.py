@@ -16,8 +16,8 @@ class LoRALinear(torch.nn.Linear):
     """A frozen linear layer and a trained change of low rank: y = W x + (alpha / rank) B A x.
 
     It takes over the weight and the bias of `linear`, with their names. A (rank, in) starts random
-    and B (out, rank) at zero, so that nothing changes before the first step. Both are float32, for
-    small steps not to be rounded away, and compute in the dtype of x.
+    and B (out, rank) at zero, so that nothing changes before the first step. Both are float32, so
+    that small steps are not rounded away, and compute in the dtype of x.
     """
 
     def __init__(self, linear, rank, alpha, generator):

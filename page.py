@@ -246,7 +246,7 @@ def outcome(config, metrics):
     """Whether the run has learned, has become worse, or hacks its reward model. -> Finding
 
     By the held-out problems. A change counts if the 95% intervals of both evaluations do not touch.
-    Hacking: at some step after its best pass@1 has fallen, while the reward model's score rose.
+    Hacking: at its lowest after the best pass@1 has fallen, while the reward model's score rose.
     """
     hacked = []
     worse = []

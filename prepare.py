@@ -63,7 +63,7 @@ from rollout import (
 from settings import setting, settings_of
 from verify import extract_answer, verify_all
 
-# Where the split stage writes, and where hero.py's presets look for their problems.
+# Where the split stage writes, and where configs/ look for their problems.
 DATA = "data"
 EVAL_DATA = "data/eval.jsonl"
 

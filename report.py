@@ -431,7 +431,9 @@ def main():
                         help="The PNG file to write. The default is %(default)s.")
     args = parser.parse_args()
 
-    plot_runs([load_run(folder) for folder in args.runs], args.out)
+    runs = [load_run(folder) for folder in args.runs]
+    Path(args.out).parent.mkdir(parents=True, exist_ok=True)
+    plot_runs(runs, args.out)
     print(f"written to {args.out}")
 
 

@@ -1,6 +1,6 @@
 """Rewards: the paper's Eq. 1, 3, 4 and 5, its baselines, the advantage, and the reward model.
 
-Everything but RewardModel is a pure function on (P, G) tensors: P prompts, G rollouts of each.
+Most functions are pure and take (P, G) tensors: P prompts, G rollouts of each.
 
     rm_scores   (P, G)  the reward model's score of each rollout, any real number
     verified    (P, G)  the rule verifier's verdict, 0 or 1 (Eq. 2, verify.py)

@@ -1,8 +1,9 @@
 """Around the loop: a run's settings on disk, its models, its log, and what it leaves at the end.
 
-Nothing here decides what is trained. hero.train calls, in this order: load_models and
-make_optimizer; start_or_resume; Log, for everything that a step says; finish. What the loop itself
-computes, such as token_logprobs, is handed over as an argument: this file never imports hero.
+Nothing here is part of the method. hero.train calls load_models, make_optimizer and start_or_resume
+before the first step; Clock, push_weights, performance, Log and save in every step; finish at the
+end. What the loop itself computes, such as token_logprobs, is handed over as an argument: this file
+never imports hero.
 """
 
 import hashlib
@@ -66,14 +67,16 @@ def settings_to_start_from(cls, name):
 
 
 def config_of_run(cls, given):
-    """The Config that the run to resume was started with. ValueError for other settings.
+    """The Config of the run to resume, with those flags that may change: steps, track, judge_url.
 
-    cls: the dataclass of settings. given: the flags of the command line, by name. Only how long the
-    run goes on may change, and where its tracker and its generative verifier are.
+    cls: the dataclass of settings. given: the flags of the command line, by name. Raises ValueError
+    for a run that does not exist, and for any other flag that differs from the run's own setting.
     """
-    path = Path("runs") / given.get("name", "") / "config.json"
-    if not given.get("name") or not path.is_file():
-        raise ValueError(f"--resume needs --name, the name of a run; {path} does not exist")
+    if not given.get("name"):
+        raise ValueError("--resume needs --name, the name of a run")
+    path = Path("runs") / given["name"] / "config.json"
+    if not path.is_file():
+        raise ValueError(f"--resume --name {given['name']}: {path} does not exist")
     saved = read_settings(cls, path)
     own = asdict(cls(**saved))
     for name, value in given.items():
@@ -123,7 +126,7 @@ def new_name(cfg):
         text = Path(value).stem if isinstance(value, str) else f"{value:g}"
         if name == "config":
             parts.insert(0, text)
-        elif name not in ("reward", "regime", "seed", "track"):
+        elif name not in ("reward", "regime", "seed", "track", "judge_url"):
             parts.append(name + re.sub(r"[^\w.-]+", "", text)[:20])
 
     base = name = "-".join(parts)[:150]
@@ -141,24 +144,26 @@ def training_file(cfg):
 
 
 def write_config(cfg, ranks, folder):
-    """Writes the config.json of a new run; of a run to resume, says what is no longer the same."""
+    """Writes the config.json of a run. Of a run to resume, it says what is no longer the same."""
     path = folder / "config.json"
     data_files = [training_file(cfg)]
     for entry in cfg.eval_data.split(","):
         _, source = split_entry(entry)
         data_files.append(source)
-    origin = describe_origin(data_files, ranks)
+    made_with = now = describe_origin(data_files, ranks)
 
-    saved = json.loads(path.read_text()) if cfg.resume else {}
-    if "made_with" not in saved:
-        write_file(path, json.dumps(asdict(cfg) | {"made_with": origin}, indent=1) + "\n")
-        return
-    then, now = flatten(saved["made_with"]), flatten(origin)
-    changed = [name for name in sorted(then | now)
-               if name != "command" and then.get(name) != now.get(name)]
-    if changed:
-        print(f"note: since {folder} was started, this has changed: {', '.join(changed)}; the "
-              "rest of the run may differ from what it would have been", flush=True)
+    if cfg.resume:
+        made_with = json.loads(path.read_text())["made_with"]
+        then, now = flatten(made_with), flatten(now)
+        changed = [name for name in sorted(then | now)
+                   if name != "command" and then.get(name) != now.get(name)]
+        if changed:
+            print(f"note: since {folder} was started, this has changed: {', '.join(changed)}; the "
+                  "rest of the run may differ from what it would have been", flush=True)
+
+    # A resumed run may be a longer one, and the next to resume it has to know.
+    settings = asdict(cfg) | {"resume": False, "made_with": made_with}
+    write_file(path, json.dumps(settings, indent=1) + "\n")
 
 
 # ---------------------------------------------------------------------------- models
@@ -202,7 +207,7 @@ def load_models(cfg, ranks, tokenizer, token_logprobs, with_reference=False):
     if not on_gpu:
         reward_model.model.set_attn_implementation("eager")  # faster at the sizes that suit a CPU
 
-    # A policy that is in one piece can generate itself. An engine of its own reads the same files.
+    # An unsharded policy generates itself. Beside a sharded one the engine loads the same files.
     engine = make_engine(cfg.engine, cfg.policy if is_sharded(cfg, ranks) else policy, tokenizer,
                          gpu_memory_utilization=cfg.gpu_memory_utilization)
     # Whoever generates with final/ has to stop where the policy was trained to stop.

@@ -1,4 +1,4 @@
-"""Settings: from a dataclass to a command line, from files to it, and one check of every value.
+"""Settings: from a dataclass to a command line, from a file to the dataclass, and one check.
 
 A script's settings are the fields of a dataclass, made by setting(). Each is a flag of the same
 name, and may stand in a TOML file or in the config.json that a run leaves. hero.py, eval.py and
@@ -92,7 +92,7 @@ def parse_flags(cls, arguments, prog, description):
 
 
 def settings_of(cls, arguments, prog, description):
-    """A dataclass of settings from a command line alone, checked. ValueError as the two parts."""
+    """A dataclass of settings from a command line alone, checked. ValueError names the flag."""
     settings = cls(**parse_flags(cls, arguments, prog, description))
     check_settings(settings)
     return settings
@@ -120,8 +120,8 @@ def read_settings(cls, path):
     types = {f.name: f.type for f in fields(cls)}
     unknown = sorted(set(values) - set(types))
     if unknown:
-        raise ValueError(f"{path} is of another version, or not of a run: it holds "
-                         f"{', '.join(unknown[:5])}, which is no setting here")
+        origin = "" if path.suffix == ".toml" else " is of another version, or not of a run: it"
+        raise ValueError(f"{path}{origin} holds {', '.join(unknown[:5])}, which is no setting here")
     for name, value in values.items():
         is_whole = types[name] is float and type(value) is int          # 1 for 1.0
         if type(value) is not types[name] and not is_whole:

@@ -751,9 +751,6 @@ def refill(state, rollouts, advantages):
     return chosen_rollouts, torch.tensor(chosen_advantages)
 
 
-# What the log says of a step without an update.
-NO_UPDATE = {"policy/entropy": None, "policy/gradient_norm": None, "rollout/logprob_gap": None}
-
 # ---------------------------------------------------------------------------- the table
 
 
@@ -768,6 +765,11 @@ class Entry:
     loss: str = "clipped"                         # key of LOSSES
     leash: str = ""                               # key of LEASHES
     refill: bool = False                          # whether groups without advantages are replaced
+
+    def __post_init__(self):
+        if not (callable(self.function) or (self.function is None and self.reward)):
+            raise TypeError(f"an entry has a paper, a summary, and then a function or a reward, "
+                            f"not {self.function!r}")
 
 
 METHODS = {
@@ -837,6 +839,9 @@ METHODS = {
 
 # ---------------------------------------------------------------------------- into hero's loop
 
+# What the log says of a step without an update.
+NO_UPDATE = {"policy/entropy": None, "policy/gradient_norm": None, "rollout/logprob_gap": None}
+
 
 def make_method(name):
     """The hero.Method of an entry of METHODS: what hero.train takes."""
@@ -844,7 +849,7 @@ def make_method(name):
     state = {}
     signals = {}                                  # name: function, made at the first step
 
-    def advantages(cfg, models, batch, sigma_bar):
+    def advantages_of(cfg, models, batch, sigma_bar):
         if entry.function is None:
             return hero.hero_advantages(replace(cfg, reward=entry.reward), models, batch, sigma_bar)
         for signal in entry.signals:
@@ -858,7 +863,7 @@ def make_method(name):
         sigma = batch.rm_scores.std(1, correction=0)                                      # (P,)
         return Advantages(values, sigma, torch.ones_like(sigma), values, values)
 
-    def update(cfg, ranks, models, optimizer, rollouts, advantages):
+    def update_with(cfg, ranks, models, optimizer, rollouts, advantages):
         take_step = partial(hero.take_step, loss_of=LOSSES[entry.loss])
         if entry.leash:
             take_step = partial(leashed_step, entry.leash)
@@ -871,7 +876,12 @@ def make_method(name):
                    if isinstance(value, float)}
         return stats | numbers
 
-    return hero.Method(tuple(METHODS), advantages, update, bool(entry.leash), state)
+    return hero.Method(
+        rewards=METHODS,
+        advantages=advantages_of,
+        update=update_with,
+        with_reference=entry.leash != "",
+        state=state)
 
 
 def of_all_groups(signal, batch):
@@ -899,6 +909,8 @@ def main():
     if name not in METHODS:
         raise ValueError(f"{name} is no method: the first word has to be one of "
                          f"{', '.join(METHODS)}")
+    if any(flag.partition("=")[0] == "--reward" for flag in flags):
+        raise ValueError(f"--reward beside the method {name}: leave it out")
 
     distributed.init()
     cfg = distributed.run_on_rank_0(lambda: hero.parse_args([*flags, "--reward", name]))

@@ -408,6 +408,9 @@ def test_what_cannot_be_trained_is_refused_before_anything_runs(folder):
     program = "neighbors/neighbors.py"
     refuse(folder, "ensemble_mean", says="reward_model-1", name=program)
     refused(folder, "rlp", says="the first word has to be one of grpo", program=program)
+    refused(folder, "rlpr", "--reward", "rm", says="leave it out", program=program)
+    with pytest.raises(TypeError, match="then a function or a reward"):
+        neighbors.Entry(neighbors.grpo, "2402.03300", "in the wrong order")
     refused(folder, "--reward", "rlpr", says="other methods are in neighbors/")
 
 

@@ -100,7 +100,7 @@ def test_a_resumed_run_says_what_has_changed_since(tmp_path, monkeypatch, capsys
     run.write_config(cfg, ONE_CPU, tmp_path)
     assert "since" in (said := capsys.readouterr().out) and said.count("\n") == 1
     assert "this has changed: sha256/train.jsonl; the rest of the run may differ" in said
-    assert (tmp_path / "config.json").read_text() == written
+    assert json.loads((tmp_path / "config.json").read_text()) == json.loads(written)
 
 
 # ---------------------------------------------------------------------------- --config

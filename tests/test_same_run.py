@@ -1,5 +1,6 @@
 """The same run: on any number of processes, sharded or not, and however it was interrupted."""
 
+import json
 import shutil
 
 import pytest
@@ -47,6 +48,7 @@ def test_neither_an_interruption_nor_two_ranks_change_a_run(folder, tokenizer, w
     hero_here(folder, *options, "--name", "parts", "--steps", 2, program=name)
     method = words[:1] if name != "hero.py" else []
     hero_here(folder, *method, "--resume", "--name", "parts", "--steps", 4, program=name)
+    assert json.loads((folder / "runs/parts/config.json").read_text())["steps"] == 4
     assert metrics_of(folder, "parts") == whole
     assert samples_of(folder, "parts") == samples_of(folder, "whole")
 
