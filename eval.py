@@ -165,9 +165,10 @@ def request_replies(prompts, role, url, model, cache, max_tokens, workers, retri
             bar.update()
 
     if failures:
+        kept = f", which are kept in {cache}" if replies else ""
         raise OSError(f"the {role} {model} at {client.base_url} failed after {len(replies)} of "
-                      f"{len(prompts)} replies ({first_line(failures[0])}); they are in {cache}, "
-                      "and the same command resumes from there") from failures[0]
+                      f"{len(prompts)} replies{kept} ({first_line(failures[0])}): call the command "
+                      "again; a run of hero.py goes on with --resume --name NAME") from failures[0]
     return replies
 
 

@@ -57,6 +57,7 @@ from prepare import adamw, fit, fit_reward_model, preference_pairs, sft_loss, sh
 from problems import write_jsonl
 from rewards import RewardModel
 from rollout import SamplingParams, chat_prompt, load_tokenizer, make_engine, response_text
+from settings import Parser
 from verify import verify_all
 
 UNITS = "zero one two three four five six seven eight nine".split()
@@ -628,5 +629,10 @@ def ensure(folder, seed=0):
     return manifest
 
 
+def main():
+    Parser(prog="tiny.py", description=__doc__).parse_args()
+    ensure("runs/world-0")
+
+
 if __name__ == "__main__":
-    distributed.run(lambda: ensure("runs/world-0"))
+    distributed.run(main)

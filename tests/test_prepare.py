@@ -328,7 +328,7 @@ def test_no_more_is_asked_than_needed_and_a_failure_loses_nothing(tmp_path, serv
     arguments = ["--source", "hub", "--count", 7, *servers.flags()]
     servers.solver.behave = lambda *_: 401
     with pytest.raises(OSError, match="the solver s at .* failed after 0 of 5 replies .*401.*"
-                       "textbook.replies.jsonl, and the same command resumes from there"):
+                       "call the command again"):
         textbook_here(tmp_path, *arguments)
     assert not (tmp_path / "data/textbook.jsonl").exists()
     assert servers.judge.requests == 5
