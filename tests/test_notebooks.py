@@ -15,7 +15,17 @@ from helpers import ROOT
 
 import tiny
 from notebooks import common
-from notebooks.run import NOTEBOOKS, SOLUTION, execute, stamp, with_printed, world_hash
+from notebooks.run import (
+    CODE,
+    DATA,
+    NOTEBOOKS,
+    SOLUTION,
+    execute,
+    files_of,
+    stamp,
+    with_printed,
+    world_hash,
+)
 from verify import verify_all
 
 AGAIN = "run `python notebooks/run.py` and commit what it writes"
@@ -92,7 +102,7 @@ def test_all_begin_alike(notebook):
 def test_cells_redefine_nothing_of_the_scripts(notebook):
     """A function that a script has is imported, so that a notebook cannot diverge from the code."""
     taken = set()
-    for script in ROOT.glob("*.py"):
+    for script in files_of(CODE):
         for node in ast.parse(script.read_text()).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 taken.add(node.name)
@@ -160,16 +170,16 @@ def test_the_stored_cold_start(kind):
 
 
 def test_the_stamp_sees_one_letter(tmp_path):
-    folder = ROOT / "notebooks"
-    for script in [*ROOT.glob("*.py"), folder / "common.py", *folder.glob("*.json")]:
-        copy = tmp_path / script.relative_to(ROOT)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(script, copy)
+    for file in files_of(CODE + DATA):
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
     before = stamp(notebook, tmp_path)
     assert before == stamp(notebook)
 
-    for name in ("rewards.py", "notebooks/common.py"):
+    for name in ("rewards.py", "notebooks/common.py", "neighbors/neighbors.py",
+                 "results/study/tables.py", "results/study/study.csv", "configs/qwen3-4b.toml"):
         code = (tmp_path / name).read_text()
         (tmp_path / name).write_text(code + "#")
         assert stamp(notebook, tmp_path)["code"] != before["code"]
