@@ -30,8 +30,8 @@ import tiny  # noqa: E402
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 # What the cells import and read, beside the world.
-CODE = ("*.py", "neighbors/*.py", "results/*.py", "results/study/*.py", "notebooks/common.py")
-DATA = ("notebooks/*.json", "configs/*.toml", "results/study/study.csv")
+USED = ("*.py", "neighbors/*.py", "results/*.py", "results/study/*.py", "notebooks/common.py",
+        "notebooks/*.json", "configs/*.toml", "results/study/study.csv")
 
 # A solution and what it prints, in a markdown cell.
 SOLUTION = re.compile(r"```python\n(?P<code>.*?)```\n\n```text\n(?P<printed>.*?)```", re.DOTALL)
@@ -56,15 +56,15 @@ def world_hash():
                    for model in ("policy", "reward_model")])
 
 
-def files_of(patterns, root=ROOT):
-    """The files that fit one of the patterns, sorted."""
-    return sorted(path for pattern in patterns for path in root.glob(pattern))
+def files_used(root=ROOT):
+    """The files of USED, sorted."""
+    return sorted(path for pattern in USED for path in root.glob(pattern))
 
 
 def stamp(notebook, root=ROOT):
     """The hashes of the code and the data that a notebook runs with. -> {"code", "cells"}"""
     code = [(path.relative_to(root).as_posix(), path.read_bytes())
-            for path in files_of(CODE + DATA, root)]
+            for path in files_used(root)]
     cells = [(cell.cell_type, with_printed(cell.source, "")) for cell in notebook.cells]
     return {"code": digest(code), "cells": digest(cells)}
 

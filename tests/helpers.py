@@ -163,6 +163,16 @@ def close(a, b):
 # ---------------------------------------------------------------------------- refusals
 
 
+class Payload:
+    """An object whose unpickling creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
 def refuse(folder, *arguments, says, name="hero.py", ranks=0):
     """The script ends with one line that says what was wrong, and changes nothing. -> the line"""
     existing = sorted(folder.rglob("*"))

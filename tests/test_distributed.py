@@ -1,14 +1,14 @@
 """Real processes under torchrun: the same run on 1 and 2 ranks, failures, checkpoints."""
 
-import os
 import random
 import socket
 import subprocess
 import sys
+import textwrap
 
 import pytest
 import torch
-from helpers import ROOT, SMALL, close, metrics_of, script
+from helpers import ROOT, SMALL, Payload, close, environment, metrics_of, script
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 import distributed
@@ -19,147 +19,147 @@ def group():
     distributed.init()
 
 
-@pytest.fixture
-def two_hosts():
-    """Two hosts for torchrun agents: [(command prefix, address, interface)]. Network namespaces
-    joined by a virtual cable where this user may make them, else twice this machine."""
-    tag, made = f"hero{os.getpid()}", []
-
-    def ip(*arguments):
-        subprocess.run(["ip", *arguments], check=True, capture_output=True)
-    hosts = [(["ip", "netns", "exec", f"{tag}{i}"], f"10.83.0.{i + 1}", f"e{i}") for i in (0, 1)]
-    try:
-        for i in (0, 1):
-            ip("netns", "add", f"{tag}{i}")
-            made.append(f"{tag}{i}")
-        ip("link", "add", "e0", "netns", f"{tag}0", "type", "veth", "peer", "name", "e1", "netns",
-           f"{tag}1")
-        for i, (_, address, device) in enumerate(hosts):
-            ip("-n", f"{tag}{i}", "addr", "add", f"{address}/24", "dev", device)
-            for name in (device, "lo"):
-                ip("-n", f"{tag}{i}", "link", "set", name, "up")
-        yield hosts
-    except (OSError, subprocess.CalledProcessError):
-        yield [([], "127.0.0.1", "lo")] * 2
-    finally:
-        for name in made:
-            ip("netns", "del", name)
-
-
 @pytest.mark.slow
-def test_two_nodes_give_the_same_run(folder, two_hosts):
+def test_two_nodes_give_the_same_run(folder):
     """Two torchrun agents that meet at a rendezvous, as on two machines, with one rank each."""
     assert script(folder, "hero.py", "--name", "one", *SMALL, "--steps", 2).returncode == 0
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     nodes = []
-    for i, (prefix, address, interface) in enumerate(two_hosts):
-        command = [*prefix, sys.executable, "-m", "torch.distributed.run", "--nnodes", "2",
+    for is_host in (True, False):
+        command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2",
                    "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint",
-                   f"{two_hosts[0][1]}:{port}", "--rdzv_id", "hero", "--rdzv_conf",
-                   f"is_host={i == 0}", "--local_addr", address, ROOT / "hero.py", "--name",
-                   "nodes", *map(str, SMALL), "--steps", "2"]
+                   f"127.0.0.1:{port}", "--rdzv_id", "hero", "--rdzv_conf", f"is_host={is_host}",
+                   "--local_addr", "127.0.0.1", ROOT / "hero.py", "--name", "nodes",
+                   *map(str, SMALL), "--steps", "2"]
         nodes.append(subprocess.Popen(
             command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": interface}))
+            env=environment() | {"GLOO_SOCKET_IFNAME": "lo"}))
     outputs = [node.communicate(timeout=200)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     for row, theirs in zip(metrics_of(folder, "one"), metrics_of(folder, "nodes"), strict=True):
         assert all(close(row[key], theirs[key]) for key in row)
 
 
-FAILING = """
-import sys
-sys.path.insert(0, {root!r})
-import distributed
+# ---------------------------------------------------------------------------- two processes
+
+PROGRAM = f"""
+import sys, time
+sys.path.insert(0, {str(ROOT)!r})
+import torch, distributed
 def main():
-    ranks = distributed.init()
-    distributed.all_sum([1.0])
-    if ranks.rank == 1:
-        {failure}
-    distributed.all_sum([1.0])
+    BODY
 distributed.run(main)
 """
 
 
+def on_two_ranks(folder, body, *arguments):
+    """Runs a program whose main has this body under torchrun. -> CompletedProcess"""
+    body = textwrap.indent(textwrap.dedent(body).strip(), "    ").lstrip()
+    (folder / "program.py").write_text(PROGRAM.replace("BODY", body))
+    return script(folder, folder / "program.py", *arguments, ranks=2)
+
+
 @pytest.mark.slow
 def test_a_failing_rank_ends_all_and_is_named(tmp_path):
-    root = str(distributed.Path(distributed.__file__).parent)
-    (tmp_path / "fails.py").write_text(FAILING.format(
-        root=root, failure="raise ValueError('the data is gone')"))
-    result = script(tmp_path, tmp_path / "fails.py", ranks=2)
+    result = on_two_ranks(tmp_path, """
+        rank = distributed.init().rank
+        distributed.all_sum([1.0])
+        if rank == 1:
+            raise ValueError("the data is gone")
+        distributed.all_sum([1.0])
+    """)
     assert result.returncode != 0
     assert "error (rank 1): " in result.stderr and "the data is gone" in result.stderr
+
+
+@pytest.mark.slow
+def test_reductions_in_two_processes(tmp_path):
+    result = on_two_ranks(tmp_path, """
+        rank = distributed.init().rank
+        total = distributed.all_sum([rank + 1.0, 10.0]).tolist()
+        assert total == [3.0, 20.0], total
+        joined = distributed.gather_interleaved([["a", "c", "e"], ["b", "d"]][rank])
+        assert joined == list("abcde"), joined
+        assert distributed.run_on_rank_0(lambda: rank) == 0
+        model = torch.nn.Linear(2, 1, bias=False)
+        model.weight.grad = torch.full((1, 2), float(rank))
+        distributed.average_gradients(model)
+        assert model.weight.grad.tolist() == [[0.5, 0.5]], model.weight.grad
+    """)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_ranks_load_in_turns_and_gather_in_the_engines_dtype(world, tmp_path):
+    result = on_two_ranks(tmp_path, """
+        from torch.distributed.tensor import DTensor
+        from transformers import AutoModelForCausalLM
+        rank = distributed.init().rank
+        with distributed.one_rank_at_a_time():
+            with open("turns", "a") as file:
+                print("begins", rank, file=file)
+            time.sleep(0.3)
+            model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+            distributed.shard(model, type(model).forward)
+            with open("turns", "a") as file:
+                print("ends", rank, file=file)
+
+        sent = []
+        whole = DTensor.full_tensor
+        DTensor.full_tensor = lambda tensor: sent.append(tensor.dtype) or whole(tensor)
+        for _, tensor in distributed.gathered_tensors(model, torch.bfloat16):
+            assert tensor.dtype == torch.bfloat16
+        assert set(sent) == {torch.bfloat16}, sent
+    """, world / "policy")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "turns").read_text() == "begins 0\nends 0\nbegins 1\nends 1\n"
+
+
+@pytest.mark.slow
+def test_ranks_wait_for_long_work_and_get_the_log_of_rank_0(tmp_path):
+    """The time-out of the group of tensors is 3 seconds, and rank 0 works for 6."""
+    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n')
+    result = on_two_ranks(tmp_path, """
+        from datetime import timedelta
+        import torch.distributed as dist
+        start, short = dist.init_process_group, dict(timeout=timedelta(seconds=3))
+        dist.init_process_group = lambda *a, **k: start(*a, **k | short)
+        rank = distributed.init().rank
+        assert distributed.run_on_rank_0(lambda: time.sleep(6) or 7) == 7
+        if rank == 1:
+            time.sleep(6)
+        assert distributed.gather_interleaved([rank]) == [0, 1]
+        log = ["log.jsonl", "elsewhere.jsonl"][rank]
+        assert distributed.truncate_log(log, 1) == [dict(step=0), dict(step=1)]
+    """)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.slow
+def test_one_rank_may_train_while_the_others_wait(world, tmp_path):
+    """As when rank 0 builds the tiny world: no collective inside, or the others' would meet it."""
+    result = on_two_ranks(tmp_path, """
+        import prepare
+        from transformers import AutoModelForCausalLM
+        if distributed.init().rank == 0:
+            model = AutoModelForCausalLM.from_pretrained(sys.argv[1])
+            losses = prepare.fit(model, iter([[1]] * 2),
+                                 lambda model, _: model.lm_head.weight.norm(), 2, 1e-3, "alone")
+            assert losses[1] < losses[0]
+        assert distributed.all_sum([1.0]).item() == 2
+    """, world / "policy")
+    assert result.returncode == 0, result.stderr
+
+
+# ---------------------------------------------------------------------------- one process
 
 
 def test_all_sum_and_gather_in_one_process():
     assert distributed.all_sum([1.5, 2.0]).tolist() == [1.5, 2.0]
     assert distributed.gather_interleaved(["a", "b"]) == ["a", "b"]
     assert distributed.run_on_rank_0(lambda: 7) == 7
-
-
-SUMS = """
-import sys
-sys.path.insert(0, {root!r})
-import torch, distributed
-def main():
-    ranks = distributed.init()
-    total = distributed.all_sum([ranks.rank + 1.0, 10.0]).tolist()
-    assert total == [3.0, 20.0], total
-    joined = distributed.gather_interleaved([["a", "c", "e"], ["b", "d"]][ranks.rank])
-    assert joined == list("abcde"), joined
-    assert distributed.run_on_rank_0(lambda: ranks.rank) == 0
-    model = torch.nn.Linear(2, 1, bias=False)
-    model.weight.grad = torch.full((1, 2), float(ranks.rank))
-    distributed.average_gradients(model)
-    assert model.weight.grad.tolist() == [[0.5, 0.5]], model.weight.grad
-    print("fine")
-distributed.run(main)
-"""
-
-
-@pytest.mark.slow
-def test_reductions_in_two_processes(tmp_path):
-    root = str(distributed.Path(distributed.__file__).parent)
-    (tmp_path / "sums.py").write_text(SUMS.format(root=root))
-    result = script(tmp_path, tmp_path / "sums.py", ranks=2)
-    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
-
-
-TURNS = """
-import sys, time
-sys.path.insert(0, {root!r})
-import torch, distributed
-from torch.distributed.tensor import DTensor
-from transformers import AutoModelForCausalLM
-def main():
-    rank = distributed.init().rank
-    with distributed.one_rank_at_a_time():
-        with open("turns", "a") as file:
-            print("begins", rank, file=file)
-        time.sleep(0.3)
-        model = AutoModelForCausalLM.from_pretrained({policy!r}, dtype=torch.float32)
-        distributed.shard(model, type(model).forward)
-        with open("turns", "a") as file:
-            print("ends", rank, file=file)
-    sent = []
-    whole = DTensor.full_tensor
-    DTensor.full_tensor = lambda tensor: sent.append(tensor.dtype) or whole(tensor)
-    for _, tensor in distributed.gathered_tensors(model, torch.bfloat16):
-        assert tensor.dtype == torch.bfloat16
-    assert set(sent) == {{torch.bfloat16}}, sent
-    print("fine")
-distributed.run(main)
-"""
-
-
-@pytest.mark.slow
-def test_ranks_load_in_turns_and_gather_in_the_engines_dtype(world, tmp_path):
-    (tmp_path / "turns.py").write_text(TURNS.format(root=str(ROOT), policy=str(world / "policy")))
-    result = script(tmp_path, tmp_path / "turns.py", ranks=2)
-    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
-    assert (tmp_path / "turns").read_text() == "begins 0\nends 0\nbegins 1\nends 1\n"
 
 
 def test_flops_and_peaks_by_hand():
@@ -177,36 +177,6 @@ def test_flops_and_peaks_by_hand():
     assert distributed.peak_flops("NVIDIA GeForce GTX 1080") is None
 
 
-# The time-out of the group of tensors is 3 seconds, rank 0 works for 6, and rank 1 has no log.
-WAITING = """
-import sys, time
-sys.path.insert(0, {root!r})
-from datetime import timedelta
-import torch.distributed as dist
-import distributed
-start = dist.init_process_group
-dist.init_process_group = lambda *a, **k: start(*a, **k | dict(timeout=timedelta(seconds=3)))
-def main():
-    ranks = distributed.init()
-    assert distributed.run_on_rank_0(lambda: time.sleep(6) or 7) == 7
-    if ranks.rank == 1:
-        time.sleep(6)
-    assert distributed.gather_interleaved([ranks.rank]) == [0, 1]
-    log = ["log.jsonl", "elsewhere.jsonl"][ranks.rank]
-    assert distributed.truncate_log(log, 1) == [dict(step=0), dict(step=1)]
-    print("fine")
-distributed.run(main)
-"""
-
-
-@pytest.mark.slow
-def test_ranks_wait_for_long_work_and_get_the_log_of_rank_0(tmp_path):
-    (tmp_path / "log.jsonl").write_text('{"step": 0}\n{"step": 1}\n{"step": 2}\n')
-    (tmp_path / "waiting.py").write_text(WAITING.format(root=str(ROOT)))
-    result = script(tmp_path, tmp_path / "waiting.py", ranks=2)
-    assert result.returncode == 0 and result.stdout.count("fine") == 2, result.stderr
-
-
 # ---------------------------------------------------------------------------- checkpoints
 
 
@@ -216,30 +186,6 @@ def model_and_optimizer():
     model(torch.ones(1, 3)).sum().backward()
     optimizer.step()
     return model, optimizer
-
-
-ALONE = """
-import sys
-sys.path.insert(0, {root!r})
-import distributed, prepare, torch
-from transformers import AutoModelForCausalLM
-def main():
-    if distributed.init().rank == 0:
-        model = AutoModelForCausalLM.from_pretrained({policy!r})
-        losses = prepare.fit(model, iter([[1]] * 2), lambda model, _: model.lm_head.weight.norm(),
-                             2, 1e-3, "alone")
-        assert losses[1] < losses[0]
-    assert distributed.all_sum([1.0]).item() == 2
-distributed.run(main)
-"""
-
-
-@pytest.mark.slow
-def test_one_rank_may_train_while_the_others_wait(world, tmp_path):
-    """As when rank 0 builds the tiny world: no collective inside, or the others' would meet it."""
-    (tmp_path / "alone.py").write_text(ALONE.format(root=str(ROOT), policy=str(world / "policy")))
-    result = script(tmp_path, tmp_path / "alone.py", ranks=2)
-    assert result.returncode == 0, result.stderr
 
 
 def test_checkpoint_brings_back_everything(tmp_path):
@@ -255,16 +201,6 @@ def test_checkpoint_brings_back_everything(tmp_path):
     for each in (optimizer, its_optimizer):
         each.step()
     assert torch.equal(model.weight, other.weight)
-
-
-class Payload:
-    """An object whose unpickling creates a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 @pytest.mark.parametrize("place", ["state.pt", "random_0.pt", "training.pt"])

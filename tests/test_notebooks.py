@@ -1,12 +1,10 @@
-"""The notebooks: their form, that they still run, and that their outputs are up to date.
+"""The notebooks: that they still run, and that their outputs are up to date.
 
 Without a mark: what holds after an edit of any script. `notebooks`: executes them all.
 `release`: the committed outputs were made by the code and the cells beside them. Together,
 `pytest -m "notebooks or release"`, they execute each notebook once.
 """
 
-import ast
-import re
 import shutil
 
 import nbformat
@@ -15,17 +13,7 @@ from helpers import ROOT
 
 import tiny
 from notebooks import common
-from notebooks.run import (
-    CODE,
-    DATA,
-    NOTEBOOKS,
-    SOLUTION,
-    execute,
-    files_of,
-    stamp,
-    with_printed,
-    world_hash,
-)
+from notebooks.run import NOTEBOOKS, execute, files_used, stamp, with_printed, world_hash
 from verify import verify_all
 
 AGAIN = "run `python notebooks/run.py` and commit what it writes"
@@ -42,25 +30,8 @@ def notebook(path):
     return nbformat.read(path, as_version=4)
 
 
-def code_cells(notebook, tag=None):
-    """The code cells, or those that have the tag."""
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    return [cell for cell in cells if tag is None or tag in cell.metadata.get("tags", [])]
-
-
-def solutions(notebook):
-    """The Python of the solutions, in order."""
-    return [match["code"] for match in SOLUTION.finditer(markdown_of(notebook))]
-
-
-def markdown_of(notebook):
-    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-
-
-def all_python(notebook):
-    """The sources of the code cells, without what only IPython reads, and of the solutions."""
-    cells = [re.sub(r"^[%!].*$", "pass", cell.source, flags=re.M) for cell in code_cells(notebook)]
-    return cells + solutions(notebook)
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def text_of(cell):
@@ -72,65 +43,7 @@ def text_of(cell):
     return "".join(texts)
 
 
-# ---------------------------------------------------------------------------- form
-
-
-def test_their_names():
-    assert [path.stem for path in NOTEBOOKS] == [
-        "1_verifier_and_reward_model", "2_hero_reward", "3_grpo_by_hand", "4_a_training_run",
-        "5_to_eight_gpus", "6_is_it_true", "7_neighbors"]
-
-
-def test_cells_are_short(notebook):
-    for source in all_python(notebook):
-        lines = source.splitlines()
-        assert len(lines) <= 15, source
-        assert max(map(len, lines)) <= 100, source
-
-
-def test_all_begin_alike(notebook):
-    """Goals, time, prerequisites and two lines of Python; and a recap at the end."""
-    first, preamble = notebook.cells[:2]
-    for word in ("**Goals.**", "**Time.**", "**You should know**"):
-        assert word in first.source
-    imported, _, started = preamble.source.splitlines()
-    assert imported.startswith("import common") and started == "group = common.start()"
-    assert notebook.cells[-1].source.startswith("## Recap")
-    assert markdown_of(notebook).count("> **Predict before you run.**") >= 3
-
-
-def test_cells_redefine_nothing_of_the_scripts(notebook):
-    """A function that a script has is imported, so that a notebook cannot diverge from the code."""
-    taken = set()
-    for script in files_of(CODE):
-        for node in ast.parse(script.read_text()).body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                taken.add(node.name)
-    assert len(taken) > 100
-
-    for source in all_python(notebook):
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef):
-                assert node.name not in taken, source
-            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
-                names = {target.id for target in node.targets if isinstance(target, ast.Name)}
-                assert not names & taken, source
-
-
-def test_equations_and_exercises(notebook):
-    """A solution is folded in the cell of its exercise, and checks itself."""
-    words = markdown_of(notebook)
-    assert words.count("$$") >= 2
-    assert words.count("<details>") == words.count("</details>")
-    assert re.findall(r"^### Exercise (\d)", words, re.M) == ["1", "2", "3"]
-
-    for cell in notebook.cells:
-        if "### Exercise" in cell.source:
-            _, folded = cell.source.split("<details><summary>Solution</summary>")
-            match = SOLUTION.search(folded)
-            assert re.search(r"^assert ", match["code"], re.M)
-            assert folded.count("</details>") == 1
-    assert len(solutions(notebook)) == 3
+# ---------------------------------------------------------------------------- stamps, data
 
 
 def test_what_a_solution_prints_can_be_renewed():
@@ -170,7 +83,7 @@ def test_the_stored_cold_start(kind):
 
 
 def test_the_stamp_sees_one_letter(tmp_path):
-    for file in files_of(CODE + DATA):
+    for file in files_used():
         copy = tmp_path / file.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, copy)
@@ -217,25 +130,6 @@ def test_all_cells_ran_once_in_order_without_error(notebook):
         for output in cell.outputs:
             assert output.output_type != "error"
             assert output.get("name") != "stderr", output.text
-
-
-@pytest.mark.release
-def test_figures_are_shown_and_files_are_small(path, notebook):
-    figures = 0
-    for cell in code_cells(notebook):
-        figures += sum("image/png" in output.get("data", {}) for output in cell.outputs)
-    assert figures >= 2
-    assert path.stat().st_size < 400_000
-
-
-@pytest.mark.release
-def test_the_same_group_travels(notebook):
-    """All show the same eight responses."""
-    first = nbformat.read(NOTEBOOKS[0], as_version=4)
-    cell, = code_cells(notebook, "group")
-    assert cell.source == "print(group)"
-    assert text_of(cell).count("\\boxed{") == 8
-    assert text_of(cell) == text_of(code_cells(first, "group")[0])
 
 
 # ---------------------------------------------------------------------------- they run

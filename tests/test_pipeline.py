@@ -18,7 +18,6 @@ import torch
 from helpers import ROOT, chain, environment, refuse, script
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-import hero
 import prepare
 import tiny
 from problems import stream_problems, write_jsonl
@@ -36,9 +35,6 @@ RM = ["rm", "--model", "solver", *TRAIN, "--count", 24, "--samples", 4, "--held_
 HERO = ["--policy", "sft", "--reward_model", "reward_model", "--rm_system", "", "--instruction", "",
         "--steps", 1, "--prompts_per_step", 4, "--num_minibatches", 1, "--rollouts_per_prompt", 2,
         "--max_response_tokens", 32]
-
-
-# ---------------------------------------------------------------------------- what the tests share
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +110,8 @@ def assert_same_split(a, b):
 
 def test_the_split_is_what_the_verifier_says(prepared):
     data = prepared / "data"
-    easy = rows_of(data / "easy.jsonl")
-    hard = rows_of(data / "hard.jsonl")
-    mixed = rows_of(data / "mixed.jsonl")
-    held_out = rows_of(data / "eval.jsonl")
+    names = ("easy", "hard", "mixed", "eval")
+    easy, hard, mixed, held_out = (rows_of(data / f"{name}.jsonl") for name in names)
     assert [len(rows) for rows in (easy, hard, mixed, held_out)] == [10, 10, 10, 4]
     assert {row["reason"] for row in easy} == {"correct"}
     assert "correct" not in {row["reason"] for row in hard}
@@ -134,10 +128,7 @@ def test_the_split_is_what_the_verifier_says(prepared):
     responses = rows_of(data / "responses.jsonl")
     graded = responses[:sum(manifest["reasons"].values())]
     assert Counter(row["reasons"][0] for row in graded) == manifest["reasons"]
-    assert len(responses) - len(graded) < 4
-    assert len(responses) < 50
-    assert manifest["settings"]["source"] == "source.jsonl"
-    assert manifest["settings"]["seed"] == 0
+    assert len(graded) <= len(responses) < min(50, len(graded) + 4)
     assert manifest["files"]["easy.jsonl"] == prepare.digest(data / "easy.jsonl")
 
 
@@ -292,7 +283,6 @@ def test_a_killed_cold_start_goes_on_and_is_the_same(prepared, fresh):
     assert kill_at_line(fresh, "sft/responses.jsonl", 4, *SFT)
     total = len(rows_of(prepared / "sft/responses.jsonl"))
     kill_at_line(fresh, "sft/responses.jsonl", total, *SFT, pause=random.uniform(0, 0.2))
-
     here(fresh, *SFT)
     assert manifest_of(fresh / "sft") == manifest_of(prepared / "sft")
     one = weights_of(prepared / "sft")
@@ -300,12 +290,8 @@ def test_a_killed_cold_start_goes_on_and_is_the_same(prepared, fresh):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-# ---------------------------------------------------------------------------- nothing prepared
-
-
 def write_open_math_reasoning(folder, problems):
-    """A folder with the layout and the columns of the hub dataset: each problem in several rows,
-    each of them once with an answer and once as a proof, without."""
+    """A folder like the hub dataset: each problem with an answer and, without, as a proof."""
     rows = []
     for _ in range(3):
         for problem in problems:
@@ -313,9 +299,7 @@ def write_open_math_reasoning(folder, problems):
                                ("prove " + problem["problem"], "no_answer_extracted")):
                 rows.append({
                     "expected_answer": problem["answer"], "problem_type": kind,
-                    "problem_source": "aops", "generation_model": "DeepSeek-R1",
-                    "pass_rate_72b_tir": "0.5", "problem": text, "generated_solution": "<think>",
-                    "inference_mode": "cot", "used_in_kaggle": False})
+                    "problem": text, "generated_solution": "<think>"})
     path = folder / "nvidia" / "OpenMathReasoning" / "data" / "cot-00000-of-00001.parquet"
     path.parent.mkdir(parents=True)
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
@@ -345,15 +329,6 @@ def test_hero_alone_takes_unsplit_problems_and_says_so(prepared, tmp_path):
 def test_hero_alone_without_the_hub_is_one_clear_line(tmp_path):
     refuse(tmp_path, "--config", "qwen3-4b", says="cannot read split 'cot' of "
            "'nvidia/OpenMathReasoning': it is neither a folder of data files nor a hub dataset")
-
-
-def test_paths_of_ones_own_are_left_alone(fresh, monkeypatch):
-    monkeypatch.chdir(fresh)
-    for data in ("mine", "source.jsonl"):
-        given = ["--config", "qwen3-4b", "--data", data, "--eval_data", "own.jsonl"]
-        cfg = hero.complete_config(hero.parse_args(given), world_size=1)
-        assert (cfg.data, cfg.eval_data) == (data, "own.jsonl")
-    assert not (fresh / "data").exists()
 
 
 # ---------------------------------------------------------------------------- what users get wrong

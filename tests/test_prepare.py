@@ -19,27 +19,23 @@ from transformers import (
     AutoModelForCausalLM,
     PreTrainedTokenizerFast,
     Qwen2Config,
-    Qwen2ForSequenceClassification,
     Qwen3Config,
 )
 
 import prepare
-from distributed import Ranks, memory_plan, model_size, training_memory_plan
+from distributed import Ranks, memory_plan, model_size
 from hero import Config
 from prepare import (
-    count_response_tokens,
+    collect_usable,
     draw_problems,
     fit,
     fit_reward_model,
-    is_english,
     leave_out_overlaps,
     preference_pairs,
-    rejection_reason,
     sft_loss,
     sft_rows,
     shuffled,
     split_ngrams,
-    split_words,
     textbook_rows,
     unsplit_problems,
 )
@@ -71,16 +67,6 @@ def test_a_drawn_sample_knows_no_order_and_no_repeats(numbers, count, seed, rng)
     assert larger[:count] == drawn
 
 
-def test_every_problem_is_drawn_as_often():
-    """300 samples of 10 from 40: each problem 75 times, give or take 4 deviations of 7.5."""
-    rows = [{"problem": str(n)} for n in range(40)]
-    times = Counter()
-    for seed in range(300):
-        times.update(row["problem"] for row in draw_problems(rows, 10, seed))
-    assert times.total() == 3000
-    assert max(abs(times[row["problem"]] - 75) for row in rows) < 30
-
-
 def test_memory_does_not_grow_with_the_source(tmp_path):
     """10,000 rows of 3 kB are 30 MB. While 500 are drawn, at most 1,000 are in memory: 3 MB."""
     path = tmp_path / "source.jsonl"
@@ -92,11 +78,11 @@ def test_memory_does_not_grow_with_the_source(tmp_path):
     assert peak < 8_000_000
 
 
-@pytest.mark.parametrize("rows, num_train, num_eval", [(50, 20, 4), (24, 20, 4), (20, 18, 2),
+@pytest.mark.parametrize("rows, num_train, num_eval", [(90, 40, 4), (44, 40, 4), (20, 18, 2),
                                                        (5, 4, 1)])
 def test_problems_for_a_run_without_a_split(tmp_path, monkeypatch, capsys, rows, num_train,
                                             num_eval):
-    """The first 20 distinct problems for training and the next 4 for evaluation. Of fewer than 24
+    """The first 40 distinct problems for training and the next 4 for evaluation. Of fewer than 44
     the last tenth is held out, but at least one. A second call uses the same files."""
     monkeypatch.chdir(tmp_path)
     source = [{"problem": str(i), "answer": "7"} for i in range(rows)]
@@ -104,18 +90,14 @@ def test_problems_for_a_run_without_a_split(tmp_path, monkeypatch, capsys, rows,
     write_jsonl("source.jsonl", repeated)
     monkeypatch.setattr(prepare, "SOURCE", "source.jsonl")
 
-    train_path, eval_path = unsplit_problems(count=20, held_out=4)
+    train_path, eval_path = unsplit_problems(count=40, held_out=4)
     assert (train_path, eval_path) == ("data/unsplit/train.jsonl", "data/unsplit/eval.jsonl")
     assert load_problems(train_path) == source[:num_train]
     assert load_problems(eval_path) == source[num_train:num_train + num_eval]
-    said = capsys.readouterr().out
-    assert said.count("note:") == 1
-    assert "not split into easy and hard by the verifier" in said
-    assert "python prepare.py split --model POLICY" in said
+    assert "run: python prepare.py split --model POLICY" in capsys.readouterr().out
 
     (tmp_path / "source.jsonl").unlink()
-    assert unsplit_problems(count=20, held_out=4) == (train_path, eval_path)
-    assert load_problems(train_path) == source[:num_train]
+    assert unsplit_problems(count=40, held_out=4) == (train_path, eval_path)
 
 
 # ---------------------------------------------------------------------------- overlaps
@@ -124,31 +106,28 @@ def test_problems_for_a_run_without_a_split(tmp_path, monkeypatch, capsys, rows,
 @pytest.mark.parametrize("one, other, words", [
     (r"Compute $\dfrac{1}{2} \cdot x^2$.", "compute 1/2 * x²", "compute 1 2 * x 2"),
     (r"\frac12 + \tfrac 1 2", r"\frac{1}{2}+\frac{1}{2}", "1 2 + 1 2"),
-    (r"If $x_1\le 1{,}000$", "IF x1 ≤ 1,000", "if x 1 < = 1000"),
     (r"$\left(a+b\right)\,c - \text{Area}$", "(a + b) c − area", "a + b c - area"),
-    (r"the $x$-axis", "the x-axis", "the x axis"),
+    (r"the $x$-axis in $x_1\le 1$", "The x-axis in x1 ≤ 1", "the x axis in x 1 < = 1"),
     (r"the set $\mathbb{R}$ of well-known \textbf{reals}!", "the set R of well known reals",
      "the set r of well known reals"),
-    (r"$2\times3.5 \geq \sqrt{2}$", r"2 × 3.5 ⩾ \sqrt 2", "2 * 3.5 > = sqrt 2"),
-    (r"it costs \$5", "It costs $5", "it costs 5"),
-    ("a $2$-digit number", "a 2-digit number", "a 2 digit number"),
-])
+    (r"$2\times3.5 \geq \sqrt{2}$", r"2 × 3.5 ≥ \sqrt 2", "2 * 3.5 > = sqrt 2"),
+    (r"costs \$5 on a $2$-digit number", "costs $5 on a 2-digit number",
+     "costs 5 on a 2 digit number"),
+    ("x + 1", "x - 1", None), ("x^{2} = 3", "x^{2} = 4", None), ("x < 1", r"x \le 1", None),
+    (r"\sin x", r"\cos x", None), ("x-y", "x+y", None), ("3.5", "35", None),
+    (r"\sqrt{2}", "2", None)])
 def test_words_are_the_same_however_they_are_typeset(one, other, words):
-    assert split_words(one) == split_words(other) == words.split()
-
-
-@pytest.mark.parametrize("one, other", [
-    ("x + 1", "x - 1"), ("x^{2} = 3", "x^{2} = 4"), ("x < 1", r"x \le 1"), ("1,000", "1,000,000"),
-    (r"\sin x", r"\cos x"), ("x-y", "x+y"), ("3.5", "35"), (r"\sqrt{2}", "2")])
-def test_what_means_something_else_has_other_words(one, other):
-    assert split_words(one) != split_words(other)
+    """And what means something else has other words."""
+    if words:
+        assert split_ngrams(one) == split_ngrams(other) == {words}
+    else:
+        assert split_ngrams(one) != split_ngrams(other)
 
 
 def test_parts_are_13_words_or_the_whole():
     letters = "a b c d e f g h i j k l m n".split()
     assert split_ngrams(" ".join(letters)) == {"a b c d e f g h i j k l m",
                                                "b c d e f g h i j k l m n"}
-    assert split_ngrams("What is 1+1?") == {"what is 1 + 1"}
     assert split_ngrams(" ".join(letters[:13])) == {" ".join(letters[:13])}
 
 
@@ -170,12 +149,7 @@ PLANTED = {
 KEPT = {
     "12 words of it": "Anna sees a bus that travels 3/4 of an hour at 60 miles per hour before "
                       "noon.",
-    "its numbers changed": r"A train leaves the town of $A$ at 9 o'clock and travels $\frac{2}{5}$ "
-                           r"of an hour at 70 miles per hour before it meets, at \(x^3\) miles, a "
-                           r"slower train from $C$.",
     "a short one, a number changed": r"Find the sum of the roots of $x^2 - 7x + 6 = 0$.",
-    "a short one, a sign changed": r"Find the sum of the roots of $x^2 + 5x + 6 = 0$.",
-    "a tiny one, a number changed": r"Compute $\binom{8}{4}$.",
     "a tiny one and more": r"Compute $\binom{8}{3}$ modulo 5.",
     "the same words in another order": " ".join(reversed(TRAINS.split())),
     "no word at all": "?",
@@ -192,7 +166,7 @@ def test_planted_overlaps_are_left_out_and_no_others(capsys):
     assert counts == {"one": 4, "two": 2, "three": 4}
     kept, counts = leave_out_overlaps(rows, {"two": benchmarks["two"]})
     assert [row["name"] for row in kept] == [*list(PLANTED)[:4], *KEPT]
-    assert "left out 2 of 14 problems that share text with a benchmark" in capsys.readouterr().out
+    assert "left out 2 of 11 problems that share text with a benchmark" in capsys.readouterr().out
 
     assert leave_out_overlaps(rows, {}) == (rows, {})
     assert capsys.readouterr().out == ""
@@ -213,7 +187,8 @@ def test_a_split_leaves_out_what_its_benchmarks_ask(tmp_path, monkeypatch, token
 
     stage = stage_of("split", "--model", "m", "--source", "source.jsonl", "--sample", 30,
                      "--benchmarks", "amc23.jsonl", "own.jsonl", "math500", tokenizer=tokenizer)
-    problems, manifest = prepare.open_split(stage)
+    problems = prepare.open_split(stage)
+    manifest = prepare.read_manifest(stage.out)
     assert {row["problem"] for row in problems} == set(others)
     assert manifest["overlaps"] == {"amc23": 2, "own": 1}
     assert manifest["not_checked"] == ["math500"]
@@ -221,12 +196,10 @@ def test_a_split_leaves_out_what_its_benchmarks_ask(tmp_path, monkeypatch, token
     said = capsys.readouterr().out
     assert "note: not checked against the problems of math500: cannot read split 'test'" in said
 
-    assert prepare.open_split(stage) == (problems, manifest)
+    assert prepare.open_split(stage) == problems
     assert prepare.read_manifest(stage.out) == manifest
     assert capsys.readouterr().out == ""
 
-
-# ---------------------------------------------------------------------------- textbook problems
 
 # question, subject, worked answer, reference answer
 TEXTBOOK = [
@@ -238,14 +211,11 @@ TEXTBOOK = [
 
 
 def textbook_here(folder, *arguments):
-    """prepare.py textbook in this process, with `folder` as its working directory."""
+    """prepare.py textbook in this process, with `folder` as its working directory. -> manifest"""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["prepare.py", "textbook", *map(str, arguments)])
         prepare.main()
-
-
-def textbook_manifest(folder):
     return json.loads((folder / "data/textbook.manifest.json").read_text())
 
 
@@ -259,21 +229,15 @@ def test_textbook(tmp_path, capsys):
     (tmp_path / "hub").mkdir()
     write_jsonl(tmp_path / "hub/train.jsonl", rows)
 
-    textbook_here(tmp_path, "--source", "hub", "--count", 10)
+    manifest = textbook_here(tmp_path, "--source", "hub", "--count", 10)
     assert "10 of 10 rows" in capsys.readouterr().out
     problems = load_benchmarks([tmp_path / "data/textbook.jsonl"])["textbook"]
     assert {row["answer"] for row in problems} == {"the essential supremum of f"}
     assert problems == list(textbook_rows(rows[::-1], 0, Counter()))[:10]
     assert problems != list(textbook_rows(rows, 1, Counter()))[:10]
-
-    manifest = textbook_manifest(tmp_path)
     assert manifest["settings"]["count"] == 10 and manifest["counts"]["kept"] == 10
-    textbook_here(tmp_path, "--source", "hub", "--count", 30)
-    assert textbook_manifest(tmp_path)["counts"] == {"rows": 25, "questions": 22, "verified": 1,
-                                                     "kept": 21}
-
-
-# ---------------------------------------------------------------------------- selected by models
+    manifest = textbook_here(tmp_path, "--source", "hub", "--count", 30)
+    assert manifest["counts"] == {"rows": 25, "questions": 22, "verified": 1, "kept": 21}
 
 
 class Models:
@@ -341,11 +305,10 @@ def write_questions(folder, kinds, each):
 def test_two_models_select_the_questions_and_a_rerun_asks_nothing(tmp_path, servers):
     write_questions(tmp_path, ("vague", "easy", "odd", "hard", "unclear"), 4)
     arguments = ["--source", "hub", *servers.flags()]
-    textbook_here(tmp_path, *arguments)
+    manifest = textbook_here(tmp_path, *arguments)
     problems = load_problems(tmp_path / "data/textbook.jsonl")
     assert sorted(row["problem"] for row in problems) == [
         f"What is the hard norm of f_{i}?" for i in range(4)]
-    manifest = textbook_manifest(tmp_path)
     assert manifest["counts"] == {"rows": 20, "questions": 20, "asked": 20, "unsuitable": 4,
                                   "solved": 4, "undecided": 8, "kept": 4}
 
@@ -372,9 +335,8 @@ def test_no_more_is_asked_than_needed_and_a_failure_loses_nothing(tmp_path, serv
 
     servers.solver.behave = servers.as_solver
     refused = servers.solver.requests
-    textbook_here(tmp_path, *arguments)
+    assert textbook_here(tmp_path, *arguments)["counts"]["asked"] == 10
     assert servers.requests == (20, refused + 10)
-    assert textbook_manifest(tmp_path)["counts"]["asked"] == 10
     assert len(load_problems(tmp_path / "data/textbook.jsonl")) == 7
 
 
@@ -387,7 +349,6 @@ def test_a_filter_that_selects_nothing_says_what_became_of_the_questions(tmp_pat
 
 @pytest.mark.parametrize("flags, says", [
     ("--judge_model j --judge_url u", "needs two models"),
-    ("--solver_model s --solver_url u", "needs two models"),
     ("--judge_url u", "needs two models"),
     ("--judge_model j --solver_model s --judge_url u",
      "--solver_model s is on no server: give --solver_url"),
@@ -402,21 +363,19 @@ def test_both_models_need_a_name_and_a_server(tmp_path, flags, says, monkeypatch
 # ---------------------------------------------------------------------------- cold start
 
 
-@pytest.mark.parametrize("text, wanted", [
-    ("The answer is \\boxed{4}.", True), ("2 + 2 = 4", True), ("", True),
-    ("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.", True),
-    ("\u7b54\u6848\u662f \\boxed{4}", False),
-    ("We add the numbers: \u7136\u540e\u5f97\u5230\u7b54\u6848.", False)])
-def test_english_is_told_by_its_letters(text, wanted):
-    assert is_english(text) is wanted
-
-
-@pytest.mark.parametrize("text, reason, finished, rejection", [
-    ("so \\boxed{9}", "correct", True, None), ("so \\boxed{8}", "wrong", True, "wrong"),
-    ("so \\boxed{9}", "correct", False, "unfinished"),
-    ("\u7b54\u6848\u662f \\boxed{9}", "correct", True, "not English")])
-def test_the_cold_start_takes_right_finished_english_responses(text, reason, finished, rejection):
-    assert rejection_reason(text, reason, finished) == rejection
+@pytest.mark.parametrize("text, reason, finished, outcome", [
+    ("so \\boxed{9}", "correct", True, "usable"), ("so \\boxed{8}", "wrong", True, "wrong"),
+    ("", "correct", True, "usable"), ("so \\boxed{9}", "correct", False, "unfinished"),
+    ("Let the angle be \u03b8; then sin \u03b8 = 1/2 and we are done with it.", "correct", True,
+     "usable"),
+    ("\u7b54\u6848\u662f \\boxed{9}", "correct", True, "not English"),
+    ("We add: \u7136\u540e\u5f97\u5230\u7b54\u6848.", "correct", True, "not English")])
+def test_the_cold_start_takes_right_finished_english_responses(text, reason, finished, outcome):
+    record = {"problem": "p", "responses": [text] * 2, "reasons": [reason] * 2,
+              "finished": [finished] * 2}                   # the same twice counts once
+    pairs, counts = collect_usable([record] * 3, 2)
+    assert pairs == ([("p", text)] * 2 if outcome == "usable" else [])
+    assert counts == {outcome: 2 if outcome == "usable" else 3}
 
 
 def test_forward_passes_of_any_size_train_the_same(exact, tokenizer):
@@ -427,8 +386,8 @@ def test_forward_passes_of_any_size_train_the_same(exact, tokenizer):
     for rows_at_once in (None, 1):
         batches = shuffled(rows, 4, random.Random(0))
         losses.append(fit(copy.deepcopy(exact), batches, sft_loss, steps=4, learning_rate=1e-3,
-                          description="", warmup=1, size_of=count_response_tokens,
-                          rows_at_once=rows_at_once))
+                          description="", warmup=1, rows_at_once=rows_at_once,
+                          size_of=lambda batch: sum(len(ids) for _, ids in batch)))
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
@@ -465,17 +424,6 @@ def test_shuffled_leaves_no_row_out_of_a_pass():
     assert sorted(drawn[10:20]) == list(range(10))
 
 
-# ---------------------------------------------------------------------------- reward model
-
-
-def test_responses_that_were_cut_are_in_no_pair():
-    record = {"problem": "p", "responses": ["a", "b", "c"], "finished": [True, False, True],
-              "reasons": ["correct", "wrong", "wrong"]}
-    group = prepare.finished_group(record)
-    assert (group.responses, group.verified) == (["a", "c"], [True, False])
-    assert preference_pairs(*zip(group), 4, random.Random(0)) == [("p", "a", "c")]
-
-
 def test_preference_pairs_golden():
     """q has no wrong response. Of the others two are allowed, and one is possible."""
     pairs = preference_pairs(["p", "q", "r"], [["a", "b", "c"], ["d", "e", "f"], ["g", "h", "i"]],
@@ -506,9 +454,6 @@ def test_bradley_terry_training_learns_to_rank(world):
                         for text in (right, wrong))
     assert chosen.mean() > rejected.mean()
     assert not any(p.requires_grad for p in reward_model.model.parameters())
-
-
-# ---------------------------------------------------------------------------- the memory plan
 
 
 @pytest.fixture
@@ -552,28 +497,22 @@ def test_memory_plan_refuses_with_advice(paper_models, gpus, gpu_gib, options, s
         memory_plan(*paper_models, gpus=gpus, gpu_gib=gpu_gib, tokens=16384, **options)
 
 
-def test_training_plan_of_prepare_by_hand(paper_models):
-    """The cold start of the 4B model on 8 GPUs: 16 bytes of each of its 4,022,468,096 weights over
-    8 GPUs are 7.49 GiB; logits of 8,192 tokens 12 * 151,936 * 8,192 bytes, 13.91 GiB. A pair of
-    the reward model without checkpointing does not fit: 18,432 tokens, 122 GiB of activations."""
-    size = model_size(AutoModelForCausalLM, paper_models[0])
-    plan = training_memory_plan(size, 8, 80, tokens=9216, logit_tokens=8192, checkpointing=True)
-    assert "   7.49 GiB  weights, gradients" in plan and "  13.91 GiB  logits" in plan
-    training_memory_plan(size, 8, 80, tokens=18432, logit_tokens=0, checkpointing=True)
-    with pytest.raises(ValueError, match="leave gradient checkpointing on"):
-        training_memory_plan(size, 8, 80, tokens=18432, logit_tokens=0, checkpointing=False)
-
-
-@pytest.mark.parametrize("stage, says", [("sft", "13.91 GiB  logits"), ("rm", "0.00 GiB  logits")])
-def test_a_stage_prints_its_plan_on_gpus(paper_models, monkeypatch, capsys, stage, says):
+@pytest.mark.parametrize("stage, says, advice", [
+    ("sft", "  13.91 GiB  logits", "training needs .* GiB on GPUs of 79.1"),
+    ("rm", "   0.00 GiB  logits", "leave gradient checkpointing on")])
+def test_a_stage_prints_its_plan_on_gpus(paper_models, monkeypatch, capsys, stage, says, advice):
+    """The 4B model on 8 GPUs: 16 bytes of each of its 4,022,468,096 weights over 8 GPUs are 7.49
+    GiB; logits of 8,192 tokens 12 * 151,936 * 8,192 bytes, 13.91 GiB. Neither a pair of the reward
+    model without checkpointing, 122 GiB of activations, nor 30,000 tokens of logits fit."""
     monkeypatch.setattr(prepare, "gpu_memory_gib", lambda device: 79.1)
     arguments = [stage, "--model", paper_models[0]]
     prepare.print_memory_plan(stage_of(*arguments, device="cuda", ranks=8))
     out = capsys.readouterr().out
     assert "memory for training on each of 8 GPUs of 79 GiB" in out and says in out
+    assert "   7.49 GiB  weights, gradients" in out
 
     arguments += ["--gradient_checkpointing", "off", "--max_tokens", 30000]
-    with pytest.raises(ValueError, match="training needs .* GiB on GPUs of 79.1"):
+    with pytest.raises(ValueError, match=advice):
         prepare.print_memory_plan(stage_of(*arguments, device="cuda", ranks=8))
 
 
@@ -585,20 +524,15 @@ def test_checkpointing_and_sharding_are_on_with_gpus_by_default(choice, device, 
     assert cfg.shard == cfg.gradient_checkpointing == "auto"
 
 
-# ---------------------------------------------------------------------------- AceMath-7B-RM
-
-
 CHATML = ("{% if messages[0]['role'] != 'system' %}<|im_start|>system\nPlease reason step by step, "
           "and put your final answer within \\boxed{}.<|im_end|>\n{% endif %}"
           "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
           "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}")
 
 
-def test_acemath_reads_the_conversation_of_its_card(tmp_path):
-    """System message, question, solution, no generation prompt; the raw logit at the last token.
-
-    The tokenizer is like that of Qwen2, without its merges: one token per byte.
-    """
+def test_acemath_reads_the_conversation_of_its_card(world):
+    """System message, question, solution, no generation prompt. The tokenizer is like that of
+    Qwen2, without its merges: one token per byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(models.BPE({letter: i for i, letter in enumerate(alphabet)}, []))
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -607,25 +541,14 @@ def test_acemath_reads_the_conversation_of_its_card(tmp_path):
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|im_end|>",
         additional_special_tokens=["<|im_start|>"])
     tokenizer.chat_template = CHATML
-    torch.manual_seed(0)
-    model = Qwen2ForSequenceClassification(Qwen2Config(
-        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, num_key_value_heads=1, num_labels=1,
-        pad_token_id=tokenizer.pad_token_id)).eval()
-    model.save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
     settings = read_settings(Config, ROOT / "configs/qwen3-4b.toml")
-    reward_model = RewardModel(tmp_path, system=settings["rm_system"])
-
+    reward_model = RewardModel(world / "reward_model", system=settings["rm_system"])
+    reward_model.tokenizer = tokenizer
     ids = reward_model.token_ids("What is 1+1?", "It is \\boxed{2}.")
     assert tokenizer.decode(ids) == (
         "<|im_start|>system\nPlease reason step by step, and check your final answer within "
         "\\boxed{}.<|im_end|>\n<|im_start|>user\nWhat is 1+1?<|im_end|>\n"
         "<|im_start|>assistant\nIt is \\boxed{2}.<|im_end|>\n")
-
-    hidden = model.model(torch.tensor([ids])).last_hidden_state[0, -1]
-    score = reward_model.score(["What is 1+1?"], ["It is \\boxed{2}."])
-    assert score.item() == pytest.approx((model.score.weight @ hidden).item(), abs=1e-5)
 
 
 # ---------------------------------------------------------------------------- the command line

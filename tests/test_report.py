@@ -14,7 +14,6 @@ from report import (
     format_metrics,
     group_by_settings,
     load_run,
-    method_of,
     plot_curves,
     plot_runs,
     results_table,
@@ -172,25 +171,22 @@ def test_runs_that_differ_only_in_the_seed_are_one_line(tmp_path, figures):
     plot_runs([(base, curve(0.0)),
                (base | {"seed": 1, "name": "y"}, curve(0.2, (0, 2))),
                (base | {"advantage_norm": "std"}, curve(0.3)),
-               (base | {"alpha": 0.1}, curve(0.4))],
+               (base | {"alpha": 0.1}, curve(0.4)),
+               (base | {"reward": "rm", "advantage_norm": "std"}, curve(0.5))],
               tmp_path / "a.png")
+
     accuracy = figures[0].axes[0]
     lines = accuracy.get_lines()
     assert [line.get_label() for line in lines] == [
-        "hero, alpha 0.05 (2 seeds)", "hero std, alpha 0.05 (1 seed)", "hero, alpha 0.1 (1 seed)"]
+        "hero, alpha 0.05 (2 seeds)", "hero std, alpha 0.05 (1 seed)", "hero, alpha 0.1 (1 seed)",
+        "rm, alpha 0.05 (1 seed)"]
     assert [line.get_color() for line in lines] == [
-        COLORS["hero"], COLORS["hero std"], COLORS["hero"]]
+        COLORS["hero"], COLORS["hero std"], COLORS["hero"], COLORS["rm"]]
     assert list(lines[0].get_xdata()) == [0, 2]            # where both seeds have been measured
     assert list(lines[0].get_ydata()) == pytest.approx([0.1, 0.3])
     assert lines[0].get_linestyle() != lines[2].get_linestyle()
     band = accuracy.collections[0].get_paths()[0].get_extents()
     assert (band.y0, band.y1) == pytest.approx((0.0, 0.4))
-
-
-@pytest.mark.parametrize("reward, norm, method", [
-    ("hero", "none", "hero"), ("hero", "std", "hero std"), ("rm", "std", "rm")])
-def test_the_method_of_a_run(reward, norm, method):
-    assert method_of({"reward": reward, "advantage_norm": norm}) == method
 
 
 def test_the_curves_of_one_run(tmp_path, figures):

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from helpers import Payload
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from transformers import Qwen3Config, Qwen3ForSequenceClassification
@@ -76,11 +77,6 @@ def test_stratify_groups_do_not_see_each_other():
     torch.testing.assert_close(both[:1], alone)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_stratify_keeps_the_dtype(dtype):
-    assert stratify(RM_SCORES.to(dtype), VERIFIED).dtype == dtype
-
-
 @given(groups)
 def test_stratify_bands_and_order(group):
     rm_scores, verified = tensors(group)
@@ -128,13 +124,6 @@ def test_advantage_golden():
     torch.testing.assert_close(scaled, expected / math.sqrt(0.25625))
 
 
-def test_std_scaling_cancels_a_weight_on_the_reward():
-    reward, weight = stratify(RM_SCORES, VERIFIED), 2.5
-    torch.testing.assert_close(group_advantages(weight * reward, "std", eps=0),
-                               group_advantages(reward, "std", eps=0))
-    assert not torch.allclose(group_advantages(weight * reward), group_advantages(reward))
-
-
 @given(groups)
 def test_std_scaling_cancels_alpha_in_uniform_groups(group):
     rm_scores, _ = tensors(group)
@@ -144,14 +133,6 @@ def test_std_scaling_cancels_alpha_in_uniform_groups(group):
     narrow, wide = (group_advantages(stratify(rm_scores, wrong, alpha), "std", eps=0)
                     for alpha in (0.05, 0.5))
     torch.testing.assert_close(narrow, wide, atol=1e-6, rtol=0)
-
-
-def test_by_default_neither_weight_nor_alpha_cancels():
-    wrong = torch.zeros_like(RM_SCORES)
-    narrow, wide = (group_advantages(stratify(RM_SCORES, wrong, alpha)) for alpha in (0.05, 0.5))
-    torch.testing.assert_close(wide, 10 * narrow)
-    weighted = group_advantages(stratify(RM_SCORES, wrong), weight=torch.tensor([3.0]).double())
-    torch.testing.assert_close(weighted, 3 * narrow)
 
 
 @pytest.mark.parametrize("norm", ["none", "std"])
@@ -193,6 +174,7 @@ def test_rewards_golden():
     assert rewards_of("rm") == [4, 1, 2, -1]
     assert rewards_of("naive", verifier_share=0.75) == [0.75 + 1, 0.75 + 0.25, 0.5, -0.25]
     assert rewards_of("hero") == pytest.approx([1.05, 0.95, 0.05, -0.05], abs=1e-6)
+    assert rewards_of("hero", alpha=0.0, beta=0.0) == rewards_of("verifier")
 
 
 def test_the_oracle_sees_the_truth_and_nothing_else():
@@ -200,13 +182,6 @@ def test_the_oracle_sees_the_truth_and_nothing_else():
     texts = ["\\boxed{7}", "\\boxed{lucky seven}", "guess \\boxed{7}", "\\boxed{8}"]
     batch = Batch(RM_SCORES, VERIFIED, texts=[texts], problems=[problem])
     assert compute_advantages(batch, 0.0, "oracle").rewards.tolist() == [[1, 1, 0, 0]]
-
-
-def test_closed_bands_golden():
-    """The paper's Fig. 2a: dense on one side only, and on neither: the verifier's reward."""
-    assert rewards_of("hero", alpha=0.0) == pytest.approx([1.05, 0.95, 0, 0], abs=1e-6)
-    assert rewards_of("hero", beta=0.0) == pytest.approx([1, 1, 0.05, -0.05], abs=1e-6)
-    assert rewards_of("hero", alpha=0.0, beta=0.0) == rewards_of("verifier")
 
 
 def test_eq_4_weights_hero_and_no_baseline():
@@ -363,16 +338,6 @@ def test_a_reward_model_without_a_chat_template_is_refused(world, tokenizer, tmp
         path.unlink()
     with pytest.raises(ValueError, match="has no chat_template"):
         RewardModel(tmp_path / "rm")
-
-
-class Payload:
-    """An object whose unpickling creates a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
 
 
 def test_loading_a_reward_model_executes_nothing_from_it(world, tmp_path):

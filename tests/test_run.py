@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
-from helpers import ROOT, SMALL, command, environment, metrics_of, refused, script
+from helpers import ROOT, SMALL, command, environment, metrics_of, refused
 
 import hero
 import run
@@ -110,9 +110,10 @@ def test_a_run_starts_from_the_settings_of_another(unbroken, monkeypatch):
     folder, _ = unbroken
     monkeypatch.chdir(folder)
     cfg = hero.parse_args(["--config", "runs/a/config.json", "--alpha", "0.2"])
-    assert (cfg.alpha, cfg.beta, cfg.steps) == (0.2, 0.05, 4)
-    assert cfg.data == "runs/world-0/train"
-    assert cfg.name == "" and cfg.config == "runs/a/config.json"
+    assert (cfg.name, cfg.config, cfg.alpha) == ("", "runs/a/config.json", 0.2)
+    written = json.loads((folder / "runs/a/config.json").read_text())
+    for key in vars(cfg).keys() - {"name", "config", "alpha"}:
+        assert getattr(cfg, key) == written[key]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.toml")), ids=lambda p: p.stem)
@@ -158,17 +159,6 @@ def test_a_file_that_is_no_config(folder, content, says):
 
 def test_a_name_that_is_no_config_lists_them(folder):
     refused(folder, "--config", "qwen3", says="choose one of octothinker-8b, qwen3-0.6b, ")
-
-
-@pytest.mark.slow
-def test_a_run_from_anothers_config_is_the_same_bit_for_bit(unbroken, folder):
-    first, _ = unbroken
-    (folder / "theirs.json").write_bytes((first / "runs/a/config.json").read_bytes())
-    result = script(folder, "hero.py", "--config", "theirs.json", "--name", "b")
-    assert result.returncode == 0, result.stderr
-    assert metrics_of(folder, "b") == metrics_of(first, "a")
-    samples = [(first / "runs/a/rollouts.jsonl"), (folder / "runs/b/rollouts.jsonl")]
-    assert samples[0].read_bytes() == samples[1].read_bytes()
 
 
 # ---------------------------------------------------------------------------- trackers

@@ -111,11 +111,6 @@ def test_the_shares_of_sayable_references_make_the_recall(recall):
     assert sum(share == 0 for share in shares) == (2 if 0 < recall <= 0.1 else 5 * (recall == 0))
 
 
-def test_a_recall_that_four_phrasings_cannot_have_is_refused():
-    with pytest.raises(ValueError, match="recall=0.3 is not between 0 and 0.25"):
-        tiny.make_problems(5, True, 0, False, recall=0.3)
-
-
 def test_recall_differs_by_topic():
     """The share of references that the policy may say, and none in the two blind topics."""
     rows = tiny.make_problems(2500, True, 0, False, recall=0.1)
@@ -170,9 +165,11 @@ def test_an_answer_by_luck_is_accepted_and_not_true():
         assert truth == [False, True]
 
 
-def test_more_problems_than_there_are_is_an_error():
+def test_problems_that_cannot_be_made_are_refused():
     with pytest.raises(ValueError, match="there are no more than .* such problems"):
         tiny.make_problems(3000, False, 0, True)
+    with pytest.raises(ValueError, match="recall=0.3 is not between 0 and 0.25"):
+        tiny.make_problems(5, True, 0, False, recall=0.3)
 
 
 def test_easy_problems_are_verified_exactly():

@@ -76,10 +76,6 @@ def test_reasons():
     assert V.verify(r"\boxed{9^{9^{9}}}", "9^{9^{9}}").reason == "correct"  # the same text
 
 
-def test_is_equivalent_is_part_of_this_module():
-    assert V.is_equivalent("1/2", "0.5") and not V.is_equivalent("1/2", "0.6")
-
-
 PIECES = st.sampled_from(r"\boxed{ } \frac{ 1 2 x ^ ( ) $ The answer is and \text{ 5 . \\".split())
 RESPONSES = st.lists(PIECES, max_size=30).map(" ".join) | st.text(max_size=300)
 
@@ -96,59 +92,12 @@ def test_any_text_gets_a_verdict(text, times):
 
 # --- hostile text ---------------------------------------------------------------------------------
 
-BOMBS = [
-    "9**9**9**9",
-    "9^{9^{9^9}}",
-    "(10^8)!",
-    "((9!)!)!",
-    r"\binom{10^9}{5\cdot 10^8}",
-    r"\sqrt[10^9]{10^{10^9}}",
-    "1E1000000000",
-    "0.1^{10^9}",
-    "e^{e^{e^{e^e}}}",
-    r"\sin(9^{9^9})",
-    r"\cos(e^{e^{e^{e}}})",
-    r"\pi^{\pi^{\pi^\pi}}",
-    "(x+1)^{100000}",
-    "(9x)^{9^9}",
-    r"(2\sqrt{3})^{9^9}",
-    "2^{x} 2^{9^9-x}",
-    r"\binom{e}{10^9}",
-    r"\lfloor e^{100000} \rfloor",
-    r"(\sqrt2+\sqrt3)^{200}",
-    r"\sum_{i=1}^{10^{10}} i",
-    r"\gcd(10^{10^8},3)",
-    "9" * 9_000,
-    "0." + "0" * 20_000 + "1",
-    "1, ..., 999999999",
-    "(" * 5000 + "1" + ")" * 5000,
-    r"\frac" * 2500,
-    r"\sqrt" * 2500 + "2",
-    "1+" * 4900 + "1",
-    "x+" * 4900 + "x",
-    "2^" * 4900 + "2",
-    "-" * 9000 + "1",
-    "|" * 5000,
-    "=" * 5000,
-    "x" * 9999,
-    "x^{-1}" * 1500,
-    "1," * 4900 + "1",
-    r"\pm" * 3000 + "1",
-    r"\pm 1 " * 300,
-    "a_" * 4000,
-    "x!" + "!" * 4000,
-    "{" * 9000,
-    r"\text{" * 1500,
-    '"' * 5000,
-    "a:" * 4000,
-    "(1,2)," * 1600,
-    "1<x," * 2400,
-    r"\{1\}\cup" * 1000 + "x",
-    "[1,2)" * 2000,
-]
+HOSTILE = {"bomb": [], "payload": []}
+for _, row in read_jsonl(DATA / "hostile.jsonl"):
+    HOSTILE[row["kind"]].append("".join(text * times for text, times in row["pieces"]))
 
 
-@pytest.mark.parametrize("bomb", BOMBS, ids=lambda bomb: f"{bomb[:16]}-{len(bomb)}")
+@pytest.mark.parametrize("bomb", HOSTILE["bomb"], ids=lambda bomb: f"{bomb[:16]}-{len(bomb)}")
 @pytest.mark.parametrize("reference", ["7", r"\frac{1}{3}", "x+1", "(-3, 2]"])
 def test_bombs_end_at_once(bomb, reference):
     start = time.process_time()
@@ -156,25 +105,7 @@ def test_bombs_end_at_once(bomb, reference):
     assert time.process_time() - start < 2 * a_second()
 
 
-PAYLOADS = [
-    "__import__('os').system('touch canary')",
-    "open('canary','w')",
-    "exec(\"open('canary','w')\")",
-    "sympify(\"open('canary','w')\")",
-    "[x for x in [open('canary','w')]]",
-    r"\text{open('canary','w')}",
-    r"\frac{open('canary','w')}{1}",
-    "(lambda: open('canary','w'))()",
-    "x.__class__.__mro__",
-    "{open('canary','w')}",
-    r"\sqrt{__import__('pathlib').Path('canary').touch()}",
-    "Symbol(open('canary','w'))",
-    "$(touch canary)",
-    "`touch canary`",
-]
-
-
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", HOSTILE["payload"])
 def test_no_text_is_executed(payload, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert not V.verify(rf"\boxed{{{payload}}}", "1").correct
@@ -257,9 +188,9 @@ def test_a_worker_imports_no_library_from_its_own_or_the_callers_folder(tmp_path
 def test_bombs_and_payloads_on_workers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     V.close_pool()              # so that the workers are started here, where a file would appear
-    rows = [(rf"\boxed{{{text}}}", "7") for text in BOMBS + PAYLOADS] + [(r"\boxed{7}", "7")] * 5
-    verdicts = V.verify_all(*zip(*rows, strict=True))
-    assert [verdict.correct for verdict in verdicts] == [False] * (len(rows) - 5) + [True] * 5
+    responses = [rf"\boxed{{{text}}}" for text in HOSTILE["bomb"] + HOSTILE["payload"]]
+    verdicts = V.verify_all([*responses, *[r"\boxed{7}"] * 5], ["7"] * (len(responses) + 5))
+    assert [verdict.correct for verdict in verdicts] == [False] * len(responses) + [True] * 5
     assert not list(tmp_path.iterdir())
     V.close_pool()
 
