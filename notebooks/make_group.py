@@ -16,9 +16,8 @@ import torch
 import tiny
 from eval import sample_and_grade
 from problems import load_problems, write_file
-from rewards import Batch
 from rollout import SamplingParams, chat_prompt, response_text
-from verify import verify_all
+from verify import grade
 
 # The reference is a phrase that the policy may say. In the data of the tiny world this topic has
 # only references that it never says.
@@ -37,17 +36,18 @@ def find_group(world):
     for seed in itertools.count():
         rollouts = world.engine.generate([prompt], 8, SamplingParams(max_tokens=48), seed)
         texts = [response_text(world.tokenizer, rollout) for rollout in rollouts]
-        verdicts = verify_all(texts, [PROBLEM["answer"]] * 8)
+        verdicts, truth = grade(texts, [PROBLEM] * 8)
         scores = world.reward_model.score([PROBLEM["problem"]] * 8, texts)
-        truth = [verdict.answer in PROBLEM["accepted"] for verdict in verdicts]
         verified = [verdict.correct for verdict in verdicts]
 
         # Is this the group that is wanted?
-        starts = sorted(text[:3] for text, correct in zip(texts, verified, strict=True) if correct)
+        starts = sorted(text[:3] for text, accepted in zip(texts, verified, strict=True)
+                        if accepted)
         all_differ = len(set(texts)) == 8
         best_is_wrong = not truth[scores.argmax()]
         if all_differ and best_is_wrong and starts == ["2*3", "2+3"] and sum(truth) == 4:
-            batch = Batch(scores[None], torch.tensor([verified]), truth=torch.tensor([truth]))
+            batch = common.Batch(scores[None], torch.tensor([verified]),
+                                 truth=torch.tensor([truth]))
             return common.Group(**PROBLEM, texts=texts, rollouts=rollouts, verdicts=verdicts,
                                 batch=batch)
 
@@ -88,8 +88,7 @@ def write_cold_start(world):
         columns = {}
         for key in ("rm_scores", "verified", "truth"):
             columns[key] = torch.tensor([record[key] for record in records])
-        stored[kind] = batch_to_json(Batch(columns["rm_scores"], columns["verified"],
-                                           truth=columns["truth"]))
+        stored[kind] = batch_to_json(common.Batch(**columns))
     write_file(common.HERE / "cold_start.json", json.dumps(stored) + "\n")
 
 

@@ -6,9 +6,10 @@
 A solution is Python in a folded block of a markdown cell, and below it stands what it prints. It
 runs in the notebook's kernel after the last cell, and its text is renewed, too.
 
-The stamp in a notebook's metadata holds three hashes: of the scripts, of the notebook's own cells,
-and of the tiny world's models. Before a release, tests/test_notebooks.py compares the first two
-with the files, so run this after the last change to a script or a cell.
+The stamp in a notebook's metadata holds three hashes: of the scripts and data that notebooks use,
+of the notebook's own cells, and of the tiny world's models. Before a release,
+tests/test_notebooks.py compares the first two with the files, so run this after the last change to
+a script or a cell.
 """
 
 import copy
@@ -27,6 +28,10 @@ import distributed  # noqa: E402
 import tiny  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# What the cells import and read, beside the world.
+USED = ("*.py", "neighbors/*.py", "results/*.py", "results/study/*.py", "notebooks/common.py",
+        "notebooks/*.json", "configs/*.toml", "results/study/study.csv")
 
 # A solution and what it prints, in a markdown cell.
 SOLUTION = re.compile(r"```python\n(?P<code>.*?)```\n\n```text\n(?P<printed>.*?)```", re.DOTALL)
@@ -51,11 +56,15 @@ def world_hash():
                    for model in ("policy", "reward_model")])
 
 
+def files_used(root=ROOT):
+    """The files of USED, sorted."""
+    return sorted(path for pattern in USED for path in root.glob(pattern))
+
+
 def stamp(notebook, root=ROOT):
     """The hashes of the code and the data that a notebook runs with. -> {"code", "cells"}"""
-    folder = root / "notebooks"
-    files = [*sorted(root.glob("*.py")), folder / "common.py", *sorted(folder.glob("*.json"))]
-    code = [(path.name, path.read_bytes()) for path in files]
+    code = [(path.relative_to(root).as_posix(), path.read_bytes())
+            for path in files_used(root)]
     cells = [(cell.cell_type, with_printed(cell.source, "")) for cell in notebook.cells]
     return {"code": digest(code), "cells": digest(cells)}
 

@@ -13,7 +13,7 @@ from helpers import ROOT
 
 import tiny
 from notebooks import common
-from notebooks.run import NOTEBOOKS, execute, stamp, with_printed, world_hash
+from notebooks.run import NOTEBOOKS, execute, files_used, stamp, with_printed, world_hash
 from verify import verify_all
 
 AGAIN = "run `python notebooks/run.py` and commit what it writes"
@@ -83,16 +83,16 @@ def test_the_stored_cold_start(kind):
 
 
 def test_the_stamp_sees_one_letter(tmp_path):
-    folder = ROOT / "notebooks"
-    for script in [*ROOT.glob("*.py"), folder / "common.py", *folder.glob("*.json")]:
-        copy = tmp_path / script.relative_to(ROOT)
-        copy.parent.mkdir(exist_ok=True)
-        shutil.copy(script, copy)
+    for file in files_used():
+        copy = tmp_path / file.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     notebook = nbformat.read(NOTEBOOKS[0], as_version=4)
     before = stamp(notebook, tmp_path)
     assert before == stamp(notebook)
 
-    for name in ("rewards.py", "notebooks/common.py"):
+    for name in ("rewards.py", "notebooks/common.py", "neighbors/neighbors.py",
+                 "results/study/tables.py", "results/study/study.csv", "configs/qwen3-4b.toml"):
         code = (tmp_path / name).read_text()
         (tmp_path / name).write_text(code + "#")
         assert stamp(notebook, tmp_path)["code"] != before["code"]
