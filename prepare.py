@@ -561,8 +561,11 @@ def digest(path):
 def drop_long_prompts(stage, problems):
     """The problems whose prompts have at most --max_prompt_tokens. ValueError if there is none."""
     limit = stage.cfg.max_prompt_tokens
-    short = [row for row in problems
-             if len(chat_prompt(stage.tokenizer, row["problem"], stage.cfg.instruction)) <= limit]
+    short = []
+    for row in problems:
+        prompt_ids = chat_prompt(stage.tokenizer, row["problem"], stage.cfg.instruction)
+        if len(prompt_ids) <= limit:
+            short.append(row)
     if not short:
         raise ValueError(f"every prompt is longer than --max_prompt_tokens {limit}: raise it")
     return short
@@ -616,8 +619,11 @@ def generate_records(stage, batch, samples):
     own_rows = batch[stage.ranks.rank::stage.ranks.world_size]
 
     # One seed per problem, so that neither batches nor ranks change a response.
-    prompts = [chat_prompt(stage.tokenizer, row["problem"], cfg.instruction) for row in own_rows]
-    seeds = [derive_seed(cfg.seed, "response", row["problem"]) for row in own_rows]
+    prompts = []
+    seeds = []
+    for row in own_rows:
+        prompts.append(chat_prompt(stage.tokenizer, row["problem"], cfg.instruction))
+        seeds.append(derive_seed(cfg.seed, "response", row["problem"]))
     params = SamplingParams(cfg.max_tokens, cfg.temperature)
     generated = stage.engine.generate(prompts, samples, params, seeds)
     stage.engine.sleep()                           # this may have been the last batch
@@ -782,14 +788,21 @@ def to_device_or_shard(stage, model):
 def print_memory_plan(stage):
     """Prints what each GPU will hold when the stage trains. ValueError if it cannot fit."""
     cfg = stage.cfg
-    auto_class, rows, logit_tokens = AutoModelForCausalLM, cfg.rows_at_once, cfg.max_tokens
-    if stage.name == "rm":                                    # a chosen and a rejected response
-        auto_class, rows, logit_tokens = AutoModelForSequenceClassification, 2 * rows, 0
-    gpus = stage.ranks.world_size if is_on(cfg.shard, stage.ranks) else 1
+    auto_class = AutoModelForCausalLM
+    rows = cfg.rows_at_once
+    logit_tokens = rows * cfg.max_tokens
+    if stage.name == "rm":
+        auto_class = AutoModelForSequenceClassification
+        rows *= 2                                             # a chosen and a rejected response
+        logit_tokens = 0
+
     plan = distributed.training_memory_plan(
-        model_size(auto_class, cfg.model, num_labels=1), gpus, gpu_memory_gib(stage.ranks.device),
-        rows * (cfg.max_tokens + cfg.max_prompt_tokens), rows * logit_tokens,
-        is_on(cfg.gradient_checkpointing, stage.ranks))
+        model_size(auto_class, cfg.model, num_labels=1),
+        gpus=stage.ranks.world_size if is_on(cfg.shard, stage.ranks) else 1,
+        gpu_gib=gpu_memory_gib(stage.ranks.device),
+        tokens=rows * (cfg.max_tokens + cfg.max_prompt_tokens),
+        logit_tokens=logit_tokens,
+        checkpointing=is_on(cfg.gradient_checkpointing, stage.ranks))
     if stage.ranks.rank == 0:
         print(plan, flush=True)
 
@@ -798,8 +811,13 @@ def training_plan(stage, num_rows):
     """Keyword arguments of fit: --epochs passes over the rows, rounded up to a whole batch."""
     cfg = stage.cfg
     steps = math.ceil(cfg.epochs * num_rows / cfg.batch_size)
-    return {"steps": steps, "warmup": max(1, steps // 10), "learning_rate": cfg.learning_rate,
-            "rows_at_once": cfg.rows_at_once, "ranks": stage.ranks}
+    return {
+        "steps": steps,
+        "warmup": max(1, steps // 10),
+        "learning_rate": cfg.learning_rate,
+        "rows_at_once": cfg.rows_at_once,
+        "ranks": stage.ranks,
+    }
 
 
 def finish_training(stage, model, losses, **figures):
@@ -1044,8 +1062,12 @@ def select_by_models(candidates, cfg, counts):
 # ---------------------------------------------------------------------------- command line
 
 # name: (the function of the stage, the class of its settings)
-STAGES = {"split": (split, SplitSettings), "sft": (sft, ColdStartSettings),
-          "rm": (rm, RewardModelSettings), "textbook": (textbook, TextbookSettings)}
+STAGES = {
+    "split": (split, SplitSettings),
+    "sft": (sft, ColdStartSettings),
+    "rm": (rm, RewardModelSettings),
+    "textbook": (textbook, TextbookSettings),
+}
 
 
 def read_command(arguments):
