@@ -186,7 +186,8 @@ def run(function):
     except Exception as error:
         root = Path(__file__).parent
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        is_ours = raised_in.is_relative_to(root)
+        # An environment may lie in the project's folder; what it holds is not ours.
+        is_ours = raised_in.is_relative_to(root) and "site-packages" not in raised_in.parts
         if not (is_ours and isinstance(error, ValueError | OSError)):
             traceback.print_exc()
         where = ""

@@ -6,6 +6,7 @@ end. What the loop itself computes, such as token_logprobs, is handed over as an
 never imports hero.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -104,8 +105,10 @@ def changed_settings(cfg):
     changed = {}
     start = type(cfg)()
     if cfg.config and not cfg.config.endswith(".json"):
-        changed["config"] = cfg.config
-        start = type(cfg)(**settings_to_start_from(type(cfg), cfg.config))
+        # When a run ends, its TOML file may be gone or another one: then there are only defaults.
+        with contextlib.suppress(ValueError):
+            start = type(cfg)(**settings_to_start_from(type(cfg), cfg.config))
+            changed["config"] = cfg.config
 
     filled_in = world_paths(cfg.world_seed)
     for name, value in asdict(cfg).items():

@@ -138,6 +138,11 @@ def test_a_name_says_what_is_special_about_a_run(tmp_path, monkeypatch):
         "hero-hard-seed0-learning_rate0.001-gradient_checkpointing1")
     assert name_of("--config", "qwen3-4b", "--steps", "9") == "qwen3-4b-hero-easy-seed0-steps9"
     assert len(name_of("--instruction", "/" + "x" * 1000)) < 60
+    (tmp_path / "mine.toml").write_text("alpha = 0.2")
+    cfg = hero.parse_args(["--config", "mine.toml", "--beta", "0.1"])
+    assert run.changed_settings(cfg) == {"config": "mine.toml", "beta": 0.1}
+    (tmp_path / "mine.toml").unlink()                          # while the run was at work
+    assert run.changed_settings(cfg) == {"alpha": 0.2, "beta": 0.1}
     (tmp_path / "runs" / "hero-hard-seed0").mkdir(parents=True)
     assert name_of() == "hero-hard-seed0-2"
 
