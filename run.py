@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def write_config(cfg, ranks, folder):
         made_with = json.loads(path.read_text())["made_with"]
         then, now = flatten(made_with), flatten(now)
         changed = [name for name in sorted(then | now)
-                   if name != "command" and then.get(name) != now.get(name)]
+                   if name not in ("began", "command") and then.get(name) != now.get(name)]
         if changed:
             print(f"note: since {folder} was started, this has changed: {', '.join(changed)}; the "
                   "rest of the run may differ from what it would have been", flush=True)
@@ -475,7 +476,8 @@ def start_tracker(cfg, folder):
     if cfg.track == "none":
         return None
     # Two folders may hold runs of one name, so what identifies a run is also when it began.
-    run_id = f"{cfg.name}-{(folder / 'config.json').stat().st_mtime:.0f}"
+    made_with = json.loads((folder / "config.json").read_text())["made_with"]
+    run_id = f"{cfg.name}-{made_with['began']}"
     try:
         if cfg.track == "trackio":
             import trackio
@@ -507,7 +509,7 @@ PACKAGES = ("torch", "transformers", "vllm", "sympy", "numpy")
 
 
 def describe_origin(data_files, ranks):
-    """What exactly runs: command, code, versions, device and data. -> dict, ready for JSON
+    """What exactly runs: when, command, code, versions, device and data. -> dict, ready for JSON
 
     data_files: where the problems come from. What is no file, such as a dataset on the hub, has no
     hash. ranks: a distributed.Ranks. Without git, or outside a repository, commit is None.
@@ -525,6 +527,7 @@ def describe_origin(data_files, ranks):
         versions[package] = importlib.metadata.version(found[0]) if found else None
 
     return {
+        "began": datetime.now().strftime("%Y%m%d-%H%M%S"),
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": commit,
         "dirty": dirty,

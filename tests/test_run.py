@@ -53,7 +53,8 @@ def test_the_commit_and_whether_the_code_was_changed(tmp_path, monkeypatch):
     origin = run.describe_origin([], ONE_CPU)
     assert len(origin["commit"]) == 40 and origin["dirty"] is False
     (tmp_path / "run.py").write_text("2\n")
-    assert run.describe_origin([], ONE_CPU) == origin | {"dirty": True}
+    again = run.describe_origin([], ONE_CPU)
+    assert again == origin | {"dirty": True, "began": again["began"]}
 
     monkeypatch.setenv("PATH", "")                              # no git
     assert run.describe_origin([], ONE_CPU)["commit"] is None
@@ -174,7 +175,7 @@ def test_a_tracker_that_cannot_start_is_one_line(tmp_path, monkeypatch):
         raise RuntimeError("no api key\nand more")
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"made_with": {"began": "now"}}')
     with pytest.raises(ValueError, match=r"^--track wandb: .* started there \(no api key\)$"):
         run.start_tracker(Config(name="r", track="wandb"), tmp_path)
 
