@@ -329,7 +329,7 @@ def test_final_says_how_it_was_trained(unbroken):
     assert facts["policy"] == "runs/world-0/policy"
     digest = hashlib.sha256((folder / "runs/world-0/train/hard.jsonl").read_bytes()).hexdigest()
     assert facts["made with"]["sha256"]["runs/world-0/train/hard.jsonl"] == digest
-    assert facts["made with"]["versions"]["torch"] == torch.__version__
+    assert facts["made with"]["versions"]["torch"] == importlib.metadata.version("torch")
 
 
 def test_a_card_of_a_model_of_the_hub_with_awkward_settings():
