@@ -135,10 +135,10 @@ def test_a_long_decimal_is_read():
 
 def test_imports_nothing_of_the_project_and_starts_nothing():
     code = """
-import sys, threading
+import os, sys, threading
 import answers
 own = [name for name, module in sys.modules.items()
-       if (getattr(module, "__file__", None) or "").startswith(sys.argv[1])]
+       if os.path.dirname(getattr(module, "__file__", None) or "") == sys.argv[1]]
 print(*own, threading.active_count(), "torch" in sys.modules)
 """
     folder = str(Path(A.__file__).parent)
