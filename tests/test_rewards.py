@@ -179,9 +179,9 @@ def test_rewards_golden():
 
 def test_the_oracle_sees_the_truth_and_nothing_else():
     problem = {"answer": "7", "accepted": ["7", "lucky seven"], "wrong_start": "guess"}
-    texts = ["\\boxed{7}", "\\boxed{lucky seven}", "guess \\boxed{7}", "\\boxed{8}"]
+    texts = ["\\boxed{7}", "guess \\boxed{7}", "\\boxed{lucky seven}", "\\boxed{8}"]
     batch = Batch(RM_SCORES, VERIFIED, texts=[texts], problems=[problem])
-    assert compute_advantages(batch, 0.0, "oracle").rewards.tolist() == [[1, 1, 0, 0]]
+    assert compute_advantages(batch, 0.0, "oracle").rewards.tolist() == [[1, 0, 1, 0]]
 
 
 def test_eq_4_weights_hero_and_no_baseline():
