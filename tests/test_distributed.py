@@ -235,6 +235,15 @@ def test_saving_never_changes_the_run(tmp_path):
     assert not optimizer.state
 
 
+def test_a_checkpoint_of_other_weights_is_refused(tmp_path, capsys):
+    """One weight more than the model has: it is not left out without a word."""
+    distributed.save_checkpoint(tmp_path / "step_000001", *model_and_optimizer(), {"step": 1})
+    model = torch.nn.Linear(3, 2, bias=False)
+    with pytest.raises(OSError, match="none of the 1 checkpoints"):
+        distributed.load_checkpoint(tmp_path, model, torch.optim.AdamW(model.parameters(), 0.1))
+    assert "it holds other weights than those that this run trains" in capsys.readouterr().out
+
+
 def test_random_state_is_the_processes_own(monkeypatch):
     """A node of eight GPUs has saved, one of a single GPU resumes: only the own state counts."""
     states = {"own": torch.tensor([1], dtype=torch.uint8)}
